@@ -1,0 +1,59 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup ensure doctor lint test browser page pages book all clean
+
+# The environment: .venv, or the conda environment of environment.yml when it is active.
+ifeq ($(CONDA_DEFAULT_ENV),dfmsd)
+VENV ?= $(CONDA_PREFIX)
+endif
+VENV ?= .venv
+PY := $(VENV)/bin/python
+# The Python that makes .venv; empty means the first 3.11 or 3.12 that can.
+PYTHON ?=
+SETUP := python=$$($(PY) -c 'import tomllib, sys; print(sys.executable)' 2>/dev/null \
+	|| $(if $(PYTHON),echo $(PYTHON),scripts/find_python.sh)) && "$$python" scripts/setup_env.py $(VENV)
+
+PAGE ?= table03
+SCALE ?= mini
+JOBS ?= $(shell nproc)
+PAGES = $(basename $(notdir $(wildcard params/*/*.yaml)))
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  settings: PAGE=$(PAGE) SCALE=$(SCALE) JOBS=$(JOBS) VENV=$(VENV) PYTHON=(the Python that makes .venv)"
+
+setup: ## make the environment, or repair it
+	@$(SETUP) --again
+
+ensure:
+	@$(SETUP)
+
+doctor: ensure ## say what is wrong with the environment, and the command that mends it
+	@$(PY) -m dfmsd doctor
+
+lint: ensure ## style and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+test: lint browser ## lint, types, unit tests, doctests, smoke run of every page, the book in a browser
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(shell echo $$(( $(JOBS) < 8 ? $(JOBS) : 8 ))) --dist loadgroup
+
+browser:
+	@scripts/get_browser.sh
+
+page: ensure ## run what page PAGE misses at scale SCALE, JOBS runs at a time
+	$(PY) -m dfmsd page $(PAGE) --scale $(SCALE) --jobs $(JOBS)
+
+pages: ensure ## the same for every page
+	for page in $(PAGES); do $(PY) -m dfmsd page $$page --scale $(SCALE) --jobs $(JOBS); done
+
+book: ensure ## execute the pages, build the book, say where to open it
+	@$(PY) -m dfmsd book
+
+all: book test ## the book, then all tests
+
+clean: ## remove what can be made again: the built book and caches (never runs, records or data)
+	rm -rf book/_build book/pages .pytest_cache .mypy_cache .ruff_cache
+	find dfmsd tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,195 @@
+"""The command line: ``python -m dfmsd plan | page | run | publish | check | book | doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from dfmsd import pages, plan, scales
+from dfmsd.errors import StudyError, suggest
+from dfmsd.spec import RunSpec
+from dfmsd.stages import Row, chain
+
+Chains = list[tuple[RunSpec, ...]]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, with the nearest valid name."""
+
+    def error(self, message: str) -> NoReturn:
+        if "invalid choice: " in message:
+            name = message.split("invalid choice: ")[1].split(" (")[0].strip("'")
+            message = f"unknown command {name!r}: {suggest(name, COMMANDS)}"
+        elif message.startswith("unrecognized arguments: "):
+            name = message.removeprefix("unrecognized arguments: ").split()[0]
+            message = f"unknown option {name!r}: {suggest(name.split('=')[0], self._option_names())}"
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+    def _option_names(self) -> list[str]:
+        parsers = [self, *(p for a in self._actions if isinstance(a, argparse._SubParsersAction) for p in a.choices.values())]
+        return sorted({name for parser in parsers for name in parser._option_string_actions if name.startswith("--")})
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m dfmsd", description="The DFMSD study: plan it, run it, publish it.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+
+    def page_options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("pages", nargs="*", metavar="PAGE", help="names of pages, such as table03")
+        sub.add_argument("--all", action="store_true", help="all pages")
+        sub.add_argument("--scale", help="smoke, mini, gpu or coco; a page's own if left out")
+        sub.add_argument("--seeds", help="comma-separated, such as 0,1; the scale's if left out")
+
+    sub = command("plan", "Print the runs of pages, what is done, and an estimate of the rest.")
+    page_options(sub)
+    sub = command("page", "Train what is missing for pages, publish the records and execute the notebooks.")
+    page_options(sub)
+    sub.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    sub = command("run", "Train one row: a student, its teachers from weak to strong, a method.")
+    sub.add_argument("--student", required=True)
+    sub.add_argument("--teachers", nargs="*", default=[])
+    sub.add_argument("--method", required=True, help="baseline, mgd, dmkd, equal_budget or dfmsd")
+    sub.add_argument("--scale", default="mini")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    sub.add_argument("--rehearse", type=int, metavar="N", help="try the path out: N iterations a run, random weights, 8 images")
+    page_options(command("publish", "Copy the records of pages into book/records/."))
+    page_options(command("check", "List stale, missing, unused and damaged records."))
+    sub = command("book", "Execute the pages with papermill and build the book.")
+    sub.add_argument("--scale", help="execute the pages at this scale instead of their own")
+    sub.add_argument("--strict", action="store_true", help="warnings are errors")
+    command("doctor", "Check the environment.")
+    return parser
+
+
+COMMANDS = ("plan", "page", "run", "publish", "check", "book", "doctor")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
+    arguments = _arguments().parse_args(argv)
+    try:
+        return int(globals()[f"_{arguments.command}"](arguments) or 0)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has closed; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _selected(arguments: argparse.Namespace) -> list[pages.PageSpec]:
+    names = pages.names() if arguments.all else arguments.pages
+    if not names:
+        raise StudyError(f"name a page ({', '.join(pages.names())}) or say --all")
+    try:
+        seeds = None if arguments.seeds is None else [int(seed) for seed in arguments.seeds.split(",")]
+    except ValueError:
+        raise StudyError(f"--seeds {arguments.seeds!r}: whole numbers separated by commas, such as 0,1,2") from None
+    return [pages.get(name, scale=arguments.scale, seeds=seeds) for name in names]
+
+
+def _chains(arguments: argparse.Namespace) -> Chains:
+    return [runs for page in _selected(arguments) for runs in page.chains()]
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    planned = plan.plan(_chains(arguments))
+    for item in planned:
+        state = f"{item.progress:.0%}" if item.state == "partial" else item.state
+        left = _duration(item.seconds) if item.state != "done" else ""
+        print(f"{item.run.key}  {state:8} {left:>8}  {pages.describe(item.run)}{f'  ({item.note})' if item.note else ''}")
+    done = sum(item.state == "done" for item in planned)
+    print(f"{len(planned)} runs, {done} done; the rest about {_duration(sum(item.seconds for item in planned))} one at a time")
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{round(seconds)} s" if seconds < 90 else f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _page(arguments: argparse.Namespace) -> int:
+    from dfmsd import book, study
+
+    selected = _selected(arguments)
+    chains = [runs for page in selected for runs in page.chains()]
+    outcome = study.ensure(chains, jobs=arguments.jobs)
+    if not any(page.scale == "smoke" for page in selected):
+        study.publish(chains)
+    for page in selected:
+        print(f"{page.page}: {book.execute(page)}")
+    return _report(outcome)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from dfmsd import records, study
+
+    scale = scales.get(arguments.scale)
+    if arguments.rehearse is not None:
+        scale = scale.rehearse(arguments.rehearse)
+    row = Row(student=arguments.student, teachers=tuple(arguments.teachers), recipe=arguments.method)
+    runs = chain(row, scale, arguments.seed)
+    outcome = study.ensure([runs], jobs=arguments.jobs)
+    for run in runs:
+        if run.key not in outcome.failed and (record := records.find(run.key)) is not None:
+            print(f"{run.key}  {pages.describe(run)}: AP {record.metrics['AP']:.1f}  {study.folder(run)}")
+    return _report(outcome)
+
+
+def _report(outcome: object) -> int:
+    from dfmsd import study
+
+    assert isinstance(outcome, study.Outcome)
+    for key, message in outcome.failed.items():
+        print(f"error: {key}: {message}", file=sys.stderr)
+    for run in outcome.skipped:
+        print(f"skipped: {run.key} ({pages.describe(run)}): a run that it needs failed", file=sys.stderr)
+    return 1 if outcome.failed else 0
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    from dfmsd import study
+
+    chains = _chains(arguments)
+    new = study.publish(chains)
+    print(f"{len(new)} new records; {len(plan.missing(chains))} runs have none yet")
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from dfmsd import study
+
+    arguments.all = arguments.all or not arguments.pages
+    result = study.check(_chains(arguments))
+    for name in ("stale", "missing", "unused", "damaged"):
+        found = getattr(result, name)
+        print(f"{name}: {len(found)}")
+        for line in found:
+            print(f"  {line}")
+    return 1 if result.damaged else 0
+
+
+def _book(arguments: argparse.Namespace) -> None:
+    from dfmsd import book
+
+    print(f"open {book.build(scale=arguments.scale, strict=arguments.strict)}")
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from dfmsd import doctor
+
+    return doctor.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

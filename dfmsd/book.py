@@ -1,0 +1,1 @@
+"""Execute pages and build the book."""

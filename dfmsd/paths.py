@@ -1,0 +1,35 @@
+"""The only module that knows a directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent
+PARAMS = ROOT / "params"
+NOTEBOOKS = ROOT / "notebooks"
+BOOK = ROOT / "book"
+PAGES = BOOK / "pages"
+"""Executed notebooks: build products, git-ignored."""
+
+
+def runs() -> Path:
+    """Where runs live while and after they train; ``DFMSD_RUNS`` moves it (a large disk, a test's own folder)."""
+    return Path(os.environ.get("DFMSD_RUNS", ROOT / "runs"))
+
+
+def records() -> Path:
+    """Published records; ``DFMSD_RECORDS`` moves it (a test's own folder)."""
+    return Path(os.environ.get("DFMSD_RECORDS", BOOK / "records"))
+
+
+def data() -> Path:
+    """Generated data sets; ``DFMSD_DATA`` moves it."""
+    return Path(os.environ.get("DFMSD_DATA", ROOT / "data"))
+
+
+def coco() -> Path | None:
+    """COCO's root, named by ``DFMSD_COCO``; None if it is not set."""
+    root = os.environ.get("DFMSD_COCO")
+    return Path(root).expanduser() if root else None

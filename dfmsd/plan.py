@@ -1,0 +1,121 @@
+"""What must be run for a page, what is there already, and how long the rest will take. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from statistics import median
+from typing import Literal
+
+from dfmsd import paths, records
+from dfmsd.errors import StudyError
+from dfmsd.spec import RunSpec
+
+State = Literal["done", "partial", "missing", "failed", "damaged"]
+
+COCO_TRAIN = 117_266
+"""Images of train2017 that have an object."""
+
+ROUGH = {"smoke": 20.0, "mini": 60.0, "gpu": 100.0, "coco": 10.0}
+"""Images per second to expect where no record tells: a guess, for a first plan only."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run and how it stands."""
+
+    run: RunSpec
+    state: State
+    progress: float
+    """Share of its iterations done."""
+    seconds: float
+    """What is left of it, estimated."""
+    note: str = ""
+
+
+def order(chains: Iterable[tuple[RunSpec, ...]]) -> list[RunSpec]:
+    """Every run of the chains and all they need, each once, none before what it needs."""
+    ordered: dict[str, RunSpec] = {}
+
+    def visit(run: RunSpec) -> None:
+        if run.key not in ordered:
+            for needed in run.needs():
+                visit(needed)
+            ordered[run.key] = run
+
+    for runs in chains:
+        for run in runs:
+            visit(run)
+    return list(ordered.values())
+
+
+def plan(chains: Iterable[tuple[RunSpec, ...]]) -> list[Planned]:
+    """The runs of some chains with their state and an estimate."""
+    return [_planned(run) for run in order(chains)]
+
+
+def missing(chains: Iterable[tuple[RunSpec, ...]]) -> list[RunSpec]:
+    """What must be trained here: runs without a record, and runs whose weights these need and are not here."""
+    runs = order(chains)
+    wanted = {run.key for run in runs if records.find(run.key) is None}
+    for run in reversed(runs):
+        if run.key in wanted:
+            wanted |= {needed.key for needed in run.needs() if not has_weights(needed)}
+    return [run for run in runs if run.key in wanted]
+
+
+def has_weights(run: RunSpec) -> bool:
+    """Whether a run was trained here, so that others can start from it."""
+    return (paths.runs() / run.key / "student.pth").exists()
+
+
+def iterations(run: RunSpec) -> int:
+    """Training iterations of a run; of COCO, about."""
+    if run.schedule.max_iters is not None:
+        return run.schedule.max_iters
+    return run.schedule.epochs * -(-(run.data.train or COCO_TRAIN) // run.schedule.batch)
+
+
+def _planned(run: RunSpec) -> Planned:
+    full = iterations(run) * run.schedule.batch / _speed(run)
+    try:
+        if records.find(run.key) is not None:
+            return Planned(run, "done", 1.0, 0.0)
+        if (failed := records.failure(run.key)) is not None:
+            return Planned(run, "failed", 0.0, full, failed.note)
+    except StudyError as error:
+        return Planned(run, "damaged", 0.0, full, str(error))
+    done = progress(run.key)
+    return Planned(run, "partial" if done else "missing", done, full * (1 - done))
+
+
+def progress(key: str) -> float:
+    """Share of a run's iterations done so far."""
+    try:
+        state = json.loads((paths.runs() / f"{key}.partial" / "progress.json").read_text())
+        return float(state["iteration"]) / float(state["of"])
+    except (OSError, ValueError, KeyError, ZeroDivisionError):
+        return 0.0
+
+
+def _speed(run: RunSpec) -> float:
+    """Images per second: the median of the records of alike runs."""
+    stage = run.stage is not None
+    alike = [speed for kind, speed in _speeds() if kind == (run.scale, run.network.name, stage)]
+    return median(alike) if alike else ROUGH[run.scale]
+
+
+@cache
+def _speeds() -> tuple[tuple[tuple[str, str, bool], float], ...]:
+    found = []
+    for file in [*paths.records().glob("*.json"), *paths.runs().glob("*/record.json")]:
+        try:
+            record = records.read(file)
+        except StudyError:
+            continue
+        kind = record.spec["scale"], record.spec["network"]["name"], record.spec["stage"] is not None
+        if record.provenance.images_per_second > 0:
+            found.append((kind, record.provenance.images_per_second))
+    return tuple(found)

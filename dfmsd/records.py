@@ -1,0 +1,145 @@
+"""What a run leaves behind: a small JSON record, written once, checked when read."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from dfmsd import paths
+from dfmsd.errors import StudyError
+from dfmsd.spec import Frozen, RunSpec
+
+TRAINING = ("build", "hooks", "evaluate", "shapes")
+"""Modules whose code decides any run's numbers."""
+DISTILLATION = ("distiller", "preprocess", "augment", "balance", "pyramids", "losses/base", "losses/_blocks")
+"""Modules that a run with a teacher uses besides."""
+
+
+class Provenance(Frozen):
+    """Where a result comes from: recorded, not part of its identity."""
+
+    commit: str
+    versions: dict[str, str]
+    hardware: str
+    threads: int
+    seconds: float
+    images_per_second: float
+    peak_memory_mb: float
+    finished: str
+    data_fingerprint: str
+    code_digest: str
+
+
+class Record(Frozen):
+    """The result of a run."""
+
+    key: str
+    state: Literal["ok", "no detections", "nan"]
+    spec: dict[str, Any]
+    """The specification, runs that it contains replaced by their keys (:meth:`dfmsd.spec.RunSpec.flat`)."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """COCO's metrics in percent."""
+    ap_interval: tuple[float, float] | None = None
+    """95 % bootstrap interval of AP over the images of the evaluated split."""
+    shares: dict[str, float] = Field(default_factory=dict)
+    """Mean size of each distillation term relative to the student's own loss."""
+    factors: dict[str, float] = Field(default_factory=dict)
+    """Factors that balanced the terms (:class:`dfmsd.balance.ShareBalance`)."""
+    curve: tuple[dict[str, float], ...] = ()
+    """Learning curve: losses averaged over stretches of iterations."""
+    weights_sha256: str = ""
+    """Of the exported detector."""
+    note: str = ""
+    provenance: Provenance
+
+    @property
+    def is_result(self) -> bool:
+        """Whether it is a number to print; a run that broke off is not."""
+        return self.state != "nan"
+
+
+def write_atomic(file: Path, text: str) -> None:
+    """Write a file that is either whole or absent, whatever happens meanwhile."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def dump(record: Record) -> str:
+    """A record as the JSON that is committed."""
+    return json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+
+
+def read(file: Path) -> Record:
+    """A record from its file.
+
+    Raises:
+        StudyError: if it is damaged, or its content does not belong to its name.
+    """
+    try:
+        record = Record.model_validate_json(file.read_text())
+    except (ValidationError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise StudyError(f"record {file.name} is damaged ({reason}): delete it and run its page again") from None
+    from dfmsd.spec import _digest
+
+    if record.key != file.stem.removesuffix(".record") and file.stem != "record":
+        raise StudyError(f"record {file.name} is of run {record.key}: it was renamed or edited; delete it and publish again")
+    if _digest(record.spec) != record.key:
+        raise StudyError(f"record {file.name}: its specification does not hash to its key: it was edited; delete it and publish again")
+    return record
+
+
+def find(key: str) -> Record | None:
+    """The record of a run: from its folder, else from the published ones."""
+    for file in (paths.runs() / key / "record.json", paths.records() / f"{key}.json"):
+        if file.exists():
+            return read(file)
+    return None
+
+
+def failure(key: str) -> Record | None:
+    """The record of a run that broke off."""
+    file = paths.runs() / f"{key}.partial" / "record.json"
+    return read(file) if file.exists() else None
+
+
+def modules_of(spec: RunSpec) -> tuple[str, ...]:
+    """The modules whose code decides a run's numbers."""
+    if spec.stage is None:
+        return TRAINING
+    shared = {"MGD": ("_masking",), "DMKD": ("_attention", "_masking"), "DFMSD": ("_attention", "_masking", "_pearson", "dmkd")}
+    names = {f"losses/{name}" for method in spec.stage.methods for name in (method.type.lower(), *shared[method.type])}
+    return (*TRAINING, *DISTILLATION, *sorted(names))
+
+
+def code_digest(spec: RunSpec) -> str:
+    """Hash of the code behind a run's numbers: syntax trees without docstrings, so that comments and layout do not count."""
+    return hashlib.sha256("".join(_tree(module) for module in modules_of(spec)).encode()).hexdigest()[:12]
+
+
+@cache
+def _tree(module: str) -> str:
+    tree = ast.parse((paths.PACKAGE / f"{module}.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            # A string that stands alone is documentation: a docstring, or the text below a constant.
+            node.body = [n for n in node.body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
+    return ast.dump(tree)

@@ -1,0 +1,97 @@
+"""The scales of ``params/scales.yaml``."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from dfmsd import paths
+from dfmsd.errors import StudyError, suggest
+from dfmsd.spec import Balance, CocoData, DataSpec, Frozen, ScheduleSpec
+
+SCALES = ("smoke", "mini", "gpu", "coco")
+
+
+class _Schedule(Frozen):
+    epochs: int
+    batch: int
+    warmup: int
+
+
+class Scale(Frozen):
+    """Everything that a scale fixes."""
+
+    name: Literal["smoke", "mini", "gpu", "coco"]
+    data: DataSpec
+    image_size: tuple[int, int]
+    schedule: _Schedule
+    lr: dict[str, float]
+    """Learning rate of each detector family, for this batch."""
+    teacher_epochs: dict[str, int] = Field(default_factory=dict)
+    """Epochs of teachers that train longer than students, by backbone."""
+    seeds: tuple[int, ...]
+    teacher_seed: int
+    rehearsal: int | None = None
+    """Try every run out with this many iterations, see :meth:`rehearse`."""
+    balance: Balance | None = None
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    def schedule_of(self, network: str, *, teacher: bool = False, stages: int = 1) -> ScheduleSpec:
+        """The schedule of a network.
+
+        Args:
+            network: Its name in the zoo.
+            teacher: Whether it trains to teach.
+            stages: Multiplies the epochs, for a run of equal budget to a chain of as many stages.
+        """
+        family, _, backbone = network.rpartition("_")
+        epochs = self.teacher_epochs.get(backbone, self.schedule.epochs) if teacher else self.schedule.epochs
+        plain = self.schedule.model_dump() | {"epochs": stages * epochs}
+        return ScheduleSpec(**plain, lr=self.lr[family], max_iters=self.rehearsal)
+
+    def rehearse(self, iterations: int, *, batch: int = 2, images: int = 8) -> Scale:
+        """This scale's own path, tried out: a few iterations of small batches, and an evaluation on a few images.
+
+        Networks start from random weights, teachers too, so that nothing need be fetched.
+
+        Args:
+            iterations: Of every run.
+            batch: Images in each.
+            images: To evaluate on.
+        """
+        return self.model_copy(
+            update={
+                "rehearsal": iterations,
+                "schedule": self.schedule.model_copy(update={"batch": batch, "warmup": 0}),
+                "data": self.data.model_copy(update={"val": images}),
+            }
+        )
+
+
+@cache
+def _rows() -> dict[str, Any]:
+    return yaml.safe_load((paths.PARAMS / "scales.yaml").read_text())  # type: ignore[no-any-return]
+
+
+def get(name: str) -> Scale:
+    """A scale by its name.
+
+    Raises:
+        StudyError: if there is none of that name; the nearest is suggested.
+
+    Example:
+        >>> get("mini").image_size
+        (128, 128)
+    """
+    rows = _rows()
+    if name not in rows:
+        raise StudyError(f"unknown scale {name!r}: {suggest(name, rows)}")
+    row = dict(rows[name])
+    if row["data"]["source"] == "coco":
+        from dfmsd.data import coco_digest
+
+        row["data"] = CocoData(digest=coco_digest(), **{k: v for k, v in row["data"].items() if k != "source"})
+    return Scale(name=name, **row)

@@ -1,0 +1,65 @@
+"""The networks of ``zoo.yaml`` as specifications."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import yaml
+
+from dfmsd import paths
+from dfmsd.errors import StudyError, suggest
+from dfmsd.spec import NetworkSpec, Weights
+
+CHECKPOINTS = "https://download.openmmlab.com/mmdetection/v2.0/"
+
+
+@cache
+def _rows() -> dict[str, Any]:
+    return yaml.safe_load((paths.PACKAGE / "zoo.yaml").read_text())  # type: ignore[no-any-return]
+
+
+def names() -> list[str]:
+    """All networks, in the order of the file."""
+    return list(_rows()["networks"])
+
+
+def _row(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    networks = _rows()["networks"]
+    if name not in networks:
+        raise StudyError(f"unknown detector {name!r}: {suggest(name, networks)}")
+    family, _, backbone = name.rpartition("_")
+    return networks[name], _rows()["families"][family], _rows()["backbones"][backbone]
+
+
+def label(name: str) -> str:
+    """The name that a table prints.
+
+    Example:
+        >>> label("faster_rcnn_r50")
+        'Faster R-CNN R50'
+    """
+    _, family, backbone = _row(name)
+    return f"{family['label']} {backbone['label']}"
+
+
+def network(name: str, scale: str) -> NetworkSpec:
+    """The network as it is built at a scale.
+
+    Raises:
+        StudyError: if the zoo has no such row; the nearest name is suggested.
+
+    Example:
+        >>> network("retinanet_r101", "coco").overrides
+        {}
+    """
+    row, family, backbone = _row(name)
+    overrides = family["slim"].get(scale, {}) | backbone["slim"].get(scale, {})
+    return NetworkSpec(name=name, config=row["config"], overrides=overrides, kind=family["kind"])
+
+
+def weights(name: str) -> Weights:
+    """mmdet's published checkpoint: address, first digits of its SHA-256 (its file name ends in them), and AP on COCO val2017."""
+    entry = _row(name)[0]["weights"]
+    prefix = entry["url"].rsplit("-", 1)[1].removesuffix(".pth")
+    return Weights(url=CHECKPOINTS + entry["url"], sha256_prefix=prefix, ap=entry["ap"])
