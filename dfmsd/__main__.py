@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from dfmsd import pages, plan, scales
+from dfmsd import pages, paths, plan, records, scales
 from dfmsd.errors import StudyError, suggest
 from dfmsd.spec import RunSpec
 from dfmsd.stages import Row, chain
@@ -36,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _arguments() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m dfmsd", description="The DFMSD study: plan it, run it, publish it.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, help: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=help, description=help, allow_abbrev=False)
@@ -51,15 +51,15 @@ def _arguments() -> argparse.ArgumentParser:
     page_options(sub)
     sub = command("page", "Train what is missing for pages, publish the records and execute the notebooks.")
     page_options(sub)
-    sub.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    sub.add_argument("--jobs", type=_number(1), default=1, help="runs at a time")
     sub = command("run", "Train one row: a student, its teachers from weak to strong, a method.")
     sub.add_argument("--student", required=True)
     sub.add_argument("--teachers", nargs="*", default=[])
     sub.add_argument("--method", required=True, help="baseline, mgd, dmkd, equal_budget or dfmsd")
     sub.add_argument("--scale", default="mini")
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    sub.add_argument("--rehearse", type=int, metavar="N", help="try the path out: N iterations a run, random weights, 8 images")
+    sub.add_argument("--seed", type=_number(0), default=0)
+    sub.add_argument("--jobs", type=_number(1), default=1, help="runs at a time")
+    sub.add_argument("--rehearse", type=_number(1), metavar="N", help="try it out: N iterations a run, random weights, 8 images")
     page_options(command("publish", "Copy the records of pages into book/records/."))
     page_options(command("check", "List stale, missing, unused and damaged records."))
     sub = command("book", "Execute the pages with papermill and build the book.")
@@ -69,14 +69,28 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def _number(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+        return int(text)
+
+    return number
+
+
 COMMANDS = ("plan", "page", "run", "publish", "check", "book", "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
-    arguments = _arguments().parse_args(argv)
+    parser = _arguments()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return 2
     try:
-        return int(globals()[f"_{arguments.command}"](arguments) or 0)
+        with records.full_disk_in_plain_words():
+            return int(globals()[f"_{arguments.command}"](arguments) or 0)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -89,14 +103,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _selected(arguments: argparse.Namespace) -> list[pages.PageSpec]:
+def _selected(arguments: argparse.Namespace) -> list[pages.Page]:
     names = pages.names() if arguments.all else arguments.pages
     if not names:
         raise StudyError(f"name a page ({', '.join(pages.names())}) or say --all")
-    try:
-        seeds = None if arguments.seeds is None else [int(seed) for seed in arguments.seeds.split(",")]
-    except ValueError:
-        raise StudyError(f"--seeds {arguments.seeds!r}: whole numbers separated by commas, such as 0,1,2") from None
+    seeds = None
+    if arguments.seeds is not None:
+        words = [word.strip() for word in arguments.seeds.split(",")]
+        if not all(word.isdecimal() for word in words):
+            raise StudyError(f"--seeds {arguments.seeds!r}: whole numbers separated by commas, such as 0,1,2")
+        seeds = list(dict.fromkeys(int(word) for word in words))
     return [pages.get(name, scale=arguments.scale, seeds=seeds) for name in names]
 
 
@@ -116,24 +132,31 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
-    return f"{round(seconds)} s" if seconds < 90 else f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def _page(arguments: argparse.Namespace) -> int:
     from dfmsd import book, study
 
     selected = _selected(arguments)
-    chains = [runs for page in selected for runs in page.chains()]
-    outcome = study.ensure(chains, jobs=arguments.jobs)
-    if not any(page.scale == "smoke" for page in selected):
-        study.publish(chains)
+    outcome = study.ensure([runs for page in selected for runs in page.chains()], jobs=arguments.jobs)
+    complaints = 0
     for page in selected:
-        print(f"{page.page}: {book.execute(page)}")
-    return _report(outcome)
+        # What one page lacks costs no other page.
+        try:
+            if page.scale != "smoke":
+                study.publish(page.chains())
+            print(f"{page.page}: {book.execute(page)}")
+        except StudyError as error:
+            complaints += 1
+            print(f"error: {page.page}: {error}", file=sys.stderr)
+    return max(_report(outcome), min(complaints, 1))
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from dfmsd import records, study
+    from dfmsd import study
 
     scale = scales.get(arguments.scale)
     if arguments.rehearse is not None:
@@ -163,14 +186,16 @@ def _publish(arguments: argparse.Namespace) -> None:
 
     chains = _chains(arguments)
     new = study.publish(chains)
-    print(f"{len(new)} new records; {len(plan.missing(chains))} runs have none yet")
+    lacking = [run for run in plan.order(chains) if not (paths.records() / f"{run.key}.json").exists()]
+    print(f"{len(new)} new records; {len(lacking)} runs have none yet")
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from dfmsd import study
 
     arguments.all = arguments.all or not arguments.pages
-    result = study.check(_chains(arguments))
+    others = [runs for name in pages.names() for scale in scales.SCALES for runs in pages.get(name, scale=scale).chains()]
+    result = study.check(_chains(arguments), others=others)
     for name in ("stale", "missing", "unused", "damaged"):
         found = getattr(result, name)
         print(f"{name}: {len(found)}")

@@ -32,6 +32,10 @@ class ShareBalance(nn.Module):
         0.75
     """
 
+    seen: Tensor
+    detection_sum: Tensor
+    term_sum: Tensor
+
     def __init__(self, names: Sequence[str], iterations: int) -> None:
         super().__init__()
         self.index = {name: i for i, name in enumerate(names)}
@@ -40,9 +44,7 @@ class ShareBalance(nn.Module):
         self.register_buffer("detection_sum", torch.zeros(len(self.index)))
         self.register_buffer("term_sum", torch.zeros(len(self.index)))
 
-    def forward(
-        self, detection: Tensor, terms: Mapping[str, Tensor], weights: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def forward(self, detection: Tensor, terms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Scale weighted terms.
 
         Args:

@@ -6,13 +6,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from dfmsd import quiet  # noqa: F401  (before anything else imports mmdet)
-import mmdet  # isort: skip
-from mmdet.models.detectors import BaseDetector  # isort: skip
-from mmdet.registry import MODELS  # isort: skip
+import mmdet
+from mmdet.models.detectors import BaseDetector
+from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
+import dfmsd.quiet  # noqa: F401
 from dfmsd.data import DataRoot, Split
 from dfmsd.errors import StudyError
 from dfmsd.spec import NetworkSpec, RunSpec
@@ -22,7 +22,7 @@ META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "fl
 
 
 def network_config(network: NetworkSpec) -> Config:
-    """mmdet's config of a network with the overrides applied.
+    """The mmdet config of a network with the overrides applied.
 
     Raises:
         StudyError: if mmdet has no such config, or an override names a part that the config does not have.
@@ -78,9 +78,11 @@ def _pipeline(spec: RunSpec, *, training: bool, masks: bool) -> list[dict[str, A
 
 def _loader(spec: RunSpec, split: Split, classes: tuple[str, ...], *, training: bool, masks: bool, workers: int) -> dict[str, Any]:
     return {
-        "batch_size": spec.schedule.batch if training else min(16, spec.schedule.batch),
+        # COCO's images differ in shape: padded together, they would not be evaluated as mmdet evaluates them.
+        "batch_size": spec.schedule.batch if training else 1 if spec.data.source == "coco" else min(16, spec.schedule.batch),
         "num_workers": workers,
-        "persistent_workers": workers > 0,
+        "persistent_workers": False,
+        "worker_init_fn": {"type": "seed_worker"},
         "sampler": {"type": "DefaultSampler", "shuffle": training},
         "batch_sampler": {"type": "AspectRatioBatchSampler"} if training else None,
         "dataset": {
@@ -154,47 +156,52 @@ def run_config(
     if steps.max_iters is not None:
         train_cfg = {"type": "IterBasedTrainLoop", "max_iters": steps.max_iters, "val_begin": steps.max_iters + 1}
     schedulers: list[dict[str, Any]] = [
-        {"type": "MultiStepLR", "by_epoch": True, "milestones": sorted({round(epochs * 2 / 3), round(epochs * 11 / 12)})}
+        {
+            "type": "MultiStepLR",
+            "by_epoch": True,
+            "milestones": sorted({round(epochs * 2 / 3), round(epochs * 11 / 12)}),
+        }
     ]
     if steps.warmup:
         schedulers.append({"type": "LinearLR", "by_epoch": False, "start_factor": 0.001, "begin": 0, "end": steps.warmup})
-    return Config({
-        "default_scope": "mmdet",
-        "custom_imports": {"imports": ["dfmsd.distiller", "dfmsd.hooks"], "allow_failed_imports": False},
-        "experiment_name": spec.key,
-        "work_dir": str(folder),
-        "model": model,
-        "train_dataloader": _loader(spec, data.train, data.classes, training=True, masks=masks, workers=workers),
-        "val_dataloader": val_loader,
-        "val_evaluator": evaluator,
-        "train_cfg": train_cfg,
-        "val_cfg": {"type": "ValLoop"},
-        "param_scheduler": schedulers,
-        "optim_wrapper": {
-            "type": "AmpOptimWrapper" if spec.precision == "amp" else "OptimWrapper",
-            "optimizer": {
-                "type": "SGD",
-                "lr": steps.lr,
-                "momentum": steps.momentum,
-                "weight_decay": steps.weight_decay,
+    return Config(
+        {
+            "default_scope": "mmdet",
+            "custom_imports": {"imports": ["dfmsd.distiller", "dfmsd.hooks"], "allow_failed_imports": False},
+            "experiment_name": spec.key,
+            "work_dir": str(folder),
+            "model": model,
+            "train_dataloader": _loader(spec, data.train, data.classes, training=True, masks=masks, workers=workers),
+            "val_dataloader": val_loader,
+            "val_evaluator": evaluator,
+            "train_cfg": train_cfg,
+            "val_cfg": {"type": "ValLoop"},
+            "param_scheduler": schedulers,
+            "optim_wrapper": {
+                "type": "AmpOptimWrapper" if spec.precision == "amp" else "OptimWrapper",
+                "optimizer": {
+                    "type": "SGD",
+                    "lr": steps.lr,
+                    "momentum": steps.momentum,
+                    "weight_decay": steps.weight_decay,
+                },
+                "clip_grad": {"max_norm": steps.clip, "norm_type": 2},
+                "paramwise_cfg": base.optim_wrapper.get("paramwise_cfg"),
             },
-            "clip_grad": {"max_norm": steps.clip, "norm_type": 2},
-            "paramwise_cfg": base.optim_wrapper.get("paramwise_cfg"),
-        },
-        "default_hooks": {
-            "checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2, "save_best": None},
-            "logger": {"type": "LoggerHook", "interval": 50, "log_metric_by_epoch": steps.max_iters is None},
-        },
-        "custom_hooks": [
-            {"type": "SeedHook", "seed": spec.seed, "priority": "VERY_HIGH"},
-            {"type": "LossGuard", "priority": "VERY_HIGH"},
-            {"type": "CurveHook", "folder": str(folder), "priority": "NORMAL"},
-        ],
-        "visualizer": {"type": "DetLocalVisualizer", "vis_backends": []},
-        "randomness": {"seed": spec.seed},
-        "env_cfg": {"cudnn_benchmark": False, "mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0}},
-        "log_level": "INFO",
-        "resume": False,
-        "load_from": None,
-    })
-
+            "default_hooks": {
+                "checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2, "save_best": None},
+                "logger": {"type": "LoggerHook", "interval": 50, "log_metric_by_epoch": steps.max_iters is None},
+            },
+            "custom_hooks": [
+                {"type": "SeedHook", "seed": spec.seed, "priority": "VERY_HIGH"},
+                {"type": "LossGuard", "priority": "VERY_HIGH"},
+                {"type": "CurveHook", "folder": str(folder), "priority": "NORMAL"},
+            ],
+            "visualizer": {"type": "DetLocalVisualizer", "vis_backends": []},
+            "randomness": {"seed": spec.seed},
+            "env_cfg": {"cudnn_benchmark": False, "mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0}},
+            "log_level": "INFO",
+            "resume": False,
+            "load_from": None,
+        }
+    )

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
@@ -42,14 +41,14 @@ def load(network: nn.Module, checkpoint: str | Path) -> None:
     content = read(checkpoint)
     state: Mapping[str, Tensor] = content.get("state_dict", content)
     try:
-        missing, _ = network.load_state_dict(state, strict=False)
+        missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
         detail = str(error).splitlines()[-1].strip()
         raise StudyError(f"checkpoint {checkpoint} does not fit {type(network).__name__}: {detail}") from error
-    if missing:
+    if missing or unexpected:
+        what, names = ("are missing", missing) if missing else ("are of another network", unexpected)
         raise StudyError(
-            f"checkpoint {checkpoint} does not fit {type(network).__name__}: "
-            f"{len(missing)} of its weights are missing, such as {missing[0]!r}"
+            f"checkpoint {checkpoint} does not fit {type(network).__name__}: {len(names)} weights {what}, such as {names[0]!r}"
         )
 
 

@@ -8,18 +8,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from dfmsd import quiet  # noqa: F401  (before anything else imports mmdet)
-from mmdet.models.detectors import BaseDetector  # isort: skip
-from mmdet.registry import MODELS  # isort: skip
-
+import dfmsd.quiet  # noqa: F401
 from dfmsd import checkpoints, pyramids
 from dfmsd.balance import ShareBalance
 from dfmsd.errors import StudyError, suggest
 from dfmsd.losses import Method
+from dfmsd.methods import METHODS, Kind, for_student
 from dfmsd.preprocess import DistillPreprocessor
 
 Network = dict[str, Any] | str
@@ -27,7 +28,7 @@ Network = dict[str, Any] | str
 
 
 @MODELS.register_module()
-class Distiller(BaseDetector):  # type: ignore[misc]
+class Distiller(BaseDetector):
     """Train a student with its own losses plus those of distillation methods.
 
     The student's features are caught by a forward hook on its neck during its own loss, so they are computed once. The teacher runs
@@ -63,6 +64,9 @@ class Distiller(BaseDetector):  # type: ignore[misc]
             )
     """
 
+    teacher: BaseDetector
+    methods: nn.ModuleList
+
     def __init__(
         self,
         student: Network,
@@ -79,7 +83,7 @@ class Distiller(BaseDetector):  # type: ignore[misc]
     ) -> None:
         if teacher_checkpoint is None:
             raise StudyError("the teacher has no weights: set teacher_checkpoint (an untrained teacher teaches nothing)")
-        student, teacher = _model_config(student), _model_config(teacher)
+        student, teacher = _model_config(student, "student"), _model_config(teacher, "teacher")
         views = DistillPreprocessor(student["data_preprocessor"], teacher["data_preprocessor"], enhance)
         super().__init__(data_preprocessor=views, init_cfg=init_cfg)
         self.student = MODELS.build(student)
@@ -90,22 +94,22 @@ class Distiller(BaseDetector):  # type: ignore[misc]
         strides_t = pyramids.strides(self.teacher)
         pairs = pyramids.match(pyramids.strides(self.student), strides_t, matching)
         self.pairs = {strides_t[t]: (s, t) for s, t in pairs}
-        self.methods = nn.ModuleList(self._build(method) for method in methods)
-        names = [f"loss_{method.name}_{term}" for method in self.methods for term in method.term_names]
+        built = [self._build(method) for method in methods]
+        self.methods = nn.ModuleList(built)
+        names = [f"loss_{method.name}_{term}" for method in built for term in method.term_names]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise StudyError(f"a method is listed twice: {', '.join(sorted(repeated))}")
         self.balance = None if balance is None else ShareBalance(names, **balance)
 
-    teacher: BaseDetector
-
     def _build(self, config: dict[str, Any]) -> Method:
-        from dfmsd.methods import METHODS, for_student
-
         config = dict(config)
         name = str(config.pop("type", ""))
         if name.lower() not in METHODS:
             raise StudyError(f"unknown method {name!r}: {suggest(name, [model.__name__ for model in METHODS.values()])}")
-        kind = "two_stage" if hasattr(self.student, "roi_head") else "one_stage"
+        model = METHODS[name.lower()]
+        if unknown := sorted(set(config) - set(model.model_fields)):
+            raise StudyError(f"{name} has no hyper-parameter {unknown[0]!r}: {suggest(unknown[0], model.model_fields)}")
+        kind: Kind = "two_stage" if hasattr(self.student, "roi_head") else "one_stage"
         fields = for_student(name.lower(), kind, **config).model_dump()
         wanted = fields["strides"]
         fields["strides"] = [stride for stride in self.pairs if wanted is None or stride in wanted]
@@ -167,6 +171,7 @@ class Distiller(BaseDetector):  # type: ignore[misc]
         boxes = [sample.gt_instances.bboxes for sample in data_samples]
         shapes = [tuple(sample.img_shape[:2]) for sample in data_samples]
         for method in self.methods:
+            assert isinstance(method, Method)
             # Sums over large maps overflow half precision.
             with torch.autocast(inputs.device.type, enabled=False):
                 terms = method(*features, boxes, shapes, generator=generator, enhanced=enhanced_features)
@@ -193,21 +198,21 @@ class Distiller(BaseDetector):  # type: ignore[misc]
 
     def _levels(self, feats_s: Sequence[Tensor], feats_t: Sequence[Tensor]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         levels_t = {stride: feats_t[t].float() for stride, (_, t) in self.pairs.items()}
-        levels_s = {
-            stride: pyramids.resized(feats_s[s].float(), levels_t[stride]) for stride, (s, _) in self.pairs.items()
-        }
+        levels_s = {stride: pyramids.resized(feats_s[s].float(), levels_t[stride]) for stride, (s, _) in self.pairs.items()}
         return levels_s, levels_t
 
 
-def _model_config(network: Network) -> dict[str, Any]:
-    """A detector's model dict, from itself or from a config file, without pretrained parts of a backbone to fetch."""
-    if isinstance(network, str):
-        if network.startswith("mmdet::"):
-            from mmengine.hub import get_config
-
-            return dict(get_config(network).model)
-        return dict(Config.fromfile(network).model)
-    return copy.deepcopy(dict(network))
+def _model_config(network: Network, role: str) -> dict[str, Any]:
+    """A detector's model dict, from itself or from a config file."""
+    if not isinstance(network, str):
+        model = copy.deepcopy(dict(network))
+    elif network.startswith("mmdet::"):
+        model = dict(get_config(network).model)
+    else:
+        model = dict(Config.fromfile(network).model)
+    if "data_preprocessor" not in model:
+        raise StudyError(f"the {role}'s config has no data_preprocessor: each network normalises images its own way")
+    return model
 
 
 def _frozen(teacher: BaseDetector, checkpoint: str) -> BaseDetector:

@@ -104,9 +104,7 @@ def _python() -> Finding:
         return Finding("problem", f"Python {version} runs this and the study needs 3.11 or 3.12", SET_UP)
     own = paths.ROOT / ".venv"
     if own.is_dir() and Path(sys.prefix).resolve() != own.resolve() and "CONDA_PREFIX" not in os.environ:
-        return Finding(
-            "note", f"this is {sys.executable}, not the study's own .venv", ".venv/bin/python -m dfmsd doctor"
-        )
+        return Finding("note", f"this is {sys.executable}, not the study's own .venv", ".venv/bin/python -m dfmsd doctor")
     return Finding("ok", f"Python {version}")
 
 
@@ -212,9 +210,7 @@ def _disk() -> Finding:
     place = next(folder for folder in (runs, *runs.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free / 1e9
     if free < LOW_DISK_GB:
-        return Finding(
-            "problem", f"{free:.1f} GB free for {runs}, runs need {LOW_DISK_GB} GB", "export DFMSD_RUNS=/a/larger/disk"
-        )
+        return Finding("problem", f"{free:.1f} GB free for {runs}, runs need {LOW_DISK_GB} GB", "export DFMSD_RUNS=/a/larger/disk")
     return Finding("ok", f"{free:.0f} GB free for {runs}")
 
 

@@ -15,7 +15,9 @@ METRICS = {"AP": 0, "AP50": 1, "AP75": 2, "AP_S": 3, "AP_M": 4, "AP_L": 5, "AR":
 """COCO's summary numbers that the paper prints, by their place in ``COCOeval.stats``."""
 
 
-def evaluate(annotations: Path, predictions: Path, *, resamples: int, seed: int) -> tuple[dict[str, float], tuple[float, float] | None]:
+def evaluate(
+    annotations: Path, predictions: Path, *, resamples: int, seed: int
+) -> tuple[dict[str, float], tuple[float, float] | None]:
     """Metrics in percent, and a bootstrap interval of AP over images.
 
     Args:
@@ -35,7 +37,7 @@ def evaluate(annotations: Path, predictions: Path, *, resamples: int, seed: int)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-        # COCO marks a size class that has no object by -1.
+        # COCO marks what has no object by -1.
         metrics = {name: round(100 * float(evaluation.stats[i]), 3) for name, i in METRICS.items() if evaluation.stats[i] >= 0}
         interval = _interval(evaluation, resamples, seed) if resamples else None
     return metrics, interval
@@ -56,6 +58,7 @@ def _interval(evaluation: COCOeval, resamples: int, seed: int) -> tuple[float, f
         evaluation.evalImgs = list(by_image[:, rng.integers(images, size=images)].reshape(-1))
         evaluation.accumulate()
         precision = evaluation.eval["precision"]
-        values.append(100 * float(precision[precision > -1].mean()))
+        if (found := precision[precision > -1]).size:
+            values.append(100 * float(found.mean()))
     low, high = np.percentile(values, [2.5, 97.5])
     return round(float(low), 3), round(float(high), 3)

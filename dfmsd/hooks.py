@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import FUNCTIONS, HOOKS
 
 from dfmsd.errors import StudyError
 
@@ -25,7 +25,7 @@ class NaNLoss(StudyError):
 
 
 @HOOKS.register_module()
-class SeedHook(Hook):  # type: ignore[misc]
+class SeedHook(Hook):
     """Draw all randomness from (seed, iteration), so that a run resumed at an epoch's end equals one that was never interrupted.
 
     Args:
@@ -54,8 +54,16 @@ class SeedHook(Hook):  # type: ignore[misc]
         torch.manual_seed(int(words[2]))
 
 
+@FUNCTIONS.register_module()
+def seed_worker(worker_id: int, **_: Any) -> None:
+    """Seed a process that loads images from torch's own seed for it, which :class:`SeedHook` has fixed for this epoch."""
+    words = np.random.SeedSequence(torch.initial_seed()).generate_state(2)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))  # noqa: NPY002
+
+
 @HOOKS.register_module()
-class LossGuard(Hook):  # type: ignore[misc]
+class LossGuard(Hook):
     """Stop a run whose loss is no longer finite, before its next checkpoint is written.
 
     Args:
@@ -72,13 +80,12 @@ class LossGuard(Hook):  # type: ignore[misc]
             return
         bad = sorted(name for name, value in outputs.items() if "loss" in name and not torch.isfinite(value).all())
         if bad:
-            raise NaNLoss(
-                f"loss is not finite at iteration {runner.iter + 1} ({', '.join(bad)}): lower the learning rate or the method's weight"
-            )
+            place = f"at iteration {runner.iter + 1} ({', '.join(bad)})"
+            raise NaNLoss(f"loss is not finite {place}: lower the learning rate or the method's weight")
 
 
 @HOOKS.register_module()
-class CurveHook(Hook):  # type: ignore[misc]
+class CurveHook(Hook):
     """Write the learning curve and the progress of a run, so that both outlive its process.
 
     ``curve.jsonl`` holds a line of losses, averaged over the iterations since the last line; ``progress.json`` the iterations done.
@@ -97,7 +104,17 @@ class CurveHook(Hook):  # type: ignore[misc]
         """Drop the points behind the checkpoint that the run resumes from."""
         self._every = max(1, runner.max_iters // POINTS)
         points = [point for point in read_curve(self.curve) if point["iteration"] <= runner.iter]
-        self.curve.write_text("".join(json.dumps(point) + "\n" for point in points))
+        kept = self.curve.with_suffix(".kept")
+        kept.write_text("".join(json.dumps(point) + "\n" for point in points))
+        kept.replace(self.curve)
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """The sums since the last point travel with the checkpoint: a resumed curve is the uninterrupted one."""
+        checkpoint["curve_window"] = self._sums, self._count
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on with the sums."""
+        self._sums, self._count = checkpoint.get("curve_window", ({}, 0))
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Add this iteration."""

@@ -61,7 +61,7 @@ class DFMSD(DMKD):
     beta: Weight = 1e-5
     """Weight of Eq. (8), the loss on enhanced images; used in stages with masking enhancement only."""
     sfa: Weight = 10.0
-    """Weight of Eq. (5), semantic feature alignment; 0 switches it off. PKD's: 10 for a one-stage teacher, 6 for a two-stage one."""
+    """Weight of Eq. (5), semantic feature alignment; 0 is off. PKD's: 10 for a one-stage teacher, 6 for a two-stage one."""
     sfa_strides: tuple[int, ...] = (8, 16, 32)
     sfa_inside: bool = False
     """Standardise inside the reconstruction error instead of adding a term (an ambiguity of the paper)."""

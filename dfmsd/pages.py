@@ -1,14 +1,17 @@
-"""Pages: one YAML each in ``params/<notebook>/``, executed by the notebook of that folder's name."""
+"""Pages: one YAML each in ``params/<notebook>/``, executed by the notebook of that folder's name.
+
+The keys of the YAML are the fields of the notebook's page model (:data:`NOTEBOOKS`) and the parameters of the notebook itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from dfmsd import paths, scales, zoo
 from dfmsd.errors import StudyError, suggest
@@ -47,18 +50,40 @@ class Entry:
     runs: tuple[RunSpec, ...]
 
 
-class PageSpec(Frozen):
-    """A page: its fields are the keys of its YAML and the parameters of its notebook."""
+class Page(Frozen):
+    """What every page has: its fields are the keys of its YAML and the parameters of its notebook."""
 
     page: str
     title: str
     question: str
+    scale: Literal["smoke", "mini", "gpu", "coco"] = "mini"
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """The chains of runs that the page shows; none unless its kind says otherwise."""
+        return []
+
+
+class DataPage(Page):
+    """A look at the data of a scale."""
+
+    images: int = Field(default=4, gt=0)
+    """Sample images of each kind."""
+
+
+class PageSpec(Page):
+    """A comparison: rows of one table, each a recipe for a student and its teachers."""
+
     table: int | None = None
     """The paper's table whose numbers stand beside ours (``params/published.yaml``)."""
     groups: tuple[Group, ...] = Field(min_length=1)
-    scale: Literal["smoke", "mini", "gpu", "coco"] = "mini"
     seeds: tuple[int, ...] | None = None
     """None: the scale's."""
+
+    @model_validator(mode="after")
+    def _check(self) -> PageSpec:
+        for row in self.rows():
+            check(row)
+        return self
 
     def rows(self) -> tuple[Row, ...]:
         """All rows, in the order of the table."""
@@ -78,28 +103,74 @@ class PageSpec(Frozen):
         return [entry.runs for entry in self.entries()]
 
 
+class TuningPage(Page):
+    """Which share of the detection loss each method gets at a scale: the same trials for all, on the split kept for it."""
+
+    student: str
+    teacher: str
+    methods: dict[str, tuple[str, ...]]
+    """Weights of each method that divide a share equally among them."""
+    shares: tuple[float, ...] = Field(min_length=1)
+    epochs: int = Field(gt=0)
+    seed: int
+    """One that no table uses."""
+
+    def entries(self) -> list[Entry]:
+        """The baseline, then each method with each share, as one stage."""
+        scale = scales.get(self.scale)
+        short = scale.model_copy(update={"schedule": scale.schedule.model_copy(update={"epochs": self.epochs})})
+        # Teachers train as long as in the tables: they are the same runs.
+        _, _, backbone = self.teacher.rpartition("_")
+        short = short.model_copy(update={"teacher_epochs": {backbone: scale.schedule_of(self.teacher, teacher=True).epochs}})
+        rows = [Row(student=self.student, teachers=(), recipe="baseline")]
+        for method, weights in self.methods.items():
+            for share in self.shares:
+                options = Options(sal=False, me="none", hyper=dict.fromkeys(weights, share / len(weights)))
+                rows.append(Row(student=self.student, teachers=(self.teacher,), recipe=method, options=options))
+        return [
+            Entry(place, row, self.seed, chain(row, short, self.seed, split="tune")) for place, row in enumerate(rows)
+        ]
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """The chains of runs of all trials."""
+        return [entry.runs for entry in self.entries()]
+
+
+NOTEBOOKS: dict[str, type[Page]] = {"comparison": PageSpec, "dataset": DataPage, "tuning": TuningPage}
+"""The page model of each folder of ``params/``, which is also the name of its notebook."""
+
+AnyPage = TypeVar("AnyPage", bound=Page)
+
+
 def spec(**parameters: Any) -> PageSpec:
-    """A page from parameters, as a notebook has them.
+    """A comparison from parameters, as its notebook has them; see :func:`validate`."""
+    return validate(PageSpec, parameters)
+
+
+def validate(model: type[AnyPage], parameters: Mapping[str, Any]) -> AnyPage:
+    """A page of some kind from parameters, as a notebook or a YAML has them.
 
     Raises:
-        StudyError: for a parameter that no page has (the nearest is suggested) or a value that makes no sense.
+        StudyError: for a parameter that such a page does not have (the nearest is suggested) or a value that makes no sense.
+
+    Example:
+        >>> validate(DataPage, {"page": "shapes", "title": "Shapes", "question": "What is in it?"}).images
+        4
     """
     try:
-        page = PageSpec.model_validate(parameters)
+        return model.model_validate(parameters)
     except ValidationError as error:
-        raise StudyError(f"page {parameters.get('page', '?')!r}: {_explain(error)}") from None
-    for row in page.rows():
-        check(row)
-    return page
+        raise StudyError(f"page {parameters.get('page', '?')!r}: {_explain(error, model)}") from None
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, model: type[Page]) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        name = str(first["loc"][-1])
-        known = {"groups": Group, "options": Options}.get(next((str(p) for p in reversed(first["loc"][:-1]) if isinstance(p, str)), ""), PageSpec)
-        return f"unknown parameter {place!r}: {suggest(name, known.model_fields)}"
+        parts: dict[str, type[Frozen]] = {"groups": Group, "options": Options}
+        inside = [part for part in first["loc"][:-1] if isinstance(part, str)]
+        known = parts[inside[-1]] if inside else model
+        return f"unknown parameter {place!r}: {suggest(str(first['loc'][-1]), known.model_fields)}"
     if first["type"] == "missing":
         return f"the parameter {place!r} is missing"
     return f"{place} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
@@ -126,8 +197,8 @@ def file_of(page: str) -> Path:
     raise StudyError(f"unknown page {page!r}: {suggest(page, names())}")
 
 
-def get(page: str, *, scale: str | None = None, seeds: Sequence[int] | None = None) -> PageSpec:
-    """A page by its name, at another scale or with other seeds if they are given.
+def get(page: str, *, scale: str | None = None, seeds: Sequence[int] | None = None) -> Page:
+    """A page by its name, at another scale or, where it has seeds, with others if they are given.
 
     Raises:
         StudyError: if its params file is missing or wrong.
@@ -137,12 +208,18 @@ def get(page: str, *, scale: str | None = None, seeds: Sequence[int] | None = No
         parameters = yaml.safe_load(file.read_text())
     except yaml.YAMLError as error:
         raise StudyError(f"{file.name} is not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(parameters, dict) or not all(isinstance(name, str) for name in parameters):
+        raise StudyError(f"{file.name} must hold lines of 'parameter: value'")
     if scale is not None:
         scales.get(scale)
         parameters["scale"] = scale
-    if seeds is not None:
+    notebook = file.parent.name
+    if notebook not in NOTEBOOKS:
+        raise StudyError(f"{file.name} lies in params/{notebook}, which has no notebook: {suggest(notebook, NOTEBOOKS)}")
+    model = NOTEBOOKS[notebook]
+    if seeds is not None and "seeds" in model.model_fields:
         parameters["seeds"] = tuple(seeds)
-    found = spec(**parameters)
+    found = validate(model, parameters)
     if found.page != page:
         raise StudyError(f"{file.name} says page: {found.page}; it must be {page}")
     return found
@@ -161,5 +238,3 @@ def describe(run: RunSpec) -> str:
         stage = f", stage {run.stage.index}" if run.parent or run.stage.enhance or methods == "DFMSD" else ""
         text += f" <- {zoo.label(run.stage.teacher.network.name)}, {methods}{stage}"
     return f"{text}, seed {run.seed}"
-
-

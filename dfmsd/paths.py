@@ -9,9 +9,16 @@ PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
 PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
-BOOK = ROOT / "book"
-PAGES = BOOK / "pages"
-"""Executed notebooks: build products, git-ignored."""
+
+
+def book() -> Path:
+    """Sources of the book; ``DFMSD_BOOK`` moves it (a test's own copy)."""
+    return Path(os.environ.get("DFMSD_BOOK", ROOT / "book"))
+
+
+def pages() -> Path:
+    """Executed notebooks and what else the book's build makes for it: git-ignored."""
+    return book() / "pages"
 
 
 def runs() -> Path:
@@ -21,7 +28,7 @@ def runs() -> Path:
 
 def records() -> Path:
     """Published records; ``DFMSD_RECORDS`` moves it (a test's own folder)."""
-    return Path(os.environ.get("DFMSD_RECORDS", BOOK / "records"))
+    return Path(os.environ.get("DFMSD_RECORDS", book() / "records"))
 
 
 def data() -> Path:

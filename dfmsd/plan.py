@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from statistics import median
 from typing import Literal
 
@@ -32,6 +31,8 @@ class Planned:
     """Share of its iterations done."""
     seconds: float
     """What is left of it, estimated."""
+    whole: float
+    """All of it, estimated in seconds."""
     note: str = ""
 
 
@@ -52,23 +53,31 @@ def order(chains: Iterable[tuple[RunSpec, ...]]) -> list[RunSpec]:
 
 
 def plan(chains: Iterable[tuple[RunSpec, ...]]) -> list[Planned]:
-    """The runs of some chains with their state and an estimate."""
-    return [_planned(run) for run in order(chains)]
+    """The runs of some chains with their state and an estimate.
+
+    A run that has a published record but no weights here is done, unless one that is not done needs it.
+    """
+    speeds = _speeds()
+    planned = {run.key: _planned(run, speeds) for run in order(chains)}
+    for item in reversed(list(planned.values())):
+        if planned[item.run.key].state in ("done", "damaged"):
+            continue
+        for needed in item.run.needs():
+            found = planned[needed.key]
+            if found.state == "done" and not has_weights(needed):
+                planned[needed.key] = _unrecorded(needed, found.whole, "recorded, but others need its weights")
+    return list(planned.values())
 
 
 def missing(chains: Iterable[tuple[RunSpec, ...]]) -> list[RunSpec]:
     """What must be trained here: runs without a record, and runs whose weights these need and are not here."""
-    runs = order(chains)
-    wanted = {run.key for run in runs if records.find(run.key) is None}
-    for run in reversed(runs):
-        if run.key in wanted:
-            wanted |= {needed.key for needed in run.needs() if not has_weights(needed)}
-    return [run for run in runs if run.key in wanted]
+    return [item.run for item in plan(chains) if item.state != "done"]
 
 
 def has_weights(run: RunSpec) -> bool:
     """Whether a run was trained here, so that others can start from it."""
-    return (paths.runs() / run.key / "student.pth").exists()
+    folder = paths.runs() / run.key
+    return (folder / "student.pth").exists() and (folder / "record.json").exists()
 
 
 def iterations(run: RunSpec) -> int:
@@ -78,17 +87,21 @@ def iterations(run: RunSpec) -> int:
     return run.schedule.epochs * -(-(run.data.train or COCO_TRAIN) // run.schedule.batch)
 
 
-def _planned(run: RunSpec) -> Planned:
-    full = iterations(run) * run.schedule.batch / _speed(run)
+def _planned(run: RunSpec, speeds: Speeds) -> Planned:
+    whole = iterations(run) * run.schedule.batch / _speed(run, speeds)
     try:
         if records.find(run.key) is not None:
-            return Planned(run, "done", 1.0, 0.0)
+            return Planned(run, "done", 1.0, 0.0, whole)
         if (failed := records.failure(run.key)) is not None:
-            return Planned(run, "failed", 0.0, full, failed.note)
+            return Planned(run, "failed", 0.0, whole, whole, failed.note)
     except StudyError as error:
-        return Planned(run, "damaged", 0.0, full, str(error))
+        return Planned(run, "damaged", 0.0, whole, whole, str(error))
+    return _unrecorded(run, whole)
+
+
+def _unrecorded(run: RunSpec, whole: float, note: str = "") -> Planned:
     done = progress(run.key)
-    return Planned(run, "partial" if done else "missing", done, full * (1 - done))
+    return Planned(run, "partial" if done else "missing", done, whole * (1 - done), whole, note)
 
 
 def progress(key: str) -> float:
@@ -100,16 +113,18 @@ def progress(key: str) -> float:
         return 0.0
 
 
-def _speed(run: RunSpec) -> float:
+Speeds = dict[tuple[str, str, bool], list[float]]
+"""Images per second of recorded runs, by scale, network and whether it learned from a teacher."""
+
+
+def _speed(run: RunSpec, speeds: Speeds) -> float:
     """Images per second: the median of the records of alike runs."""
-    stage = run.stage is not None
-    alike = [speed for kind, speed in _speeds() if kind == (run.scale, run.network.name, stage)]
+    alike = speeds.get((run.scale, run.network.name, run.stage is not None))
     return median(alike) if alike else ROUGH[run.scale]
 
 
-@cache
-def _speeds() -> tuple[tuple[tuple[str, str, bool], float], ...]:
-    found = []
+def _speeds() -> Speeds:
+    found: Speeds = {}
     for file in [*paths.records().glob("*.json"), *paths.runs().glob("*/record.json")]:
         try:
             record = records.read(file)
@@ -117,5 +132,5 @@ def _speeds() -> tuple[tuple[tuple[str, str, bool], float], ...]:
             continue
         kind = record.spec["scale"], record.spec["network"]["name"], record.spec["stage"] is not None
         if record.provenance.images_per_second > 0:
-            found.append((kind, record.provenance.images_per_second))
-    return tuple(found)
+            found.setdefault(kind, []).append(record.provenance.images_per_second)
+    return found

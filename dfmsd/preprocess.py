@@ -39,7 +39,9 @@ class DistillPreprocessor(BaseDataPreprocessor):
     def __init__(self, student: Batch, teacher: Batch, enhance: Batch | None = None) -> None:
         super().__init__()
         if student.get("batch_augments"):
-            raise StudyError("the student's data_preprocessor has batch_augments: distillation needs both networks to see one batch")
+            raise StudyError(
+                "the student's data_preprocessor has batch_augments: distillation needs both networks to see one batch"
+            )
         divisors = student.get("pad_size_divisor", 1), teacher.get("pad_size_divisor", 1)
         if divisors[0] != divisors[1]:
             raise StudyError(f"pad_size_divisor of student and teacher differ ({divisors[0]} and {divisors[1]}): make them equal")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +19,15 @@ from pydantic import Field, ValidationError
 
 from dfmsd import paths
 from dfmsd.errors import StudyError
-from dfmsd.spec import Frozen, RunSpec
+from dfmsd.spec import Frozen, RunSpec, _digest
 
 TRAINING = ("build", "hooks", "evaluate", "shapes")
 """Modules whose code decides any run's numbers."""
 DISTILLATION = ("distiller", "preprocess", "augment", "balance", "pyramids", "losses/base", "losses/_blocks")
 """Modules that a run with a teacher uses besides."""
+
+MEND = "delete it and run its page again; finished runs are not repeated"
+"""The way out of a record that cannot be believed."""
 
 
 class Provenance(Frozen):
@@ -82,6 +89,26 @@ def write_atomic(file: Path, text: str) -> None:
         raise
 
 
+@contextmanager
+def full_disk_in_plain_words() -> Iterator[None]:
+    """Say what to do when a disk is full; nothing that was whole before is lost by it.
+
+    Raises:
+        StudyError: instead of the system's error about space or quota.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        runs = paths.runs()
+        place = next(folder for folder in (runs, *runs.absolute().parents) if folder.exists())
+        raise StudyError(
+            f"the disk is full ({shutil.disk_usage(place).free // 2**20} MiB free in {place}): make room, or let DFMSD_RUNS name "
+            "a larger place; called again, a run goes on from its last checkpoint"
+        ) from None
+
+
 def dump(record: Record) -> str:
     """A record as the JSON that is committed."""
     return json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
@@ -95,16 +122,27 @@ def read(file: Path) -> Record:
     """
     try:
         record = Record.model_validate_json(file.read_text())
-    except (ValidationError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise StudyError(f"record {file.name} is damaged ({reason}): delete it and run its page again") from None
-    from dfmsd.spec import _digest
-
-    if record.key != file.stem.removesuffix(".record") and file.stem != "record":
-        raise StudyError(f"record {file.name} is of run {record.key}: it was renamed or edited; delete it and publish again")
-    if _digest(record.spec) != record.key:
-        raise StudyError(f"record {file.name}: its specification does not hash to its key: it was edited; delete it and publish again")
+        digest = _digest(record.spec)
+    except (ValueError, OSError) as error:
+        raise StudyError(f"record {file} is damaged ({_reason(error)}): {MEND}") from None
+    if record.key != _key_in_path(file):
+        raise StudyError(f"record {file} is of run {record.key}: it was renamed or edited; {MEND}")
+    if digest != record.key:
+        raise StudyError(f"record {file}: its specification does not hash to its key, it was edited; {MEND}")
     return record
+
+
+def _key_in_path(file: Path) -> str:
+    """The key of a run's folder (``<key>`` or ``<key>.partial``), or the stem of a published record."""
+    return file.parent.name.removesuffix(".partial") if file.name == "record.json" else file.stem
+
+
+def _reason(error: ValueError | OSError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error).splitlines()[0]
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def find(key: str) -> Record | None:
@@ -115,10 +153,16 @@ def find(key: str) -> Record | None:
     return None
 
 
-def failure(key: str) -> Record | None:
-    """The record of a run that broke off."""
+def unfinished(key: str) -> Record | None:
+    """The record in a run's partial folder: of one that broke off, or that was killed between its record and its last move."""
     file = paths.runs() / f"{key}.partial" / "record.json"
     return read(file) if file.exists() else None
+
+
+def failure(key: str) -> Record | None:
+    """The record of a run that broke off."""
+    record = unfinished(key)
+    return None if record is None or record.is_result else record
 
 
 def modules_of(spec: RunSpec) -> tuple[str, ...]:
@@ -133,6 +177,11 @@ def modules_of(spec: RunSpec) -> tuple[str, ...]:
 def code_digest(spec: RunSpec) -> str:
     """Hash of the code behind a run's numbers: syntax trees without docstrings, so that comments and layout do not count."""
     return hashlib.sha256("".join(_tree(module) for module in modules_of(spec)).encode()).hexdigest()[:12]
+
+
+def is_stale(record: Record, spec: RunSpec) -> bool:
+    """Whether the code behind a record has changed since."""
+    return record.provenance.code_digest != code_digest(spec)
 
 
 @cache

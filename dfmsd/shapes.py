@@ -33,7 +33,7 @@ SMALL_SIDE = 32
 LARGE_SIDE = 96
 """COCO's size classes: an area below 32 x 32 pixels is small, one above 96 x 96 large."""
 
-SIDES = {"small": (20, 31), "medium": (40, 88), "large": (144, 188)}
+SIDES = {"small": (24, 33), "medium": (44, 88), "large": (144, 188)}
 """Longer side of an object's box in pixels, drawn uniformly; at most :data:`LARGEST_PERCENT` of the image's side."""
 COUNTS = {
     "small": {"small": (3, 7), "medium": (0, 1), "large": (0, 0)},
@@ -42,7 +42,9 @@ COUNTS = {
 }
 """Objects of each size in an image of each kind, drawn uniformly."""
 LARGEST_PERCENT = 75
-ASPECT_PERCENT = (72, 100)
+ASPECT_PERCENT = (85, 100)
+TILT = 15
+"""Objects stand upright but for a tilt of at most so many degrees either way, as most things in photographs do."""
 VISIBLE_PERCENT = 40
 """An object that others hide to a smaller visible share is not in the image."""
 VISIBLE_PIXELS = 20
@@ -78,6 +80,11 @@ def _circle(percent: int) -> tuple[Point, ...]:
     return tuple(_polar(degree, percent) for degree in range(0, 360, 6))
 
 
+def _upright(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Turned from pointing right to pointing up, so that a mirrored object looks like one of its class."""
+    return tuple((y, -x) for x, y in points)
+
+
 def _disc() -> Outline:
     return (_circle(100),)
 
@@ -87,7 +94,7 @@ def _ring() -> Outline:
 
 
 def _star() -> Outline:
-    return (tuple(_polar(36 * k, 42 if k % 2 else 100) for k in range(10)),)
+    return (_upright([_polar(36 * k, 42 if k % 2 else 100) for k in range(10)]),)
 
 
 def _cross() -> Outline:
@@ -98,16 +105,16 @@ def _cross() -> Outline:
 
 
 def _gear() -> Outline:
-    tooth = ((-10, 100), (10, 100), (15, 66), (30, 66))
+    tooth = ((-10, 100), (10, 100), (15, 58), (30, 58))
     return (tuple(_polar(45 * k + degree, percent) for k in range(8) for degree, percent in tooth),)
 
 
 def _arrow() -> Outline:
-    return (((100, 0), (5, 85), (5, 32), (-100, 32), (-100, -32), (5, -32), (5, -85)),)
+    return (_upright([(100, 0), (5, 85), (5, 32), (-100, 32), (-100, -32), (5, -32), (5, -85)]),)
 
 
 def _triangle() -> Outline:
-    return (tuple(_polar(degree, 100) for degree in (0, 120, 240)),)
+    return (_upright([_polar(degree, 100) for degree in (0, 120, 240)]),)
 
 
 def _square() -> Outline:
@@ -117,7 +124,7 @@ def _square() -> Outline:
 def _crescent() -> Outline:
     outer = [_polar(degree, 100) for degree in range(46, 315, 4)]
     inner = [(x + UNIT * 66 // 100, y) for x, y in (_polar(degree, 72) for degree in range(268, 90, -4))]
-    return (tuple(outer + inner),)
+    return (_upright(outer + inner),)
 
 
 def _heart() -> Outline:
@@ -249,7 +256,7 @@ def scene(spec: ShapesData, split: str, index: int) -> Scene:
     objects = []
     for name in sizes:
         low, high = (min(side, spec.size * LARGEST_PERCENT // 100) for side in SIDES[name])
-        label, degrees = int(draw(len(CLASSES))), int(draw(360))
+        label, degrees = int(draw(len(CLASSES))), int(draw(-TILT, TILT + 1))
         aspect, side = int(draw(ASPECT_PERCENT[0], ASPECT_PERCENT[1] + 1)), int(draw(low, high + 1))
         rings = pose(label, degrees, aspect, side)
         room = SUBPIXEL * spec.size - np.concatenate(rings).max(axis=0)

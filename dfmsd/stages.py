@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from dfmsd import zoo
 from dfmsd.errors import StudyError, suggest
 from dfmsd.methods import METHODS, for_student
 from dfmsd.scales import Scale
-from dfmsd.spec import CocoData, EnhanceSpec, Frozen, RunSpec, StageSpec, TeacherSpec
+from dfmsd.spec import CocoData, EnhanceSpec, Frozen, NetworkSpec, RunSpec, StageSpec, TeacherSpec
 
 RECIPES = ("baseline", *METHODS, "equal_budget")
 """What a row can ask for. ``equal_budget``: DMKD by the strongest teacher for as many epochs as all stages together."""
@@ -73,6 +73,8 @@ def check(row: Row) -> None:
         raise StudyError(f"{row.recipe} of {row.student} has an empty list of teachers: name at least one")
     if row.student in row.teachers:
         raise StudyError(f"{row.student} is its own teacher: take another one")
+    if len(set(row.teachers)) < len(row.teachers) and not row.any_order:
+        raise StudyError(f"the stages {' -> '.join(row.teachers)} name a teacher twice (any_order: true allows it)")
     aps = [zoo.weights(name).ap for name in row.teachers]
     if aps != sorted(aps) and not row.any_order:
         order = sorted(row.teachers, key=lambda name: zoo.weights(name).ap)
@@ -123,7 +125,7 @@ def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = 
 
 def teacher_of(name: str, scale: Scale) -> RunSpec | TeacherSpec:
     """A teacher: mmdet's published checkpoint at the scale ``coco``, a run of ours elsewhere."""
-    network = zoo.network(name, scale.name)
+    network = _network(name, scale)
     if isinstance(scale.data, CocoData) and not scale.rehearsal:
         return TeacherSpec(network=network, weights=zoo.weights(name))
     return RunSpec(
@@ -136,10 +138,18 @@ def teacher_of(name: str, scale: Scale) -> RunSpec | TeacherSpec:
     )
 
 
+def _network(name: str, scale: Scale) -> NetworkSpec:
+    """A network at a scale; rehearsed, its backbone starts from random weights, so that nothing need be fetched."""
+    network = zoo.network(name, scale.name)
+    if scale.rehearsal is None:
+        return network
+    return network.model_copy(update={"overrides": network.overrides | {"model.backbone.init_cfg": None}})
+
+
 def _run(row: Row, scale: Scale, seed: int, split: Literal["val", "tune"], *, stages: int = 1, **links: Any) -> RunSpec:
     return RunSpec(
         scale=scale.name,
-        network=zoo.network(row.student, scale.name),
+        network=_network(row.student, scale),
         data=scale.data,
         eval_split=split,
         image_size=scale.image_size,
@@ -161,7 +171,11 @@ def _method(row: Row, teacher: str, scale: Scale) -> Any:
     if unknown:
         first = sorted(unknown)[0]
         raise StudyError(f"{name} has no hyper-parameter {first!r}: {suggest(first, METHODS[name].model_fields)}")
-    return for_student(name, zoo.network(row.student, scale.name).kind, **changes)
+    try:
+        return for_student(name, zoo.network(row.student, scale.name).kind, **changes)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise StudyError(f"{name}: {problem['loc'][-1]} = {problem['input']!r}: {problem['msg']}") from None
 
 
 def _enhance(row: Row, index: int, stages: int, scale: Scale) -> EnhanceSpec | None:

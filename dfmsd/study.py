@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -12,18 +12,20 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dfmsd import pages, paths, plan, records
+from dfmsd import pages, paths, plan, records, scales
+from dfmsd.data import ABSENT
 from dfmsd.errors import StudyError
-from dfmsd.pages import LABELS, PageSpec
-from dfmsd.spec import RunSpec
+from dfmsd.pages import LABELS, PageSpec, TuningPage
+from dfmsd.records import Record
+from dfmsd.spec import CocoData, RunSpec
 from dfmsd.stages import Row
 
 POLL = 0.3
@@ -63,105 +65,141 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
 
     Returns:
         What was done, what failed and why, and what was skipped for it.
+
+    Raises:
+        StudyError: if ``jobs`` is less than 1, or the data cannot be had.
     """
-    todo = {run.key: run for run in plan.missing(chains)}
-    outcome = Outcome()
+    if jobs < 1:
+        raise StudyError(f"jobs = {jobs}: at least 1 run at a time is needed")
+    planned = [item for item in plan.plan(chains) if item.state != "done"]
+    outcome = Outcome(failed={item.run.key: item.note for item in planned if item.state == "damaged"})
+    todo = {item.run.key: item for item in planned if item.state != "damaged"}
     if not todo:
         return outcome
     from dfmsd import data
 
-    for spec in {run.data for run in todo.values()}:
+    for spec in {item.run.data for item in todo.values()}:
         data.ensure(spec, progress=not quiet)
-    seconds = {run.key: planned.seconds for run in todo.values() for planned in plan.plan([(run,)]) if planned.run == run}
-    sorter = TopologicalSorter({key: [need.key for need in run.needs() if need.key in todo] for key, run in todo.items()})
+    sorter = TopologicalSorter({key: {need.key for need in item.run.needs()} & todo.keys() for key, item in todo.items()})
     sorter.prepare()
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dfmsd.train"])
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    rank = {key: place for place, key in enumerate(todo)}
     ready: list[str] = []
-    running: dict[str, tuple[BaseProcess, TaskID]] = {}
+    running: dict[str, _Child] = {}
     with _progress(quiet) as bar:
-        total = bar.add_task(f"{len(todo)} runs", total=sum(seconds.values()))
-        rank = {key: place for place, key in enumerate(todo)}
-        while sorter.is_active() or running:
-            ready = sorted([*ready, *sorter.get_ready()], key=rank.__getitem__)
-            while ready and len(running) < jobs:
-                run = todo[key := ready.pop(0)]
-                if any(need.key in outcome.failed or need in outcome.skipped for need in run.needs()):
-                    outcome.skipped.append(run)
-                    sorter.done(key)
-                    ready = sorted([*ready, *sorter.get_ready()], key=rank.__getitem__)
-                    continue
-                running[key] = _start(context, run, threads), bar.add_task(pages.describe(run), total=seconds[key])
-            for key, (process, task) in list(running.items()):
-                bar.update(task, completed=plan.progress(key) * seconds[key])
-                if process.exitcode is not None:
-                    bar.update(task, visible=False, completed=seconds[key])
-                    del running[key]
-                    _settle(todo[key], process.exitcode, outcome)
-                    sorter.done(key)
-            bar.update(total, completed=sum(task.completed for task in bar.tasks if task.id != total))
-            time.sleep(POLL)
+        total = bar.add_task(f"{len(todo)} runs", total=sum(item.whole for item in todo.values()))
+        try:
+            while sorter.is_active():
+                ready = sorted([*ready, *sorter.get_ready()], key=rank.__getitem__)
+                while ready and len(running) < jobs:
+                    item = todo[key := ready.pop(0)]
+                    if any(need.key in outcome.failed or need in outcome.skipped for need in item.run.needs()):
+                        outcome.skipped.append(item.run)
+                        sorter.done(key)
+                        ready = sorted([*ready, *sorter.get_ready()], key=rank.__getitem__)
+                        continue
+                    running[key] = _Child(item.run, max(1, (os.cpu_count() or 1) // jobs))
+                    running[key].task = bar.add_task(pages.describe(item.run), total=item.whole)
+                for key, child in list(running.items()):
+                    over = child.process.exitcode is not None
+                    share = 1.0 if over else plan.progress(key)
+                    bar.update(child.task, completed=share * todo[key].whole, visible=not over)
+                    if over:
+                        del running[key]
+                        if (message := child.message()) is None:
+                            outcome.done.append(child.run)
+                        else:
+                            outcome.failed[key] = message
+                        sorter.done(key)
+                bar.update(total, completed=sum(task.completed for task in bar.tasks if task.id != total))
+                if running:
+                    time.sleep(POLL)
+        finally:
+            for child in running.values():
+                child.process.kill()
+                child.process.join()
     return outcome
 
 
 def _progress(quiet: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=Console(stderr=True), disable=quiet, refresh_per_second=2)
 
 
-def _start(context: Any, run: RunSpec, threads: int) -> BaseProcess:
-    log = log_file(run)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    process: BaseProcess = context.Process(target=_work, args=(run, threads, str(log), dict(os.environ)))
-    process.start()
-    return process
+class _Child:
+    """A run in a process of its own.
+
+    Args:
+        run: The run; what it needs has been trained.
+        threads: Of its process.
+    """
+
+    def __init__(self, run: RunSpec, threads: int) -> None:
+        # Processes are forked from a server that has imported torch. To ask the CUDA runtime for devices there would break them.
+        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["dfmsd.train"])
+        log_file(run).parent.mkdir(parents=True, exist_ok=True)
+        self.run = run
+        self.task = TaskID(0)
+        self._answer, answer = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(run, threads, str(log_file(run)), dict(os.environ), answer))
+        self.process.start()
+        answer.close()
+
+    def message(self) -> str | None:
+        """Why a process that has ended did not succeed; None if it did."""
+        try:
+            return self._answer.recv()  # type: ignore[no-any-return]
+        except EOFError:
+            pass
+        code = self.process.exitcode or 0
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        return f"its process {how}; called again, it goes on from its last checkpoint"
 
 
-def _settle(run: RunSpec, exitcode: int, outcome: Outcome) -> None:
-    if exitcode == 0:
-        outcome.done.append(run)
-        return
-    error = paths.runs() / "logs" / f"{run.key}.error"
-    if exitcode == 2 and error.exists():
-        outcome.failed[run.key] = error.read_text()
-    elif exitcode < 0:
-        outcome.failed[run.key] = f"killed by signal {-exitcode}; called again, it goes on from its last checkpoint"
-    else:
-        outcome.failed[run.key] = f"crashed; see {log_file(run)}"
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
-def _work(run: RunSpec, threads: int, log: str, environment: dict[str, str]) -> None:
+def _work(run: RunSpec, threads: int, log: str, environment: dict[str, str], answer: Connection) -> None:
     """A run in its own process: prints go to its log, its parent's end is its end."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-    with open(log, "a", buffering=1) as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-        os.environ.update(environment)
-        error = Path(log).with_suffix(".error")
-        error.unlink(missing_ok=True)
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    os.environ.clear()
+    os.environ.update(environment)
+    message: str | None = None
+    try:
+        with records.full_disk_in_plain_words(), open(log, "a", buffering=1) as stream:
+            os.dup2(stream.fileno(), 1)
+            os.dup2(stream.fileno(), 2)
         import torch
 
         from dfmsd import train
 
         torch.set_num_threads(threads)
-        code = 0
-        try:
-            train.run(run, workers=threads if torch.cuda.is_available() else 0)
-        except StudyError as known:
-            error.write_text(str(known))
-            code = 2
-        except BaseException:
+        train.run(run, workers=threads if torch.cuda.is_available() else 0)
+    except StudyError as error:
+        message = str(error)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             traceback.print_exc()
-            code = 1
+        message = f"crashed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]}); see {log}"
+    answer.send(message)
+    with contextlib.suppress(OSError):
         sys.stdout.flush()
-        logging.shutdown()
-        os._exit(code)
+    os._exit(0 if message is None else 1)
 
 
-def frame(page: PageSpec) -> pd.DataFrame:
+def frame(page: PageSpec | TuningPage) -> pd.DataFrame:
     """The results of a page, tidy: a line for each row, seed and metric.
 
     Columns: ``row`` (place in the table), ``student``, ``teachers``, ``recipe``, ``seed``, ``metric``, ``value`` in percent,
@@ -173,7 +211,7 @@ def frame(page: PageSpec) -> pd.DataFrame:
         record = records.find(run.key)
         if record is None or not record.is_result:
             continue
-        stale = record.provenance.code_digest != records.code_digest(run)
+        stale = records.is_stale(record, run)
         common = {"row": entry.place, "student": row.student, "teachers": row.teachers, "recipe": row.recipe, "seed": entry.seed}
         for metric, value in record.metrics.items():
             lines.append(common | {"metric": metric, "value": value, "key": run.key, "stale": stale})
@@ -187,17 +225,40 @@ def label(row: Row) -> str:
 
 
 def publish(chains: Iterable[tuple[RunSpec, ...]]) -> list[str]:
-    """Copy the records of these runs into the book, as they are; returns the keys that are new there."""
-    new = []
+    """Copy the records of these runs into the book, as they are; returns the keys that were written there.
+
+    A published record stays, unless it is damaged, or stale while the one from here is not.
+
+    Raises:
+        StudyError: if a record from here is damaged; the others are published.
+    """
+    new, damaged = [], []
     for run in plan.order(chains):
         source, target = paths.runs() / run.key / "record.json", paths.records() / f"{run.key}.json"
         if not source.exists():
             continue
-        text = records.dump(records.read(source))
-        if not target.exists():
-            records.write_atomic(target, text)
+        try:
+            record = records.read(source)
+        except StudyError as error:
+            damaged.append(str(error))
+            continue
+        if _replaceable(target, run, record):
+            with records.full_disk_in_plain_words():
+                records.write_atomic(target, records.dump(record))
             new.append(run.key)
+    if damaged:
+        raise StudyError(f"{len(damaged)} not published: {'; '.join(damaged)}")
     return new
+
+
+def _replaceable(target: Path, run: RunSpec, record: Record) -> bool:
+    if not target.exists():
+        return True
+    try:
+        before = records.read(target)
+    except StudyError:
+        return True
+    return records.is_stale(before, run) and not records.is_stale(record, run)
 
 
 @dataclass(frozen=True)
@@ -214,19 +275,31 @@ class Check:
     """Messages about records that cannot be read."""
 
 
-def check(chains: Iterable[tuple[RunSpec, ...]]) -> Check:
-    """Compare the published records with what the pages want."""
+def check(chains: Iterable[tuple[RunSpec, ...]], *, others: Iterable[tuple[RunSpec, ...]] = ()) -> Check:
+    """Compare the published records with what pages want.
+
+    Whether a page uses the records of a COCO that is not here cannot be told: they do not count as unused.
+
+    Args:
+        chains: What the pages in question want.
+        others: What other pages, or these at other scales, may use.
+    """
     runs = {run.key: run for run in plan.order(chains)}
-    found, damaged = {}, []
+    used = runs.keys() | {run.key for run in plan.order(others)}
+    found, damaged = {}, {}
     for file in sorted(paths.records().glob("*.json")):
         try:
             found[file.stem] = records.read(file)
         except StudyError as error:
-            damaged.append(str(error))
-    stale = [key for key, record in found.items() if key in runs and record.provenance.code_digest != records.code_digest(runs[key])]
+            damaged[file.stem] = str(error)
     return Check(
-        stale=stale,
-        missing=[key for key in runs if key not in found],
-        unused=[key for key in found if key not in runs],
-        damaged=damaged,
+        stale=[key for key, record in found.items() if key in runs and records.is_stale(record, runs[key])],
+        missing=[key for key in runs if key not in found and key not in damaged],
+        unused=[key for key, record in found.items() if key not in used and not _of_absent_coco(record)],
+        damaged=list(damaged.values()),
     )
+
+
+def _of_absent_coco(record: Record) -> bool:
+    here = scales.get("coco").data
+    return record.spec["data"]["source"] == "coco" and isinstance(here, CocoData) and here.digest == ABSENT

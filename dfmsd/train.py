@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import platform
 import shutil
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.registry import DefaultScope
@@ -42,7 +42,7 @@ def run(spec: RunSpec, *, workers: int = 0) -> Record:
     """Train, evaluate and record a run; return at once if it has a record and weights.
 
     Work goes on in ``runs/<key>.partial``, which is renamed to ``runs/<key>`` when everything in it is whole. A run that was
-    interrupted goes on from its last checkpoint and ends in the same record.
+    interrupted goes on from its last checkpoint and ends in the same weights and metrics.
 
     Args:
         spec: The run. The runs it needs must have been trained.
@@ -53,24 +53,42 @@ def run(spec: RunSpec, *, workers: int = 0) -> Record:
             a checkpoint is damaged. What was computed until then stays.
     """
     final, partial = paths.runs() / spec.key, paths.runs() / f"{spec.key}.partial"
-    with _locked(spec.key):
-        if (final / "record.json").exists():
+    with records.full_disk_in_plain_words(), _locked(spec.key):
+        if (final / "record.json").exists() and (final / "student.pth").exists():
             return records.read(final / "record.json")
-        if (failed := records.failure(spec.key)) is not None:
-            raise StudyError(f"run {spec.key} broke off before ({failed.note}): change it, or delete {partial.name} to try again")
-        partial.mkdir(parents=True, exist_ok=True)
-        with _full_disk_in_plain_words(partial):
-            try:
-                record = _train(spec, partial, workers)
-            except NaNLoss as error:
-                failed = Record(key=spec.key, state="nan", spec=spec.flat(), note=str(error), provenance=_provenance(spec, 0.0, 0, ""))
-                records.write_atomic(partial / "record.json", records.dump(failed))
-                raise StudyError(f"run {spec.key} ({spec.network.name}): {error}; its last checkpoint stays in {partial.name}") from None
-            records.write_atomic(partial / "record.json", records.dump(record))
-            for checkpoint in partial.glob("epoch_*.pth"):
-                checkpoint.unlink()
-            os.rename(partial, final)
+        record = records.unfinished(spec.key)
+        if record is None:
+            partial.mkdir(parents=True, exist_ok=True)
+            record = _recorded(spec, partial, workers)
+        elif not record.is_result:
+            raise StudyError(f"run {spec.key} broke off before ({record.note}): change it, or delete {partial} to try again")
+        _move(partial, final)
     return record
+
+
+def _recorded(spec: RunSpec, folder: Path, workers: int) -> Record:
+    """Train and write the record, whether the run succeeds or its loss stops being finite."""
+    try:
+        record = _train(spec, folder, workers)
+    except NaNLoss as error:
+        broken = Record(key=spec.key, state="nan", spec=spec.flat(), note=str(error), provenance=_provenance(spec, 0.0, 0, ""))
+        records.write_atomic(folder / "record.json", records.dump(broken))
+        raise StudyError(f"{spec.network.name}: {error}; its last checkpoint stays in {folder}") from None
+    records.write_atomic(folder / "record.json", records.dump(record))
+    return record
+
+
+def _move(partial: Path, final: Path) -> None:
+    """Put a recorded run in its place; a kill in between leaves a partial folder with a record, whose move is done next time."""
+    for checkpoint in partial.glob("epoch_*.pth"):
+        checkpoint.unlink()
+    # A run whose weights or record were deleted has left the rest there.
+    left = final.with_name(f"{final.name}.left")
+    shutil.rmtree(left, ignore_errors=True)
+    if final.exists():
+        final.rename(left)
+    partial.rename(final)
+    shutil.rmtree(left, ignore_errors=True)
 
 
 def weights(run_or_teacher: RunSpec | TeacherSpec) -> str:
@@ -113,20 +131,26 @@ def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
     before = time.monotonic()
     runner.train()
     trained = time.monotonic() - before
-    done = runner.iter
+    images = spec.schedule.batch * (runner.iter - _iterations_in(last))
+    model = runner.model.module if hasattr(runner.model, "module") else runner.model
+    state = checkpoints.student_of({name: value.cpu() for name, value in model.state_dict().items()})
+    if not all(value.isfinite().all() for value in state.values()):
+        raise NaNLoss("the last steps made weights that are not finite: lower the learning rate or the method's weight")
     runner.val()
     evaluated = root.tune if spec.eval_split == "tune" else root.val
     assert evaluated is not None  # build.run_config has checked it
     metrics, interval = evaluate(
-        evaluated.annotations, folder / "predictions.bbox.json", resamples=RESAMPLES if spec.scale != "smoke" else 10, seed=spec.seed
+        evaluated.annotations,
+        folder / "predictions.bbox.json",
+        resamples=RESAMPLES if spec.scale != "smoke" else 10,
+        seed=spec.seed,
     )
-    model = runner.model.module if hasattr(runner.model, "module") else runner.model
-    file = folder / "student.pth"
-    state = checkpoints.student_of({name: value.cpu() for name, value in model.state_dict().items()})
-    torch.save({"state_dict": state, "meta": {"dataset_meta": {"classes": root.classes}}}, file)
+    # Through memory: torch reports a full disk in words of its own, and names the archive inside after the file.
+    exported = io.BytesIO()
+    torch.save({"state_dict": state, "meta": {"dataset_meta": {"classes": root.classes}}}, exported)
+    (folder / "student.pth").write_bytes(exported.getvalue())
     curve = read_curve(folder / "curve.jsonl")
     balance = getattr(model, "balance", None)
-    images = spec.schedule.batch * done
     return Record(
         key=spec.key,
         state="ok" if metrics["AP"] > 0 or interval is not None else "no detections",
@@ -136,24 +160,42 @@ def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
         shares=shares(curve),
         factors={} if balance is None else {name: round(float(balance.factor(name)), 8) for name in balance.index},
         curve=tuple(curve),
-        weights_sha256=_sha256(file),
+        weights_sha256=hashlib.sha256(exported.getvalue()).hexdigest(),
         provenance=_provenance(spec, time.monotonic() - start, images / trained if trained > 1 else 0.0, root.fingerprint),
     )
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint to resume from: the one that mmengine wrote whole last, else the newest one left."""
+    """The checkpoint to resume from: the one that mmengine's pointer says is whole, else the newest one left.
+
+    The pointer is written after its checkpoint. If a kill left it empty, it struck just then: the newest checkpoint is whole.
+    """
     pointer = folder / "last_checkpoint"
     if not pointer.exists():
         return None
-    file = folder / Path(pointer.read_text().strip()).name
+    file = folder / (Path(pointer.read_text().strip()).name or "none")
+    left = sorted(folder.glob("epoch_*.pth"), key=lambda path: int(path.stem.rpartition("_")[2]))
     if not file.exists():
-        left = sorted(folder.glob("epoch_*.pth"), key=lambda path: int(path.stem.rpartition("_")[2]))
         if not left:
             return None
         file = left[-1]
-    checkpoints.read(file)
+    if not _is_whole(file):
+        rest = "goes on from the one before" if len(left) > 1 else "starts afresh"
+        raise StudyError(f"checkpoint {file} is damaged: delete it, and the run {rest}")
     return file
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether every part of a checkpoint has its checksum; torch does not look when it loads."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _iterations_in(checkpoint: Path | None) -> int:
+    return 0 if checkpoint is None else int(checkpoints.read(checkpoint)["meta"]["iter"])
 
 
 def _area_ratios(spec: RunSpec, root: data.DataRoot, folder: Path) -> Path:
@@ -209,23 +251,6 @@ def _locked(key: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _full_disk_in_plain_words(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        # torch reports a failed write as a RuntimeError of its archive writer.
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        torch_write = isinstance(error, RuntimeError) and "PytorchStreamWriter" in str(error)
-        if not (full or torch_write):
-            raise
-        free = shutil.disk_usage(folder).free // 2**20
-        raise StudyError(
-            f"the disk is full ({free} MiB free in {folder}): make room, or let DFMSD_RUNS name a larger place; "
-            "the run goes on from its last checkpoint"
-        ) from error
-
-
 def _provenance(spec: RunSpec, seconds: float, images_per_second: float, fingerprint: str) -> Provenance:
     cuda = torch.cuda.is_available()
     peak = torch.cuda.max_memory_allocated() if cuda else _peak_resident()
@@ -276,8 +301,3 @@ def _commit() -> str:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def describe(error: BaseException) -> dict[str, Any]:
-    """An error as data for the parent process."""
-    return {"expected": isinstance(error, StudyError), "message": str(error) or type(error).__name__}

@@ -59,7 +59,7 @@ def network(name: str, scale: str) -> NetworkSpec:
 
 
 def weights(name: str) -> Weights:
-    """mmdet's published checkpoint: address, first digits of its SHA-256 (its file name ends in them), and AP on COCO val2017."""
+    """Mmdet's published checkpoint: address, first digits of its SHA-256 (its file name ends in them), and AP on COCO val2017."""
     entry = _row(name)[0]["weights"]
     prefix = entry["url"].rsplit("-", 1)[1].removesuffix(".pth")
     return Weights(url=CHECKPOINTS + entry["url"], sha256_prefix=prefix, ap=entry["ap"])

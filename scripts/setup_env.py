@@ -51,7 +51,7 @@ def say(message: str) -> None:
 
 
 class Clock:
-    """A line that tells what is going on and for how long: renewed each second on a terminal, each half minute in a log."""
+    """A line that tells what is going on and for how long, renewed each second (in a log, each half minute)."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -60,8 +60,7 @@ class Clock:
         self._thread = threading.Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> Clock:
-        if not sys.stdout.isatty():
-            say(self.text)
+        print(f"setup: {self.text}", end="" if sys.stdout.isatty() else "\n", flush=True)
         self._thread.start()
         return self
 
@@ -76,7 +75,7 @@ class Clock:
         while not self._done.wait(1 if terminal else 30):
             seconds = int(time.monotonic() - self._start)
             line = f"setup: {self.text}, {seconds // 60}:{seconds % 60:02d}"
-            print(f"\r{line}" if terminal else line, end=" " if terminal else "\n", flush=True)
+            print(f"\r\033[K{line}" if terminal else line, end="" if terminal else "\n", flush=True)
 
 
 class Environment:

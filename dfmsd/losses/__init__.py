@@ -1,6 +1,6 @@
 """One method a file: a pure function that carries the equation, and a thin module registered with mmdet."""
 
-from dfmsd import quiet  # noqa: F401  (before anything imports mmdet)
+import dfmsd.quiet  # noqa: F401
 from dfmsd.losses._attention import channel_attention, spatial_attention
 from dfmsd.losses._masking import random_mask, top_mask
 from dfmsd.losses._pearson import pearson_loss, standardise

@@ -31,6 +31,7 @@ class Method(nn.Module):
         super().__init__()
         self.strides = tuple(strides)
         self.term_names = tuple(weights)
+        self.active = frozenset(term for term, weight in weights.items() if weight)
         for term, weight in weights.items():
             self.register_buffer(f"weight_{term}", torch.tensor(float(weight)))
 
@@ -72,7 +73,7 @@ class Method(nn.Module):
         terms = self.terms(levels_s, levels_t, boxes=boxes, image_shapes=image_shapes, generator=generator)
         if enhanced is not None and self.uses_enhanced:
             terms |= self.enhanced_terms(*enhanced)
-        return {f"loss_{self.name}_{term}": self.weight(term) * value for term, value in terms.items()}
+        return {f"loss_{self.name}_{term}": self.weight(term) * value for term, value in terms.items() if term in self.active}
 
     def weight(self, term: str) -> Tensor:
         """The weight of a term."""

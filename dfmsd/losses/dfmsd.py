@@ -85,9 +85,7 @@ class DFMSD(DMKD):
         """See :meth:`~dfmsd.losses.base.Method.terms`."""
         terms = super().terms(levels_s, levels_t, **context)  # Eq. (7)
         if self.use_sfa:
-            aligned = [
-                pearson_loss(self._align(stride, levels_s), levels_t[stride]) for stride in self.sfa_strides
-            ]  # Eq. (5)
+            aligned = [pearson_loss(self._align(stride, levels_s), levels_t[stride]) for stride in self.sfa_strides]  # Eq. (5)
             terms["sfa"] = torch.stack(aligned).sum()
         return terms
 
@@ -106,7 +104,7 @@ class DFMSD(DMKD):
         return super().level_loss(reconstruction, feat_t)
 
     def _align(self, stride: int, levels_s: Levels) -> Tensor:
-        return self.levels[str(stride)].align(levels_s[stride])  # type: ignore[operator, union-attr, no-any-return]
+        return self.levels[str(stride)].align(levels_s[stride])  # type: ignore[operator, no-any-return]
 
     def _counted(self, feat_t: Tensor) -> Tensor | None:
         if not self.enhanced_masked:

@@ -1,4 +1,4 @@
-"""Dual masking knowledge distillation, DMKD :cite:p:`dmkd` (arXiv 2309.02719): our re-implementation, the authors released no code."""
+"""Dual masking knowledge distillation, DMKD :cite:p:`dmkd` (arXiv 2309.02719): our re-implementation, none was released."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def dual_masks(feat_t: Tensor, *, tau: float, spatial_ratio: float, channel_rati
 
     Deviations:
         The text of the paper has lost how attention becomes a mask. High attention is hidden, because section 3.4 says that
-        "low-scored regions are not identifiable for feature masking"; the share is MGD's.
+        "low-scored regions are not identifiable for feature masking"; the share is MGD's. As only the order of the attention
+        counts for a fixed share, ``tau`` changes nothing short of underflow.
 
     Example:
         >>> feat_t = torch.zeros(1, 2, 1, 4)
@@ -70,9 +71,7 @@ def dmkd_reconstruction(
         "Self-adjustable weighting" is all that is known of the fusion; a softmax keeps the weights positive with sum 1.
     """
     weight = fusion.softmax(dim=0)
-    return weight[0] * branch_sp(feat_s.masked_fill(hidden_sp, 0.0)) + weight[1] * branch_ch(
-        feat_s.masked_fill(hidden_ch, 0.0)
-    )
+    return weight[0] * branch_sp(feat_s.masked_fill(hidden_sp, 0.0)) + weight[1] * branch_ch(feat_s.masked_fill(hidden_ch, 0.0))
 
 
 def dmkd_loss(
@@ -178,9 +177,9 @@ class DMKD(Method):
 
     def terms(self, levels_s: Levels, levels_t: Levels, **_: Any) -> dict[str, Tensor]:
         """See :meth:`Method.terms`."""
-        total = torch.stack([
-            self.level_loss(self._reconstruct(stride, levels_s, levels_t), levels_t[stride]) for stride in self.strides
-        ])
+        total = torch.stack(
+            [self.level_loss(self._reconstruct(stride, levels_s, levels_t), levels_t[stride]) for stride in self.strides]
+        )
         return {"rec": total.sum()}
 
     def level_loss(self, reconstruction: Tensor, feat_t: Tensor) -> Tensor:

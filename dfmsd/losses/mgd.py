@@ -63,17 +63,17 @@ class MGD(Method):
         self.align = nn.ModuleDict({str(stride): align(channels_s, channels_t) for stride in strides})
         self.generation = nn.ModuleDict({str(stride): generation(channels_t) for stride in strides})
 
-    def terms(
-        self, levels_s: Levels, levels_t: Levels, *, generator: torch.Generator, **_: Any
-    ) -> dict[str, Tensor]:
+    def terms(self, levels_s: Levels, levels_t: Levels, *, generator: torch.Generator, **_: Any) -> dict[str, Tensor]:
         """See :meth:`Method.terms`."""
-        total = torch.stack([
-            mgd_loss(
-                self.align[str(stride)](levels_s[stride]),
-                levels_t[stride],
-                hidden=random_mask(levels_t[stride], ratio=self.ratio, generator=generator),
-                generate=self.generation[str(stride)],
-            )
-            for stride in self.strides
-        ])
+        total = torch.stack(
+            [
+                mgd_loss(
+                    self.align[str(stride)](levels_s[stride]),
+                    levels_t[stride],
+                    hidden=random_mask(levels_t[stride], ratio=self.ratio, generator=generator),
+                    generate=self.generation[str(stride)],
+                )
+                for stride in self.strides
+            ]
+        )
         return {"rec": total.sum()}

@@ -1,0 +1,225 @@
+"""A short distillation in the reader's own process, with student, teacher and method left in hand to look at.
+
+The study proper is :mod:`dfmsd.train`: it evaluates, records and exports. Here the same config is run for a few hundred iterations,
+nothing is evaluated, and what comes back is the :class:`~dfmsd.distiller.Distiller` itself, as it was before and after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import os
+import platform
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from IPython.display import DisplayHandle, display
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+
+import dfmsd.distiller
+import dfmsd.hooks  # noqa: F401  (registers the hooks)
+from dfmsd import build, checkpoints, data, pages, paths, plan, records, scales, train, zoo
+from dfmsd.datapage import generated
+from dfmsd.distiller import Distiller
+from dfmsd.errors import StudyError, suggest
+from dfmsd.hooks import read_curve
+from dfmsd.methods import METHODS
+from dfmsd.spec import RunSpec, TeacherSpec
+from dfmsd.stages import Row, chain, teacher_of
+
+WARMUP = 0.2
+"""Share of a short run that its warm-up may take."""
+
+Curve = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network that was trained for a while, and how that went."""
+
+    run: RunSpec
+    before: nn.Module
+    after: nn.Module
+    curve: Curve
+    iterations: int
+    seconds: float
+    finished: str
+
+
+@dataclass(frozen=True)
+class Live:
+    """A distillation just done: the student's run, the distiller before and after, and the story of both trainings."""
+
+    run: RunSpec
+    before: Distiller
+    after: Distiller
+    curve: Curve
+    story: tuple[dict[str, Any], ...]
+    """A row for the teacher and one for the student, ready for ``pandas.DataFrame``."""
+
+
+def planned(student: str, teacher: str, method: str, scale: str, *, teacher_iterations: int, iterations: int) -> RunSpec:
+    """The run of a student that learns from one teacher for a short while.
+
+    The teacher is the study's own where it has been trained on this machine; else one trained for a short while, too.
+
+    Args:
+        student: A network of the zoo.
+        teacher: Another one.
+        method: A distillation method.
+        scale: A scale of generated data.
+        teacher_iterations: Length of the teacher's training, unless the study has trained it.
+        iterations: Length of the student's.
+
+    Raises:
+        StudyError: for a name that does not exist (the nearest is suggested), or a length that is not positive.
+    """
+    if method not in METHODS:
+        raise StudyError(f"unknown method {method!r}: {suggest(method, METHODS)}")
+    for name, value in (("iterations", iterations), ("teacher_iterations", teacher_iterations)):
+        if value < 1:
+            raise StudyError(f"{name} = {value}: take 1 or more")
+    base = scales.get(scale)
+    generated(base.data)
+    (run,) = chain(Row(student=student, teachers=(teacher,), recipe=method), base, base.seeds[0])
+    full = teacher_of(teacher, base)
+    assert run.stage is not None and isinstance(full, RunSpec)
+    taught = full if plan.has_weights(full) else _short(full, teacher_iterations)
+    enhance = run.stage.enhance and run.stage.enhance.model_copy(update={"weak": taught})
+    stage = run.stage.model_copy(update={"teacher": taught, "enhance": enhance})
+    return _short(run, iterations, stage=stage)
+
+
+def _short(run: RunSpec, iterations: int, **changes: Any) -> RunSpec:
+    warmup = min(run.schedule.warmup, int(WARMUP * iterations))
+    schedule = run.schedule.model_copy(update={"max_iters": iterations, "warmup": warmup})
+    return RunSpec.model_validate({name: getattr(run, name) for name in RunSpec.model_fields} | changes | {"schedule": schedule})
+
+
+def distil(run: RunSpec) -> Live:
+    """Train what :func:`planned` says, in this process: the teacher if there is none yet, then the student.
+
+    The student's training is never skipped; a short-trained teacher is kept in ``runs/explore`` as long as the code behind it stays.
+    Masking enhancement goes by the ground-truth boxes: a teacher this young finds none.
+
+    Raises:
+        StudyError: if a loss is not finite, or the teacher's checkpoint is damaged.
+    """
+    assert run.stage is not None
+    checkpoint, teacher_row = _teacher(run.stage.teacher)
+    trained = _fit(run, checkpoint)
+    assert isinstance(trained.before, Distiller) and isinstance(trained.after, Distiller)
+    student_row = _row(trained, "trained in this notebook")
+    return Live(run, trained.before, trained.after, trained.curve, (teacher_row, student_row))
+
+
+def machine() -> str:
+    """This computer in a few words, without its name."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    return f"{platform.system()} {platform.machine()}, {device}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def _teacher(run: RunSpec | TeacherSpec) -> tuple[str, dict[str, Any]]:
+    """The file of a teacher's weights, and the row that tells where they come from."""
+    assert isinstance(run, RunSpec)
+    if run.schedule.max_iters is None:
+        record = records.read(paths.runs() / run.key / "record.json")
+        about = {"network": zoo.label(run.network.name), "origin": f"the study's, AP {record.metrics['AP']:.1f}"}
+        about |= {"iterations": plan.iterations(run), "seconds": record.provenance.seconds}
+        about |= {"finished": record.provenance.finished}
+        return train.weights(run), about
+    file = paths.runs() / "explore" / f"{run.key}-{records.code_digest(run)}.pth"
+    if file.exists():
+        row = checkpoints.read(file)["row"]
+        return str(file), row | {"origin": "kept from an earlier run of this notebook"}
+    trained = _fit(run, None)
+    row = _row(trained, "trained in this notebook")
+    _save({"state_dict": trained.after.state_dict(), "row": row}, file)
+    return str(file), row
+
+
+def _row(trained: Trained, origin: str) -> dict[str, Any]:
+    return {
+        "network": pages.describe(trained.run),
+        "origin": origin,
+        "iterations": trained.iterations,
+        "seconds": round(trained.seconds, 1),
+        "finished": trained.finished,
+        "first loss": round(trained.curve[0]["loss"], 3),
+        "last loss": round(trained.curve[-1]["loss"], 3),
+    }
+
+
+def _save(content: dict[str, Any], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    torch.save(content, partial)
+    partial.replace(file)
+
+
+def _fit(run: RunSpec, teacher_checkpoint: str | None) -> Trained:
+    """Train a run in this process, without evaluation or checkpoints."""
+    root = data.ensure(run.data, progress=False)
+    paths.runs().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="explore-", dir=paths.runs()) as place:
+        config = build.run_config(run, root, Path(place), teacher_checkpoint=teacher_checkpoint)
+        config.update({"val_dataloader": None, "val_cfg": None, "val_evaluator": None, "log_level": "ERROR"})
+        config.default_hooks.update({"checkpoint": None, "logger": None})
+        if run.stage is not None and run.stage.enhance is not None:
+            config.model.enhance.ratios = None
+        watch = Watch(pages.describe(run))
+        with _silence():
+            runner = Runner.from_cfg(config)
+            runner.register_hook(watch, priority="LOWEST")
+            start = time.monotonic()
+            runner.train()
+            seconds = time.monotonic() - start
+        curve = read_curve(Path(place) / "curve.jsonl")
+    finished = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    return Trained(run, watch.before.cpu(), runner.model.cpu(), curve, runner.iter, seconds, finished)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the chatter of libraries out of the notebook; a display is not printed and gets through."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+class Watch(Hook):  # type: ignore[misc]
+    """Keep the network as it was before the first step, and show progress in one line that is rewritten.
+
+    Args:
+        title: Begins the line.
+    """
+
+    before: nn.Module
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.line: DisplayHandle | None = None
+
+    def before_train(self, runner: Any) -> None:
+        """Weights are initialised by now."""
+        self.before = copy.deepcopy(runner.model)
+        self.line = display(self._text(runner, 0), raw=True, display_id=True)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Rewrite the line now and then."""
+        done = runner.iter + 1
+        if self.line is not None and (done % max(1, runner.max_iters // 20) == 0 or done == runner.max_iters):
+            self.line.update(self._text(runner, done), raw=True)
+
+    def _text(self, runner: Any, done: int) -> dict[str, str]:
+        return {"text/plain": f"{self.title}: {done} of {runner.max_iters} iterations"}

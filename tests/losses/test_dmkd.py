@@ -1,0 +1,158 @@
+"""DMKD against NumPy in float64, written from the equations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dfmsd.losses import DMKD, dmkd_loss, dmkd_reconstruction, dual_masks
+
+RATIOS = {"tau": 0.5, "spatial_ratio": 0.65, "channel_ratio": 0.45}
+
+
+def maps(dtype: torch.dtype = torch.float32, shape: tuple[int, ...] = (2, 16, 4, 5)) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator, dtype=dtype), torch.randn(shape, generator=generator, dtype=dtype)
+
+
+def method(**changes: Any) -> DMKD:
+    torch.manual_seed(0)
+    return DMKD(**({"channels_s": 16, "channels_t": 16, "strides": [8], "alpha": 1.0, "se_ratio": 4} | RATIOS | changes))
+
+
+def run(module: DMKD, feat_s: torch.Tensor, feat_t: torch.Tensor) -> torch.Tensor:
+    terms = module({8: feat_s}, {8: feat_t}, [], [], generator=torch.Generator())
+    return terms["loss_dmkd_rec"]  # type: ignore[no-any-return]
+
+
+def plain_masks(t: np.ndarray, spatial_ratio: float, channel_ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where |T| is largest on average; softmax and temperature keep the order."""
+    b, c, h, w = t.shape
+    hidden_sp, hidden_ch = np.zeros((b, h * w), bool), np.zeros((b, c), bool)
+    for i in range(b):
+        hidden_sp[i, np.argsort(-np.abs(t[i]).mean(0).ravel())[: int(np.floor(spatial_ratio * h * w + 0.5))]] = True
+        hidden_ch[i, np.argsort(-np.abs(t[i]).mean((1, 2)))[: int(np.floor(channel_ratio * c + 0.5))]] = True
+    return hidden_sp.reshape(b, 1, h, w), hidden_ch.reshape(b, c, 1, 1)
+
+
+def test_masks_hide_the_teachers_highest_attention() -> None:
+    feat_t = maps()[1]
+    hidden_sp, hidden_ch = dual_masks(feat_t, **RATIOS)
+    expected_sp, expected_ch = plain_masks(feat_t.numpy(), 0.65, 0.45)
+    assert np.array_equal(hidden_sp.numpy(), expected_sp)
+    assert np.array_equal(hidden_ch.numpy(), expected_ch)
+    assert hidden_sp.sum(dim=(1, 2, 3)).tolist() == [13, 13]
+    assert hidden_ch.sum(dim=(1, 2, 3)).tolist() == [7, 7]
+
+
+@pytest.mark.parametrize("tau", [0.1, 0.5, 5.0])
+def test_masks_of_a_fixed_share_do_not_depend_on_the_temperature(tau: float) -> None:
+    feat_t = maps()[1]
+    for mask, reference in zip(dual_masks(feat_t, **(RATIOS | {"tau": tau})), dual_masks(feat_t, **RATIOS), strict=True):
+        assert torch.equal(mask, reference)
+
+
+@pytest.mark.parametrize("fusion", [(0.0, 0.0), (1.0, -2.0)])
+def test_equation_with_linear_branches(fusion: tuple[float, float]) -> None:
+    s, t = (feat.numpy() for feat in maps(torch.float64))
+    hidden_sp, hidden_ch = plain_masks(t, 0.65, 0.45)
+    weight = np.exp(fusion) / np.exp(fusion).sum()
+    fused = weight[0] * (2 * np.where(hidden_sp, 0, s) - 1) + weight[1] * (0.5 * np.where(hidden_ch, 0, s) + 3)
+    loss = dmkd_loss(
+        torch.from_numpy(s),
+        torch.from_numpy(t),
+        **RATIOS,
+        branch_sp=lambda x: 2 * x - 1,
+        branch_ch=lambda x: 0.5 * x + 3,
+        fusion=torch.tensor(fusion, dtype=torch.float64),
+    )
+    assert loss.item() == pytest.approx(((fused - t) ** 2).sum() / 2, rel=1e-12)
+
+
+def test_nothing_hidden_and_identity_blocks_is_the_squared_error_over_b() -> None:
+    feat_s, feat_t = maps()
+    module = method(spatial_ratio=0.0, channel_ratio=0.0)
+    level: Any = module.levels["8"]
+    level.branch_sp = level.branch_ch = nn.Identity()
+    torch.testing.assert_close(run(module, feat_s, feat_t), ((feat_s - feat_t) ** 2).sum() / 2)
+
+
+def test_one_branch_is_left_when_fusion_chooses_it() -> None:
+    feat_s = maps()[0]
+    nothing, everything = torch.zeros(2, 1, 4, 5, dtype=torch.bool), torch.ones(2, 16, 1, 1, dtype=torch.bool)
+    same = nn.Identity()
+    fused = dmkd_reconstruction(
+        feat_s, hidden_sp=nothing, hidden_ch=everything, branch_sp=same, branch_ch=same, fusion=torch.tensor([50.0, -50.0])
+    )
+    torch.testing.assert_close(fused, feat_s)
+
+
+def test_fusion_starts_even_and_learns() -> None:
+    module = method()
+    level: Any = module.levels["8"]
+    assert level.fusion.tolist() == [0.0, 0.0]
+    run(module, *maps()).backward()
+    # softmax: what one branch gains the other loses
+    assert level.fusion.grad[0].item() == pytest.approx(-level.fusion.grad[1].item(), rel=1e-4)
+    assert level.fusion.grad[0] != 0
+
+
+def test_squeeze_and_excitation_is_a_sigmoid_gate_of_channels_by_their_means() -> None:
+    feat = maps(torch.float64)[0]
+    gate: Any = method().double().levels["8"].branch_sp[0]  # type: ignore[index, union-attr]
+    squeeze, excite = (conv.conv for conv in (gate.conv1, gate.conv2))
+    assert squeeze.out_channels == 16 // 4
+    mean = feat.mean(dim=(2, 3)).numpy()
+    inner = np.maximum(mean @ squeeze.weight.detach().numpy()[:, :, 0, 0].T + squeeze.bias.detach().numpy(), 0)
+    outer = inner @ excite.weight.detach().numpy()[:, :, 0, 0].T + excite.bias.detach().numpy()
+    expected = feat.numpy() / (1 + np.exp(-outer))[:, :, None, None]
+    np.testing.assert_allclose(gate(feat).detach().numpy(), expected, rtol=1e-10)
+
+
+def test_gradient() -> None:
+    feat_s, feat_t = maps(torch.float64, (1, 4, 3, 3))
+    module = method(channels_s=4, channels_t=4).double()
+    assert torch.autograd.gradcheck(lambda s: run(module, s, feat_t), feat_s.requires_grad_())
+
+
+def test_gradient_reaches_student_and_every_block_but_not_the_teacher() -> None:
+    feat_s, feat_t = maps()
+    module = method(channels_s=8)
+    feat_s = feat_s[:, :8].clone().requires_grad_()
+    run(module, feat_s, feat_t).backward()
+    assert feat_s.grad is not None
+    assert feat_s.grad.abs().sum() > 0
+    assert feat_t.grad is None
+    assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_masks_carry_no_gradient_to_a_teacher_that_asks_for_one() -> None:
+    """The only way from the teacher into the loss is the target: dL/dT = -2 (R - T) / B."""
+    feat_s, feat_t = maps()
+    feat_t.requires_grad_()
+    same = nn.Identity()
+    blocks = {"branch_sp": same, "branch_ch": same, "fusion": torch.zeros(2)}
+    dmkd_loss(feat_s, feat_t, **RATIOS, **blocks).backward()  # type: ignore[arg-type]
+    hidden_sp, hidden_ch = dual_masks(feat_t.detach(), **RATIOS)
+    fused = dmkd_reconstruction(feat_s, hidden_sp=hidden_sp, hidden_ch=hidden_ch, **blocks)  # type: ignore[arg-type]
+    torch.testing.assert_close(feat_t.grad, -(fused - feat_t.detach()))
+
+
+def test_one_pixel_and_constant_maps_are_finite() -> None:
+    module = method()
+    assert run(module, torch.ones(1, 16, 1, 1), torch.ones(1, 16, 1, 1)).isfinite()
+    assert run(module, torch.zeros(2, 16, 4, 4), torch.zeros(2, 16, 4, 4)).isfinite()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_is_close_to_float32(dtype: torch.dtype) -> None:
+    """Within 2 %."""
+    module = method()
+    plain = run(module, *maps())
+    with torch.autocast("cpu", dtype=dtype):
+        mixed = run(module, *maps())
+    assert mixed.item() == pytest.approx(plain.item(), rel=0.02)

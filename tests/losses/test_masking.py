@@ -1,0 +1,62 @@
+"""Masks: how much is hidden, and exactly what."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dfmsd.losses import random_mask, top_mask
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("ratio", [0.45, 0.65])
+def test_random_mask_hides_each_position_with_the_given_probability(ratio: float) -> None:
+    hidden = random_mask(torch.empty(4, 1, 100, 100), ratio=ratio, generator=generator())
+    # 40,000 draws: five standard deviations are 0.0125.
+    assert hidden.float().mean().item() == pytest.approx(ratio, abs=0.0125)
+
+
+def test_random_mask_is_one_for_all_channels_and_another_for_each_image() -> None:
+    hidden = random_mask(torch.empty(2, 8, 9, 9), ratio=0.5, generator=generator())
+    assert hidden.shape == (2, 1, 9, 9)
+    assert not torch.equal(hidden[0], hidden[1])
+
+
+def test_random_mask_depends_on_its_generator_alone() -> None:
+    feat = torch.empty(1, 1, 8, 8)
+    torch.manual_seed(1)
+    first = random_mask(feat, ratio=0.5, generator=generator(3))
+    torch.manual_seed(2)
+    assert torch.equal(first, random_mask(feat, ratio=0.5, generator=generator(3)))
+    assert not torch.equal(first, random_mask(feat, ratio=0.5, generator=generator(4)))
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(0.0, 0), (1.0, 64)])
+def test_random_mask_at_the_ends(ratio: float, expected: int) -> None:
+    for seed in range(50):
+        hidden = random_mask(torch.empty(1, 1, 8, 8), ratio=ratio, generator=generator(seed))
+        assert hidden.sum().item() == expected
+
+
+@pytest.mark.parametrize(
+    ("elements", "ratio", "hidden"),
+    [(4, 0.0, 0), (4, 1.0, 4), (4, 0.65, 3), (4, 0.45, 2), (5, 0.5, 3), (3, 0.5, 2), (1, 0.45, 0), (1, 0.65, 1), (256, 0.65, 166)],
+)
+def test_top_mask_hides_the_rounded_share_of_the_highest(elements: int, ratio: float, hidden: int) -> None:
+    attention = torch.rand(3, elements, generator=generator())
+    mask = top_mask(attention, ratio=ratio)
+    assert mask.sum(dim=1).tolist() == [hidden] * 3
+    for row, chosen in zip(attention, mask, strict=True):
+        assert set(row[chosen].tolist()) == set(sorted(row.tolist(), reverse=True)[:hidden])
+
+
+def test_top_mask_keeps_the_shape_of_a_map() -> None:
+    attention = torch.tensor([[[0.1, 0.4], [0.3, 0.2]], [[0.9, 0.4], [0.3, 0.2]]])
+    assert top_mask(attention, ratio=0.25).tolist() == [[[False, True], [False, False]], [[True, False], [False, False]]]
+
+
+def test_top_mask_of_equal_values_still_hides_the_exact_share() -> None:
+    assert top_mask(torch.ones(2, 10), ratio=0.3).sum(dim=1).tolist() == [3, 3]

@@ -1,0 +1,81 @@
+"""Weights into a network: all of them, or an error that says what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dfmsd import checkpoints
+from dfmsd.errors import StudyError
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+
+def filled(value: float) -> nn.Module:
+    net = network()
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, value)
+    return net
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_weights_arrive(tmp_path: Path, wrapped: bool) -> None:
+    file, target = tmp_path / "w.pth", network()
+    state = filled(2.5).state_dict()
+    # mmdet's published checkpoints carry numpy scalars beside the weights.
+    torch.save({"state_dict": state, "meta": {"mAP": np.float64(0.4), "epoch": 3}} if wrapped else state, file)
+    checkpoints.load(target, file)
+    assert all((parameter == 2.5).all() for parameter in target.parameters())
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"checkpoint .*absent.pth does not exist"):
+        checkpoints.load(network(), tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize("kept", [0, 100, -10])
+def test_damaged_file(tmp_path: Path, kept: int) -> None:
+    file = tmp_path / "cut.pth"
+    torch.save(network().state_dict(), file)
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(StudyError, match=r"cut.pth cannot be read \(\w+\): delete it"):
+        checkpoints.read(file)
+
+
+def test_a_file_of_something_else(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(StudyError, match="holds a list, not a dictionary of weights"):
+        checkpoints.read(tmp_path / "list.pth")
+
+
+def test_lacking_weights_are_named(tmp_path: Path) -> None:
+    state = network().state_dict()
+    del state["1.running_mean"]
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(StudyError, match=r"does not fit Sequential: 1 weights are missing, such as '1.running_mean'"):
+        checkpoints.load(network(), tmp_path / "w.pth")
+
+
+def test_other_shapes_are_named(tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(3)).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(StudyError, match=r"does not fit Sequential: .*0\.bias"):
+        checkpoints.load(network(), tmp_path / "w.pth")
+
+
+def test_a_deeper_networks_weights_are_refused(tmp_path: Path) -> None:
+    """ResNet-101 has every weight of ResNet-50, of the same shapes: what is left over tells them apart."""
+    torch.save(nn.Sequential(*network(), nn.Linear(3, 3)).state_dict(), tmp_path / "w.pth")  # type: ignore[misc]
+    with pytest.raises(StudyError, match=r"does not fit Sequential: 2 .*'2.weight'"):
+        checkpoints.load(network(), tmp_path / "w.pth")
+
+
+def test_student_of_takes_the_students_part() -> None:
+    a, b = torch.zeros(1), torch.ones(1)
+    assert checkpoints.student_of({"student.neck.w": a, "methods.0.student.w": b}) == {"neck.w": a}
+    assert checkpoints.student_of({"neck.w": a, "head.w": b}) == {"neck.w": a, "head.w": b}
