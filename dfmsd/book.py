@@ -84,7 +84,7 @@ def _execute(notebook: Path, name: str, parameters: Mapping[str, Any], inputs: I
                 kernel_name="python3",
                 cwd=str(paths.NOTEBOOKS),
                 progress_bar=False,
-                extra_arguments=["--log-level=ERROR"],
+                extra_arguments=["--log-level=CRITICAL"],
             )
         except PapermillExecutionError as error:
             reason = str(error.evalue).strip().splitlines() or [""]
@@ -216,14 +216,15 @@ def _render(strict: bool) -> Path:
     book = paths.book()
     strictly = ["--all", "-W", "--keep-going", "-n"] if strict else []
     done = subprocess.run(
-        [sys.executable, "-m", "jupyter_book", "build", str(book), *strictly], capture_output=True, text=True
+        [Path(sys.executable).with_name("jupyter-book"), "build", book, *strictly],
+        capture_output=True,
+        text=True,
     )
-    said = done.stdout + done.stderr
-    complaints = [line for line in said.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
+    said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)
+    complaints = [line for line in said.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL|\w*[Ee]rror):", line)]
     if done.returncode:
-        print(said if not complaints else "\n".join(complaints), file=sys.stderr)
-        last = complaints[0] if complaints else next(iter(reversed(said.strip().splitlines())), "no message")
-        raise StudyError(f"jupyter-book failed: {last.strip()}")
+        print("\n".join(complaints) or said, file=sys.stderr)
+        raise StudyError(f"the book was not built: {complaints[0].strip() if complaints else 'see above'}")
     for line in complaints:
         print(line, file=sys.stderr)
     return book / "_build" / "html" / "index.html"

@@ -170,7 +170,7 @@ def covered(image: Tensor, hidden: Tensor, stride: int) -> Array:
 
     Args:
         image: ``(3, H, W)``, blue-green-red in [0, 255].
-        hidden: ``(1, 1, h, w)``, True where hidden; a cell covers ``stride`` x ``stride`` pixels. Cells beyond the image are padding.
+        hidden: ``(1, 1, h, w)``, True where hidden; a cell covers ``stride`` x ``stride`` pixels, those beyond the image pad it.
         stride: In pixels.
 
     Returns:
@@ -185,12 +185,12 @@ def pictured(distiller: Distiller, stride: int) -> Method:
     """The method of a distiller, if it works on a level.
 
     Raises:
-        StudyError: if no level has that stride, or too small a map to show.
+        StudyError: if it does not.
     """
     (method,) = distiller.methods
-    if stride not in method.strides:
-        raise StudyError(f"stride = {stride}: the levels that are matched have strides {', '.join(map(str, method.strides))}")
     assert isinstance(method, Method)
+    if stride not in method.strides:
+        raise StudyError(f"stride = {stride}: the method works on strides {', '.join(map(str, method.strides))}")
     return method
 
 
@@ -253,7 +253,7 @@ def _bars(axis: Axes, attention: Tensor, hidden: Tensor) -> None:
     for chosen, colour, label in ((hidden[order], out, "hidden"), (~hidden[order], kept, "kept")):
         if chosen.any():
             axis.bar(places[chosen.numpy()], attention[order][chosen].numpy(), color=colour, width=1.0, label=label)
-    axis.set(title="channel attention", xlabel="channel, in order of attention", ylabel="1 = mean")
+    axis.set(title="channel attention", xlabel="channel, in order of attention", ylabel="1 = mean", yscale="log")
     axis.legend(frameon=False)
     sns.despine(ax=axis)
 
@@ -276,9 +276,9 @@ def reconstruction_figure(before: Distiller, after: Distiller, shown: Picture, s
         made = reconstruct(pictured(distiller, stride), stride, feat_s, feat_t).reconstruction
         panels[title] = made, f"\nerror {((made - feat_t).square().sum() / feat_t.square().sum()).item():.2f}"
     figure, axes = _panels(1, len(panels))
-    low, high = energy(feat_t).min(), energy(feat_t).max()
+    limits = float(energy(feat_t).min()), float(energy(feat_t).max())
     for axis, (title, (feat, error)) in zip(axes[0], panels.items(), strict=True):
-        shades = _map(axis, energy(feat), title + error, vmin=low, vmax=high)
+        shades = _map(axis, energy(feat), title + error, limits=limits)
     figure.colorbar(shades, ax=axes[0].tolist(), label="mean magnitude", shrink=0.8)
     return figure
 
@@ -309,7 +309,7 @@ def enhancement_figure(distiller: Distiller, shown: Picture, stride: int, option
         line[0].set_ylabel(title)
         _map(line[1], spatial_attention(feat_t, tau=masking["tau"])[0, :height, :width].numpy())
         _image(line[2], covered(image, hidden, stride))
-    for axis, title in zip(axes[0], ("image", f"spatial attention, stride {stride}", "what dual masking hides"), strict=True):
+    for axis, title in zip(axes[0], ("image", "spatial attention", "hidden"), strict=True):
         axis.set_title(title)
     relation, choice = ("below", "noise") if noisy else ("not below", "a crop")
     figure.suptitle(f"The boxes cover {shown.ratio:.0%}: {relation} θ = {options.theta:.0%}, so Eq. (4) takes {choice}")
@@ -351,9 +351,11 @@ def curve_figure(curve: Sequence[Mapping[str, float]], method: Method) -> Figure
     figure, axes = plt.subplots(1, 2, figsize=(4 * PANEL, 1.3 * PANEL), layout="constrained")
     colours = dict(zip(table.columns, sns.color_palette(PALETTE), strict=False))
     for axis, lines, title in ((axes[0], table, "loss"), (axes[1], shares, "share of the detection loss")):
-        sns.lineplot(lines, palette=colours, dashes=False, ax=axis)
+        sns.lineplot(lines, palette=colours, dashes=False, ax=axis, legend=lines is table)
         axis.set(xlabel="iteration", ylabel=title, ylim=(0, None))
-        axis.legend(frameon=False)
+    names = axes[0].get_legend_handles_labels()
+    axes[0].get_legend().remove()
+    figure.legend(*names, loc="outside right upper", frameon=False)
     sns.despine(figure)
     plt.close(figure)
     return figure
@@ -383,8 +385,9 @@ def _image(axis: Axes, pixels: Array, title: str = "") -> None:
     _bare(axis, title)
 
 
-def _map(axis: Axes, values: Array, title: str = "", **scale: float) -> Any:
-    shades = axis.imshow(values, cmap="viridis", **scale)
+def _map(axis: Axes, values: Array, title: str = "", *, limits: tuple[float, float] | None = None) -> Any:
+    low, high = limits or (None, None)
+    shades = axis.imshow(values, cmap="viridis", vmin=low, vmax=high)
     _bare(axis, title)
     return shades
 

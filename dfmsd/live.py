@@ -28,7 +28,7 @@ from torch import nn
 
 import dfmsd.distiller
 import dfmsd.hooks  # noqa: F401  (registers the hooks)
-from dfmsd import build, checkpoints, data, pages, paths, plan, records, scales, train, zoo
+from dfmsd import build, checkpoints, data, pages, paths, plan, records, scales, train
 from dfmsd.datapage import generated
 from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError, suggest
@@ -68,7 +68,7 @@ class Live:
     """A row for the teacher and one for the student, ready for ``pandas.DataFrame``."""
 
 
-def planned(student: str, teacher: str, method: str, scale: str, *, teacher_iterations: int, iterations: int) -> RunSpec:
+def planned(student: str, teacher: str, method: str, scale: str, *, teacher_epochs: float, epochs: float) -> RunSpec:
     """The run of a student that learns from one teacher for a short while.
 
     The teacher is the study's own where it has been trained on this machine; else one trained for a short while, too.
@@ -78,38 +78,43 @@ def planned(student: str, teacher: str, method: str, scale: str, *, teacher_iter
         teacher: Another one.
         method: A distillation method.
         scale: A scale of generated data.
-        teacher_iterations: Length of the teacher's training, unless the study has trained it.
-        iterations: Length of the student's.
+        teacher_epochs: Passes of the teacher over the training images, or a part of one, unless the study has trained it.
+        epochs: The same of the student.
 
     Raises:
         StudyError: for a name that does not exist (the nearest is suggested), or a length that is not positive.
     """
     if method not in METHODS:
         raise StudyError(f"unknown method {method!r}: {suggest(method, METHODS)}")
-    for name, value in (("iterations", iterations), ("teacher_iterations", teacher_iterations)):
-        if value < 1:
-            raise StudyError(f"{name} = {value}: take 1 or more")
+    for name, value in (("epochs", epochs), ("teacher_epochs", teacher_epochs)):
+        if value <= 0:
+            raise StudyError(f"{name} = {value}: take more than 0, such as 1.5")
     base = scales.get(scale)
     generated(base.data)
     (run,) = chain(Row(student=student, teachers=(teacher,), recipe=method), base, base.seeds[0])
     full = teacher_of(teacher, base)
     assert run.stage is not None and isinstance(full, RunSpec)
-    taught = full if plan.has_weights(full) else _short(full, teacher_iterations)
+    taught = full if plan.has_weights(full) else _short(full, teacher_epochs)
     enhance = run.stage.enhance and run.stage.enhance.model_copy(update={"weak": taught})
     stage = run.stage.model_copy(update={"teacher": taught, "enhance": enhance})
-    return _short(run, iterations, stage=stage)
+    return _short(run, epochs, stage=stage)
 
 
-def _short(run: RunSpec, iterations: int, **changes: Any) -> RunSpec:
+def _short(run: RunSpec, epochs: float, **changes: Any) -> RunSpec:
+    schedule = run.schedule.model_copy(update={"max_iters": None, "epochs": 1})
+    epoch = plan.iterations(run.model_copy(update={"schedule": schedule}))
+    iterations = max(1, round(epochs * epoch))
     warmup = min(run.schedule.warmup, int(WARMUP * iterations))
-    schedule = run.schedule.model_copy(update={"max_iters": iterations, "warmup": warmup})
-    return RunSpec.model_validate({name: getattr(run, name) for name in RunSpec.model_fields} | changes | {"schedule": schedule})
+    short = run.schedule.model_copy(update={"max_iters": iterations, "warmup": warmup})
+    fields = {name: getattr(run, name) for name in RunSpec.model_fields}
+    return RunSpec(**(fields | changes | {"schedule": short}))
 
 
 def distil(run: RunSpec) -> Live:
     """Train what :func:`planned` says, in this process: the teacher if there is none yet, then the student.
 
-    The student's training is never skipped; a short-trained teacher is kept in ``runs/explore`` as long as the code behind it stays.
+    The student's training is never skipped. A short-trained teacher is kept in ``runs/explore`` as long as the code behind it
+    stays the same.
     Masking enhancement goes by the ground-truth boxes: a teacher this young finds none.
 
     Raises:
@@ -134,9 +139,15 @@ def _teacher(run: RunSpec | TeacherSpec) -> tuple[str, dict[str, Any]]:
     assert isinstance(run, RunSpec)
     if run.schedule.max_iters is None:
         record = records.read(paths.runs() / run.key / "record.json")
-        about = {"network": zoo.label(run.network.name), "origin": f"the study's, AP {record.metrics['AP']:.1f}"}
-        about |= {"iterations": plan.iterations(run), "seconds": record.provenance.seconds}
-        about |= {"finished": record.provenance.finished}
+        about: dict[str, Any] = {
+            "network": pages.describe(run),
+            "origin": f"the study's, AP {record.metrics['AP']:.1f}",
+            "iterations": plan.iterations(run),
+            "seconds": record.provenance.seconds,
+            "finished": record.provenance.finished,
+            "first loss": record.curve[0]["loss"],
+            "last loss": record.curve[-1]["loss"],
+        }
         return train.weights(run), about
     file = paths.runs() / "explore" / f"{run.key}-{records.code_digest(run)}.pth"
     if file.exists():
@@ -197,7 +208,7 @@ def _silence() -> Iterator[None]:
         yield
 
 
-class Watch(Hook):  # type: ignore[misc]
+class Watch(Hook):
     """Keep the network as it was before the first step, and show progress in one line that is rewritten.
 
     Args:

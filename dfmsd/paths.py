@@ -22,8 +22,12 @@ def pages() -> Path:
 
 
 def runs() -> Path:
-    """Where runs live while and after they train; ``DFMSD_RUNS`` moves it (a large disk, a test's own folder)."""
-    return Path(os.environ.get("DFMSD_RUNS", ROOT / "runs"))
+    """Where runs live while and after they train; ``DFMSD_RUNS`` moves it (a large disk, a test's own folder).
+
+    It is the user's cache, not this folder: runs are found by their content, so a fresh clone goes on with what another has trained.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("DFMSD_RUNS") or cache / "dfmsd" / "runs")
 
 
 def records() -> Path:

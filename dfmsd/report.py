@@ -153,15 +153,14 @@ def table(page: PageSpec) -> Styler:
     for line in known:
         baseline = next((b for b in known if b.pair == line.pair and b.row.recipe == "baseline"), None)
         rows.append(
-            {(theirs, "AP"): _number(_quoted(line)), (theirs, "Δ"): _signed(_minus(_quoted(line), _quoted(baseline)))}
+            {(theirs, "AP"): _number(_quoted(line)), (theirs, "Δ"): _signed(_quoted_gain(line, baseline))}
             | {(ours, "AP"): _estimate(line), (ours, "Δ"): _gain(line, baseline)}
             | {(ours, metric): _number(_mean(line.values(metric))) for metric in METRICS}
             | {(ours, "seeds"): _seeds(line), (ours, "marks"): ", ".join(line.marks())}
         )
     frame = pd.DataFrame(rows)
     frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))
-    frame.index = pd.MultiIndex.from_arrays([[line.pair for line in known], [LABELS[line.row.recipe] for line in known]])
-    return _styled(frame, "results", _caption(page, known))
+    return _grouped(frame, [line.pair for line in known], [LABELS[line.row.recipe] for line in known], "results", _caption(page, known))
 
 
 def _caption(page: PageSpec, known: Sequence[Line]) -> str:
@@ -182,8 +181,9 @@ def _quoted(line: Line | None) -> float | None:
     return line.published.metrics.get("AP") if line is not None and line.published is not None else None
 
 
-def _minus(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a - b
+def _quoted_gain(line: Line, baseline: Line | None) -> float | None:
+    value, base = _quoted(line), _quoted(baseline)
+    return None if line is baseline or value is None or base is None else value - base
 
 
 def _mean(values: Mapping[int, float]) -> float | None:
@@ -231,6 +231,25 @@ def _styled(frame: pd.DataFrame, name: str, caption: str = "") -> Styler:
     styler.set_uuid(name)
     styler.cell_ids = False
     return styler.set_caption(caption) if caption else styler
+
+
+def _grouped(frame: pd.DataFrame, groups: Sequence[str], labels: Sequence[str], name: str, caption: str) -> Styler:
+    """A table with a line of its own above each group: a first column of long names would push the numbers off the page."""
+    frame = frame.reset_index(drop=True)
+    pieces, names, heads = [], [], []
+    for group in dict.fromkeys(groups):
+        places = [place for place, other in enumerate(groups) if other == group]
+        head = pd.DataFrame("", index=[0], columns=frame.columns)
+        pieces += [head, frame.loc[places]]
+        heads.append(len(names))
+        names += [group, *(labels[place] for place in places)]
+    whole = pd.concat(pieces) if pieces else frame
+    whole.index = pd.Index(names)
+    # Taking no width, the long name runs over the empty cells beside it.
+    style = "max-width: 0; overflow: visible; padding-top: 0.8rem"
+    styler = _styled(whole, name, caption)
+    styler.apply_index(lambda index: [style if place in heads else "font-weight: normal" for place in range(len(index))])
+    return styler
 
 
 def status(page: PageSpec) -> Styler:
@@ -311,11 +330,13 @@ def shares(page: PageSpec) -> Styler:
             for name, share in record.shares.items():
                 terms.setdefault(name.rpartition("_")[2], []).append(share)
     terms = ["rec", "sfa", "aug"] + sorted({t for found in sizes.values() for t in found} - {"rec", "sfa", "aug"})
-    rows = [{term: f"{fmean(found[term]):.2f}" if term in found else NONE for term in terms} for found in sizes.values()]
-    frame = pd.DataFrame(rows, columns=terms)
-    frame.index = pd.MultiIndex.from_tuples(list(sizes) or [("nothing run", NONE, NONE)][: len(frame)], names=["", "", "stage"])
+    rows = [
+        {"stage": stage} | {term: f"{fmean(found[term]):.2f}" if term in found else NONE for term in terms}
+        for (_, _, stage), found in sizes.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["stage", *terms])
     caption = "rec: masked reconstruction; sfa: semantic alignment; aug: enhanced images. 1.00 is as large as the detection loss."
-    return _styled(frame, "shares", caption)
+    return _grouped(frame, [pair for pair, _, _ in sizes], [method for _, method, _ in sizes], "shares", caption)
 
 
 def provenance(page: PageSpec) -> Styler:

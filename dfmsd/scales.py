@@ -55,18 +55,18 @@ class Scale(Frozen):
     def rehearse(self, iterations: int, *, batch: int = 2, images: int = 8) -> Scale:
         """This scale's own path, tried out: a few iterations of small batches, and an evaluation on a few images.
 
-        Networks start from random weights, teachers too, so that nothing need be fetched.
+        Networks start from random weights, teachers too, so that nothing need be fetched. Teachers get one image.
 
         Args:
-            iterations: Of every run.
+            iterations: Of every student's run.
             batch: Images in each.
-            images: To evaluate on.
+            images: To train and to evaluate on.
         """
         return self.model_copy(
             update={
                 "rehearsal": iterations,
                 "schedule": self.schedule.model_copy(update={"batch": batch, "warmup": 0}),
-                "data": self.data.model_copy(update={"val": images}),
+                "data": self.data.model_copy(update={"train": images, "val": images}),
             }
         )
 

@@ -126,7 +126,9 @@ def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = 
 def teacher_of(name: str, scale: Scale) -> RunSpec | TeacherSpec:
     """A teacher: mmdet's published checkpoint at the scale ``coco``, a run of ours elsewhere."""
     network = _network(name, scale)
-    if isinstance(scale.data, CocoData) and not scale.rehearsal:
+    if scale.rehearsal is not None:
+        scale = scale.rehearse(1, batch=1, images=1)
+    elif isinstance(scale.data, CocoData):
         return TeacherSpec(network=network, weights=zoo.weights(name))
     return RunSpec(
         scale=scale.name,

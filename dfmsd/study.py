@@ -60,7 +60,7 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
 
     Args:
         chains: Chains of runs, see :func:`dfmsd.stages.chain`.
-        jobs: Processes at a time; each gets its share of the processor's cores.
+        jobs: Processes at a time; each gets its share of the processor's cores, or as many threads as ``OMP_NUM_THREADS`` says.
         quiet: Show no progress bar.
 
     Returns:
@@ -82,6 +82,7 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
         data.ensure(spec, progress=not quiet)
     sorter = TopologicalSorter({key: {need.key for need in item.run.needs()} & todo.keys() for key, item in todo.items()})
     sorter.prepare()
+    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // jobs))
     rank = {key: place for place, key in enumerate(todo)}
     ready: list[str] = []
     running: dict[str, _Child] = {}
@@ -97,7 +98,7 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
                         sorter.done(key)
                         ready = sorted([*ready, *sorter.get_ready()], key=rank.__getitem__)
                         continue
-                    running[key] = _Child(item.run, max(1, (os.cpu_count() or 1) // jobs))
+                    running[key] = _Child(item.run, threads)
                     running[key].task = bar.add_task(pages.describe(item.run), total=item.whole)
                 for key, child in list(running.items()):
                     over = child.process.exitcode is not None
@@ -155,10 +156,9 @@ class _Child:
 
     def message(self) -> str | None:
         """Why a process that has ended did not succeed; None if it did."""
-        try:
-            return self._answer.recv()  # type: ignore[no-any-return]
-        except EOFError:
-            pass
+        with contextlib.suppress(EOFError):
+            answer: str | None = self._answer.recv()
+            return answer
         code = self.process.exitcode or 0
         how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
         return f"its process {how}; called again, it goes on from its last checkpoint"
@@ -221,7 +221,7 @@ def frame(page: PageSpec | TuningPage) -> pd.DataFrame:
 
 def label(row: Row) -> str:
     """A row's name in a table."""
-    return LABELS[row.recipe]
+    return str(LABELS[row.recipe])
 
 
 def publish(chains: Iterable[tuple[RunSpec, ...]]) -> list[str]:

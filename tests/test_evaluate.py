@@ -55,11 +55,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_metrics_are_mmdets(files: tuple[Path, Path]) -> None:
     found = json.loads(files[1].read_text())
-    metric = CocoMetric(
-        str(files[0]),
-        proposal_nums=(100, 1, 100),  # mmdet's third number is the one that COCO's summary uses
-        metric_items=["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l", "AR@100", "AR_s@1000", "AR_m@1000", "AR_l@1000"],
-    )
+    names = ["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l", "AR@100", "AR_s@1000", "AR_m@1000", "AR_l@1000"]
+    metric = CocoMetric(str(files[0]), metric_items=names)
     metric.dataset_meta = {"classes": CLASSES}
     for image in range(IMAGES):
         own = [one for one in found if one["image_id"] == image]
@@ -72,7 +69,6 @@ def test_metrics_are_mmdets(files: tuple[Path, Path]) -> None:
         metric.process({}, [{"img_id": image, "ori_shape": (SIZE, SIZE), "pred_instances": predicted}])
     theirs = metric.evaluate(IMAGES)
     ours, _ = evaluate(*files, resamples=0, seed=0)
-    names = ["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l", "AR@100", "AR_s@1000", "AR_m@1000", "AR_l@1000"]
     # mmdet rounds to a tenth of a percent.
     assert list(ours.values()) == pytest.approx([100 * theirs[f"coco/bbox_{name}"] for name in names], abs=0.051)
     assert list(ours) == list(METRICS)

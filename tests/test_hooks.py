@@ -42,6 +42,7 @@ class Toy(BaseModel):
 
     def init_weights(self) -> None:
         nn.init.normal_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, batch: list[torch.Tensor], mode: str = "loss") -> dict[str, torch.Tensor]:
         value = self.linear(torch.stack(list(batch)) / 10).square().mean()
@@ -164,7 +165,7 @@ class Exploding(Toy):
 
 @pytest.mark.parametrize("last_good", [5, 7, 9])
 def test_nan_stops_before_the_next_checkpoint(tmp_path: Path, last_good: int) -> None:
-    with pytest.raises(NaNLoss, match=r"not finite at iteration 10 \(loss, loss_mgd_rec\): lower the learning rate"):
+    with pytest.raises(NaNLoss, match=r"not finite at iteration 10 \(loss, .*loss_mgd_rec\): lower the learning rate"):
         train(tmp_path, model=Exploding(last_good))
     assert sorted(file.name for file in tmp_path.glob("epoch_*.pth")) == ["epoch_1.pth"]
     state = torch.load(tmp_path / "epoch_1.pth", weights_only=False)["state_dict"]

@@ -1,0 +1,105 @@
+"""Runs, records and folders for the tests of the study's machinery."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfmsd import records, scales
+from dfmsd.records import Provenance, Record
+from dfmsd.scales import Scale
+from dfmsd.spec import RunSpec
+from dfmsd.stages import Options, Row, chain
+
+
+def smoke(**schedule: Any) -> Scale:
+    """The scale ``smoke`` with another schedule: ``epochs``, ``batch``, ``warmup``."""
+    scale = scales.get("smoke")
+    return scale.model_copy(update={"schedule": scale.schedule.model_copy(update=schedule)})
+
+
+def baseline(scale: Scale | None = None, student: str = "fcos_r50", seed: int = 0) -> RunSpec:
+    """A student without a teacher."""
+    return chain(Row(student=student, teachers=(), recipe="baseline"), scale or smoke(), seed)[0]
+
+
+def distilled(scale: Scale | None = None, *, recipe: str = "dfmsd", seed: int = 0, **options: Any) -> tuple[RunSpec, ...]:
+    """FCOS by two GFL teachers."""
+    row = Row(student="fcos_r50", teachers=("gfl_r101", "gfl_x101"), recipe=recipe, options=Options(**options))
+    return chain(row, scale or smoke(), seed)
+
+
+def diverging(run: RunSpec) -> RunSpec:
+    """A run with a learning rate that no network survives."""
+    fields = {name: getattr(run, name) for name in RunSpec.model_fields}
+    return RunSpec.model_validate(fields | {"schedule": run.schedule.model_copy(update={"lr": 1e12})})
+
+
+def record(run: RunSpec, *, state: Any = "ok", note: str = "", code: str | None = None, speed: float = 10.0) -> Record:
+    """A record as training would leave it, with made-up numbers."""
+    provenance = Provenance(
+        commit="0",
+        versions={},
+        hardware="test",
+        threads=1,
+        seconds=1.0,
+        images_per_second=speed,
+        peak_memory_mb=1.0,
+        finished="2026-01-01T00:00:00+00:00",
+        data_fingerprint="0",
+        code_digest=records.code_digest(run) if code is None else code,
+    )
+    metrics = {} if state == "nan" else {"AP": 12.5, "AP50": 25.0}
+    return Record(key=run.key, state=state, spec=run.flat(), metrics=metrics, note=note, provenance=provenance)
+
+
+def finish(run: RunSpec, **changes: Any) -> Path:
+    """Put a made-up finished run into the runs folder; returns its record file."""
+    from dfmsd import paths
+
+    folder = paths.runs() / run.key
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "student.pth").write_bytes(b"weights")
+    records.write_atomic(folder / "record.json", records.dump(record(run, **changes)))
+    return folder / "record.json"
+
+
+@pytest.fixture
+def folders(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runs and a records folder of the test's own; generated data are shared by all tests of a session."""
+    monkeypatch.setenv("DFMSD_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("DFMSD_RECORDS", str(tmp_path / "records"))
+    monkeypatch.setenv("DFMSD_DATA", str(tmp_path_factory.getbasetemp() / "data"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("DFMSD_COCO", raising=False)
+    return tmp_path
+
+
+@contextmanager
+def killed_at(attribute: str, on: Any, when: Any = lambda *a: True, before: Any = lambda *a: None) -> Iterator[None]:
+    """Replace a function such that its process is killed (``kill -9``) when it is called; for use in a forked child.
+
+    Args:
+        attribute: Name of the function.
+        on: Its module or class.
+        when: Whether to die, from the call's arguments.
+        before: Done just before dying, with the call's arguments.
+    """
+    original = getattr(on, attribute)
+
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        if when(*args):
+            before(*args)
+            os.kill(os.getpid(), 9)
+        return original(*args, **kwargs)
+
+    setattr(on, attribute, replacement)
+    try:
+        yield
+    finally:
+        setattr(on, attribute, original)

@@ -1,0 +1,523 @@
+"""The distiller on real, tiny detectors; and in mmdet's own train script, without the study around it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mmdet
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import inference_detector, init_detector
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from dfmsd import build, checkpoints, zoo
+from dfmsd.distiller import Distiller
+from dfmsd.errors import StudyError
+from tests.fixtures_detectors import batch, checkpoint, detector, network
+
+ENHANCE = {"theta": 0.2, "sigma": 0.08, "noise_probability": 1.0, "crop": 0.8}
+PAIRS = [("retinanet_r50", "gfl_x101"), ("fcos_r50", "gfl_x101"), ("faster_rcnn_r50", "retinanet_r101"), ("gfl_r101", "fcos_r50")]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def mmdets_scope() -> Iterator[None]:
+    """Names mean mmdet's, as under its Runner."""
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("weights")
+
+
+def distiller(weights: Path, student: str = "retinanet_r50", teacher: str = "gfl_x101", *methods: Any, **options: Any) -> Distiller:
+    torch.manual_seed(0)
+    model = Distiller(
+        network(student), network(teacher), methods or [{"type": "DFMSD"}], **({"teacher_checkpoint": checkpoint(teacher, weights)} | options)
+    )
+    model.init_weights()
+    return model.train()
+
+
+@pytest.fixture(scope="module")
+def shared(weights: Path) -> Distiller:
+    """A RetinaNet taught by a GFL with masking enhancement; not to be changed."""
+    return distiller(weights, enhance=ENHANCE)
+
+
+def losses(model: Distiller, seed: int = 0) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return BaseModel.parse_losses(model, model(**model.data_preprocessor(batch(), True), mode="loss"))[1]  # type: ignore[no-any-return]
+
+
+# The hidden teacher
+
+
+def test_the_teacher_is_in_no_list_of_parts(shared: Distiller) -> None:
+    named = [*dict(shared.named_parameters()), *dict(shared.named_buffers()), *shared.state_dict()]
+    assert {name.split(".")[0] for name in named} == {"student", "methods", "data_preprocessor"}
+    assert {name.split(".")[0] for name in shared.state_dict()} == {"student", "methods"}
+    inside = {id(module) for module in shared.modules()}
+    assert not inside & {id(module) for module in shared.teacher.modules()}
+
+
+def test_the_teacher_follows_every_move(shared: Distiller) -> None:
+    model = copy.deepcopy(shared)
+    assert model.teacher is not shared.teacher
+    model.double()
+    assert {p.dtype for p in model.teacher.parameters()} == {torch.float64}
+    model.to(torch.float32)
+    assert {p.dtype for p in model.teacher.parameters()} == {torch.float32}
+    model.to("meta")
+    assert {p.device.type for p in model.teacher.parameters()} == {"meta"}
+    assert {p.device.type for p in shared.teacher.parameters()} == {"cpu"}
+
+
+def test_the_teacher_stays_in_eval_mode(shared: Distiller) -> None:
+    for mode in (True, False, True):
+        shared.train(mode)
+        assert shared.student.training == mode
+        assert not any(module.training for module in shared.teacher.modules())
+
+
+def test_the_teacher_is_neither_trained_nor_changed(weights: Path) -> None:
+    model = distiller(weights)
+    before = copy.deepcopy(model.teacher.state_dict())
+    losses(model)["loss"].backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    assert all(not p.requires_grad and p.grad is None for p in model.teacher.parameters())
+    for name, value in model.teacher.state_dict().items():
+        assert torch.equal(value, before[name]), name
+        assert torch.equal(value, detector("gfl_x101").state_dict()[name]), name
+
+
+# Features
+
+
+@pytest.mark.parametrize(("enhance", "passes"), [(None, 1), (ENHANCE, 2)])
+def test_features_are_computed_once_for_each_set_of_images(weights: Path, enhance: Any, passes: int) -> None:
+    model = distiller(weights, enhance=enhance)
+    counts = dict.fromkeys(["student", "teacher", "head"], 0)
+
+    def count(name: str) -> Any:
+        return lambda *_: counts.update({name: counts[name] + 1})
+
+    model.student.neck.register_forward_hook(count("student"))
+    model.teacher.neck.register_forward_hook(count("teacher"))
+    model.teacher.bbox_head.register_forward_hook(count("head"))
+    losses(model)
+    assert counts == {"student": passes, "teacher": passes, "head": 0}
+
+
+def test_a_method_without_enhancement_spends_nothing_on_enhanced_images(weights: Path) -> None:
+    model = distiller(weights, "retinanet_r50", "gfl_x101", {"type": "DMKD"}, enhance=ENHANCE)
+    calls: list[int] = []
+    model.student.neck.register_forward_hook(lambda *_: calls.append(1))
+    losses(model)
+    assert len(calls) == 1
+
+
+def plain_error(model: Distiller, pairs: list[tuple[int, int]]) -> float:
+    """Half the squared distance of the pairs' features, each network on its own view of the images."""
+    views = model.data_preprocessor(batch(), True)
+    with torch.no_grad():
+        feats_s, feats_t = model.student.extract_feat(views["inputs"]), model.teacher.extract_feat(views["inputs_t"])
+    resized = [nn.functional.interpolate(feats_s[s], feats_t[t].shape[2:], mode="bilinear") for s, t in pairs]
+    return sum(float((s - feats_t[t]).double().square().sum()) / 2 for s, (_, t) in zip(resized, pairs, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("student", "matching", "pairs"),
+    [
+        ("faster_rcnn_r50", "stride", [(1, 0), (2, 1), (3, 2), (4, 3)]),
+        ("faster_rcnn_r50", "index", [(i, i) for i in range(5)]),
+        ("fcos_r50", "stride", [(i, i) for i in range(5)]),
+    ],
+)
+def test_levels_are_matched_and_seen_by_the_method(weights: Path, student: str, matching: str, pairs: list[tuple[int, int]]) -> None:
+    """MGD that hides nothing and generates nothing is the squared error of the matched features."""
+    model = distiller(weights, student, "retinanet_x101", {"type": "MGD", "ratio": 0.0, "alpha": 1.0}, matching=matching)
+    for stride in model.methods[0].strides:
+        model.methods[0].generation[str(stride)] = nn.Identity()  # type: ignore[union-attr, operator]
+    for module in model.student.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    assert list(model.pairs.values()) == pairs
+    assert losses(model)["loss_mgd_rec"].item() == pytest.approx(plain_error(model, pairs), rel=1e-4)
+
+
+def test_the_papers_weights_depend_on_the_kind_of_student(weights: Path) -> None:
+    one = distiller(weights, "retinanet_r50", "gfl_x101", {"type": "MGD"}, {"type": "DMKD", "alpha": 3.0}).methods
+    two = distiller(weights, "faster_rcnn_r50", "gfl_x101", {"type": "MGD"}, {"type": "DMKD", "alpha": 3.0}).methods
+    assert [one[0].weight("rec").item(), two[0].weight("rec").item()] == pytest.approx([2e-5, 5e-7])  # type: ignore[operator]
+    assert (one[0].ratio, two[0].ratio) == (0.65, 0.45)
+    assert one[1].weight("rec").item() == two[1].weight("rec").item() == 3.0  # type: ignore[operator]
+
+
+# Training
+
+
+@pytest.mark.parametrize(("student", "teacher"), PAIRS)
+def test_losses_are_the_students_own_and_the_methods(weights: Path, student: str, teacher: str) -> None:
+    model = distiller(weights, student, teacher, {"type": "MGD"}, {"type": "DFMSD"}, enhance=ENHANCE)
+    found = losses(model)
+    own = {name for name in found if not name.startswith(("loss_mgd_", "loss_dfmsd_"))} - {"loss"}
+    reference = copy.deepcopy(model.student)
+    torch.manual_seed(0)
+    expected = reference(**reference.data_preprocessor(batch(), True), mode="loss")
+    assert own == set(BaseModel.parse_losses(model, expected)[1]) - {"loss"}
+    assert set(found) - own - {"loss"} == {"loss_mgd_rec", "loss_dfmsd_rec", "loss_dfmsd_sfa", "loss_dfmsd_aug"}
+    assert all(value.isfinite() for value in found.values())
+    total = sum(value.item() for name, value in found.items() if "loss" in name and name != "loss")
+    assert found["loss"].item() == pytest.approx(total, rel=1e-5)
+
+
+def test_enhanced_images_leave_no_trace_in_running_statistics(weights: Path) -> None:
+    """What batch normalisation learns is the same with and without them, though the loss is not."""
+    plain, enhanced = distiller(weights), distiller(weights, enhance=ENHANCE)
+    norms = [m for m in enhanced.student.modules() if isinstance(m, nn.BatchNorm2d)]
+    start = norms[0].running_mean.clone()  # type: ignore[union-attr]
+    assert "loss_dfmsd_aug" in losses(enhanced)
+    losses(plain)
+    for (name, one), two in zip(plain.student.named_buffers(), enhanced.student.buffers(), strict=True):
+        if "running" in name:
+            assert torch.equal(one, two), name
+    assert not torch.equal(start, norms[0].running_mean)  # type: ignore[arg-type]
+    assert {norm.momentum for norm in norms} == {0.1}
+
+
+def test_gradients_flow_through_the_second_pass_as_well(weights: Path) -> None:
+    model = distiller(weights, enhance=ENHANCE)
+    losses(model)["loss_dfmsd_aug"].backward()
+    assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.student.bbox_head.parameters())
+
+
+def test_detection_and_distillation_both_fall_on_one_batch(weights: Path) -> None:
+    model = distiller(weights, "fcos_r50", "gfl_x101", {"type": "DFMSD", "alpha": 1.0, "sfa": 1.0, "beta": 0.5}, balance={"iterations": 2})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    history = []
+    for _ in range(20):
+        found = losses(model)
+        history.append({name: value.item() for name, value in found.items()})
+        optimizer.zero_grad()
+        found["loss"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 35)
+        optimizer.step()
+    for name in ("loss_dfmsd_rec", "loss_dfmsd_sfa"):
+        assert history[-1][name] < 0.9 * history[2][name]
+    own = [sum(value for name, value in step.items() if name in ("loss_cls", "loss_bbox", "loss_centerness")) for step in history]
+    assert own[-1] < 0.95 * own[0]
+
+
+def test_balanced_terms_have_their_share_of_the_detection_loss(weights: Path) -> None:
+    model = distiller(weights, "fcos_r50", "gfl_x101", {"type": "DFMSD", "alpha": 1.0, "sfa": 0.25}, balance={"iterations": 1})
+    found = losses(model)
+    own = sum(found[name].item() for name in ("loss_cls", "loss_bbox", "loss_centerness"))
+    assert found["loss_dfmsd_rec"].item() == pytest.approx(own, rel=1e-4)
+    assert found["loss_dfmsd_sfa"].item() == pytest.approx(own / 4, rel=1e-4)
+    assert {"balance.seen", "balance.detection_sum", "balance.term_sum"} <= set(model.state_dict())
+
+
+def test_the_seed_decides_masks_and_enhancement(weights: Path) -> None:
+    model = distiller(weights, "retinanet_r50", "gfl_x101", {"type": "MGD"}, {"type": "DFMSD"}, enhance=ENHANCE)
+    for name in ("loss_mgd_rec", "loss_dfmsd_aug"):
+        values = [losses(model, seed)[name].item() for seed in (1, 1, 2)]
+        assert values[0] == values[1] != values[2]
+
+
+def test_mixed_precision_is_close_to_float32(weights: Path) -> None:
+    """The networks run in bfloat16, the methods in float32: within 5 %."""
+    plain = losses(distiller(weights, enhance=ENHANCE))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = losses(distiller(weights, enhance=ENHANCE))
+    for name in ("loss_dfmsd_rec", "loss_dfmsd_sfa", "loss_dfmsd_aug"):
+        assert mixed[name].dtype == torch.float32
+        assert mixed[name].item() == pytest.approx(plain[name].item(), rel=0.05)
+
+
+# Where the student starts
+
+
+def test_every_method_starts_from_the_baselines_student(weights: Path) -> None:
+    torch.manual_seed(0)
+    baseline = build.built(zoo.network("fcos_r50", "smoke"), 10)
+    torch.manual_seed(1)
+    baseline.init_weights()
+    for method in ("MGD", "DMKD"):
+        torch.manual_seed(0)
+        model = Distiller(
+            network("fcos_r50"), network("gfl_x101"), [{"type": method}], teacher_checkpoint=checkpoint("gfl_x101", weights)
+        )
+        torch.manual_seed(1)
+        model.init_weights()
+        for name, value in model.student.state_dict().items():
+            assert torch.equal(value, baseline.state_dict()[name]), name
+
+
+def test_a_stage_goes_on_with_the_student_before(weights: Path) -> None:
+    model = distiller(weights, student_checkpoint=checkpoint("retinanet_r50", weights))
+    for name, value in model.student.state_dict().items():
+        assert torch.equal(value, detector("retinanet_r50").state_dict()[name]), name
+
+
+def test_inheriting_takes_the_teachers_neck_and_head(weights: Path) -> None:
+    model = distiller(weights, "retinanet_r50", "retinanet_r101", inherit=True)
+    for name, value in model.student.state_dict().items():
+        same = torch.equal(value, detector("retinanet_r101").state_dict()[name])
+        assert same or name.startswith("backbone."), name
+    assert not torch.equal(model.student.backbone.conv1.weight, model.teacher.backbone.conv1.weight)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teacher_checkpoint": None}, "the teacher has no weights: set teacher_checkpoint"),
+        ({"teacher_checkpoint": "/nowhere/t.pth"}, "checkpoint /nowhere/t.pth does not exist"),
+        ({"methods": [{"type": "DMKDD"}]}, "unknown method 'DMKDD': did you mean 'DMKD'?"),
+        ({"methods": [{"type": "DMKD", "alhpa": 1.0}]}, "DMKD has no hyper-parameter 'alhpa': did you mean 'alpha'?"),
+        ({"methods": [{"type": "MGD", "strides": (4,)}]}, r"MGD: none of the strides \(4,\) is matched; matched are \[8, 16, 32, 64, 128\]"),
+        ({"methods": [{"type": "MGD"}, {"type": "MGD"}]}, "a method is listed twice: loss_mgd_rec"),
+        ({"student": {"type": "RetinaNet"}}, "the student's config has no data_preprocessor"),
+        ({"teacher": {"type": "RetinaNet"}}, "the teacher's config has no data_preprocessor"),
+    ],
+)
+def test_errors_in_plain_words(weights: Path, changes: dict[str, Any], message: str) -> None:
+    arguments = {"student": network("retinanet_r50"), "teacher": network("gfl_x101"), "methods": [{"type": "MGD"}]}
+    arguments["teacher_checkpoint"] = checkpoint("gfl_x101", weights)
+    with pytest.raises(StudyError, match=message):
+        Distiller(**(arguments | changes))
+
+
+@pytest.mark.parametrize("other", ["retinanet_r50", "faster_rcnn_r50", "gfl_r101"])
+def test_another_networks_checkpoint_is_refused(weights: Path, other: str) -> None:
+    with pytest.raises(StudyError, match="does not fit GFL"):
+        distiller(weights, teacher_checkpoint=checkpoint(other, weights))
+
+
+def test_pyramids_without_a_common_stride_are_refused(weights: Path) -> None:
+    teacher = network("gfl_x101")
+    teacher.bbox_head.anchor_generator.strides = [3, 6, 12, 24, 48]
+    with pytest.raises(StudyError, match="no level in common"):
+        Distiller(network("retinanet_r50"), teacher, [{"type": "MGD"}], teacher_checkpoint=checkpoint("gfl_x101", weights))
+
+
+def test_inheriting_from_another_kind_is_refused(weights: Path) -> None:
+    with pytest.raises(StudyError, match="inherit: the teacher's bbox_head does not fit the student; switch inherit off"):
+        distiller(weights, "retinanet_r50", "gfl_x101", inherit=True)
+
+
+def test_a_config_may_be_a_file_or_one_of_mmdets(weights: Path, tmp_path: Path) -> None:
+    from dfmsd.distiller import _model_config
+
+    (tmp_path / "student.py").write_text(f"model = {network('fcos_r50').to_dict()!r}")
+    assert isinstance(distiller(weights).student, mmdet.models.detectors.RetinaNet)
+    model = Distiller(
+        str(tmp_path / "student.py"), network("gfl_x101"), [{"type": "MGD"}], teacher_checkpoint=checkpoint("gfl_x101", weights)
+    )
+    assert isinstance(model.student, mmdet.models.detectors.FCOS)
+    assert _model_config("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", "student")["type"] == "RetinaNet"
+
+
+# The student alone
+
+
+def test_predictions_are_the_students(shared: Distiller) -> None:
+    data = shared.data_preprocessor(batch(), False)
+    shared.eval()
+    with torch.no_grad():
+        ours = shared(**data, mode="predict")
+        theirs = shared.student(**shared.student.data_preprocessor(batch(), False), mode="predict")
+        for one, two in zip(shared(data["inputs"], mode="tensor"), shared.student(data["inputs"], mode="tensor"), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    shared.train()
+    for one, two in zip(ours, theirs, strict=True):
+        assert torch.equal(one.pred_instances.bboxes, two.pred_instances.bboxes)
+
+
+PREDICT = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "dfmsd":
+            raise ImportError("blocked")
+
+sys.meta_path.insert(0, Refuse())
+import json, numpy as np
+from mmdet.apis import inference_detector, init_detector
+model = init_detector(sys.argv[1], sys.argv[2], device="cpu")
+image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+print("FOUND", json.dumps([inference_detector(model, image).pred_instances.scores.tolist(), list(model.dataset_meta["classes"])]))
+"""
+
+
+def test_the_exported_student_is_a_plain_mmdet_checkpoint(weights: Path, tmp_path: Path) -> None:
+    """Loaded and used by mmdet's own API in a process that cannot import this package."""
+    model = distiller(weights, student_checkpoint=checkpoint("retinanet_r50", weights))
+    losses(model)["loss"].backward()
+    torch.optim.SGD(model.parameters(), 0.001).step()
+    classes = tuple(f"c{i}" for i in range(10))
+    torch.save({"state_dict": checkpoints.student_of(model.state_dict()), "meta": {"dataset_meta": {"classes": classes}}}, tmp_path / "s.pth")
+    config = build.network_config(zoo.network("retinanet_r50", "smoke"))
+    config.model = network("retinanet_r50")
+    config.dump(tmp_path / "s.py")
+    done = _python("-c", PREDICT, str(tmp_path / "s.py"), str(tmp_path / "s.pth"))
+    scores, found_classes = json.loads(done.split("FOUND ")[1].splitlines()[0])
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    here = init_detector(Config.fromfile(tmp_path / "s.py"), None, device="cpu", palette="random")
+    checkpoints.load(here, tmp_path / "s.pth")
+    assert scores == pytest.approx(inference_detector(here, image).pred_instances.scores.tolist(), abs=1e-5)
+    assert tuple(found_classes) == classes
+    assert len(scores) > 0
+
+
+# The package
+
+
+def _python(*arguments: str, **environment: str) -> str:
+    path = os.pathsep.join([str(Path(build.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | environment,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    loaded = _python("-c", "import sys, dfmsd; print([m for m in ('torch', 'mmengine', 'mmdet', 'numpy') if m in sys.modules])")
+    assert loaded.strip() == "[]"
+
+
+def test_planning_loads_no_torch_and_takes_under_two_seconds() -> None:
+    """Counted as processor time, which does not depend on what else the machine does."""
+    code = """
+        import sys, time
+        from dfmsd.__main__ import main
+        status = main(["plan", "table03"])
+        print("CPU", time.process_time(), status, "torch" in sys.modules)
+    """
+    *_, last = _python("-c", textwrap.dedent(code)).strip().splitlines()
+    _, seconds, status, torch_loaded = last.split()
+    assert (status, torch_loaded) == ("0", "False")
+    assert float(seconds) < 2
+
+
+def test_importing_after_mmengine_registers_everything_quietly() -> None:
+    code = "import mmengine, dfmsd; from mmdet.registry import MODELS; print([MODELS.get(n).__name__ for n in ('Distiller', 'MGD', 'DMKD', 'DFMSD')])"
+    assert _python("-c", code).strip() == "['Distiller', 'MGD', 'DMKD', 'DFMSD']"
+
+
+# mmdet's own train script
+
+
+@pytest.fixture(scope="module")
+def users_config(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's project: four images in COCO's format and a config that imports the package."""
+    folder, rng = tmp_path_factory.mktemp("project"), np.random.default_rng(0)
+    for index in range(4):
+        cv2.imwrite(str(folder / f"{index}.png"), rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    box = {"bbox": [8, 8, 32, 32], "area": 1024, "iscrowd": 0}
+    coco = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 64} for i in range(4)],
+        "annotations": [box | {"id": i + 1, "image_id": i, "category_id": i + 1} for i in range(4)],
+        "categories": [{"id": i + 1, "name": f"c{i}"} for i in range(10)],
+    }
+    (folder / "truth.json").write_text(json.dumps(coco))
+    (folder / "student.py").write_text(f"model = {network('retinanet_r50').to_dict()!r}")
+    (folder / "train.py").write_text(
+        f"""
+default_scope = "mmdet"
+custom_imports = dict(imports=["dfmsd"])
+model = dict(
+    type="Distiller",
+    student={str(folder / "student.py")!r},
+    teacher={network("gfl_x101").to_dict()!r},
+    teacher_checkpoint={checkpoint("gfl_x101", weights)!r},
+    methods=[dict(type="DFMSD")],
+    balance=dict(iterations=1),
+    enhance=dict(theta=0.5, sigma=0.08, noise_probability=0.3, crop=0.8),
+)
+train_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(
+        type="CocoDataset",
+        ann_file={str(folder / "truth.json")!r},
+        data_prefix=dict(img={str(folder)!r}),
+        metainfo=dict(classes={tuple(f"c{i}" for i in range(10))!r}),
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(type="Resize", scale=(64, 64), keep_ratio=True),
+            dict(type="PackDetInputs"),
+        ],
+    ),
+)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=2)
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
+default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2), logger=dict(type="LoggerHook", interval=1))
+env_cfg = dict(dist_cfg=dict(backend="gloo"))
+# Two processes on the CPU: mmengine would name CUDA devices.
+model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
+randomness = dict(seed=0)
+"""
+    )
+    return folder / "train.py"
+
+
+SCRIPT = Path(mmdet.__file__).parent / ".mim" / "tools" / "train.py"
+
+
+def check_trained(folder: Path, output: str) -> None:
+    state = torch.load(folder / "iter_2.pth", weights_only=False)["state_dict"]
+    assert all(value.isfinite().all() for value in state.values() if value.is_floating_point())
+    assert state["balance.seen"].item() == 1
+    assert not any("teacher" in name for name in state)
+    for term in ("loss_cls", "loss_dfmsd_rec", "loss_dfmsd_sfa", "loss_dfmsd_aug"):
+        assert f"{term}: " in output
+    checkpoints.load(copy.deepcopy(detector("retinanet_r50")), _plain(folder, state))
+
+
+def _plain(folder: Path, state: Any) -> Path:
+    torch.save(checkpoints.student_of(state), folder / "plain.pth")
+    return folder / "plain.pth"
+
+
+def test_a_users_config_trains_under_mmdets_own_script(users_config: Path, tmp_path: Path) -> None:
+    check_trained(tmp_path, _python(str(SCRIPT), str(users_config), "--work-dir", str(tmp_path)))
+
+
+def test_a_users_config_trains_on_two_processes(users_config: Path, tmp_path: Path) -> None:
+    """With gloo on the CPU. mmengine selects a CUDA device whether there is one or not: that one call is taken out."""
+    launched = tmp_path / "cpu.py"
+    launched.write_text(
+        "import runpy, sys, torch\n"
+        "torch.cuda.set_device = lambda *_: None\n"
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    output = _python(*launcher, str(launched), str(users_config), "--work-dir", str(tmp_path), "--launcher", "pytorch")
+    check_trained(tmp_path, output)

@@ -1,0 +1,104 @@
+"""Pages as their YAML has them, and what is said when one is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dfmsd import pages, paths
+from dfmsd.errors import StudyError
+from dfmsd.pages import PageSpec
+
+GROUP = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": ["baseline", "dfmsd"]}
+GOOD = {"page": "mine", "title": "Mine", "question": "Why?", "groups": [GROUP]}
+
+
+@pytest.mark.parametrize("name", pages.names())
+def test_every_page_of_the_study_is_right(name: str) -> None:
+    page = pages.get(name)
+    assert page.page == name
+    keys = [run.key for runs in page.chains() for run in runs]
+    assert all(len(key) == 12 for key in keys)
+
+
+def test_table03_is_complete() -> None:
+    page = pages.get("table03", seeds=[0])
+    assert isinstance(page, PageSpec)
+    rows = [(row.student, row.teachers[0].split("_")[0], row.recipe) for row in page.rows()]
+    recipes = ("baseline", "mgd", "dmkd", "equal_budget", "dfmsd")
+    groups = (("faster_rcnn_r50", "retinanet"), ("fcos_r50", "retinanet"), ("fcos_r50", "gfl"))
+    assert rows == [(student, teacher, recipe) for student, teacher in groups for recipe in recipes]
+    keys = [entry.runs[-1].key for entry in page.entries()]
+    assert len(set(keys)) == len(keys) - 1, "FCOS's baseline stands in two groups and is one run"
+
+
+def test_scale_and_seeds_can_be_given() -> None:
+    page = pages.get("table03", scale="smoke", seeds=[3, 4])
+    assert isinstance(page, PageSpec)
+    assert {(entry.seed, entry.runs[-1].scale) for entry in page.entries()} == {(3, "smoke"), (4, "smoke")}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sedes": [0]}, "unknown parameter 'sedes': did you mean 'seeds'?"),
+        ({"groups": [GROUP | {"teacher": "x"}]}, "unknown parameter 'groups.0.teacher': did you mean 'teachers'?"),
+        ({"groups": [GROUP | {"options": {"tetha": 0.5}}]}, "unknown parameter 'groups.0.options.tetha': did you mean 'theta'?"),
+        (
+            {"groups": [GROUP | {"options": {"theta": 1.5}}]},
+            "groups.0.options.theta = 1.5: Input should be less than or equal to 1",
+        ),
+        (
+            {"groups": [GROUP | {"options": {"theta": -1}}]},
+            "groups.0.options.theta = -1: Input should be greater than or equal to 0",
+        ),
+        ({"groups": [GROUP | {"recipes": ["mdg"]}]}, "unknown method 'mdg': did you mean 'mgd'?"),
+        ({"groups": [GROUP | {"teachers": []}]}, "empty list of teachers"),
+        ({"groups": [GROUP | {"teachers": ["fcos_r50"]}]}, "fcos_r50 is its own teacher"),
+        ({"groups": [GROUP | {"teachers": ["gfl_x101", "gfl_r101"]}]}, "out of order"),
+        ({"groups": []}, "groups = []"),
+        ({"scale": "huge"}, "scale = 'huge'"),
+        ({"title": None}, "title = None"),
+    ],
+)
+def test_a_wrong_page_is_refused_in_one_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        pages.spec(**(GOOD | change))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_parameter_is_named() -> None:
+    with pytest.raises(StudyError, match="the parameter 'question' is missing"):
+        pages.spec(**{name: value for name, value in GOOD.items() if name != "question"})
+
+
+def test_an_unknown_page_is_refused_with_the_nearest() -> None:
+    with pytest.raises(StudyError, match="unknown page 'tabel03': did you mean 'table03'"):
+        pages.get("tabel03")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "mine.yaml must hold lines of 'parameter: value'"),
+        ("- a\n- b\n", "mine.yaml must hold lines"),
+        ("page: [", "mine.yaml is not YAML"),
+        (yaml.safe_dump(GOOD | {"page": "yours"}), "mine.yaml says page: yours; it must be mine"),
+    ],
+)
+def test_a_params_file_that_is_no_page_is_refused(text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "PARAMS", tmp_path)
+    (tmp_path / "comparison").mkdir()
+    (tmp_path / "comparison" / "mine.yaml").write_text(text)
+    with pytest.raises(StudyError) as caught:
+        pages.get("mine")
+    assert message in str(caught.value)
+
+
+def test_a_run_is_described_in_words() -> None:
+    page = pages.get("table03", seeds=[2])
+    assert pages.describe(page.chains()[-1][-1]) == "FCOS R50 <- GFL X101, DFMSD, stage 2, seed 2"

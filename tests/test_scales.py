@@ -1,0 +1,47 @@
+"""The four scales, each whole, none mixed with another."""
+
+from __future__ import annotations
+
+import pytest
+
+from dfmsd import scales, zoo
+from dfmsd.errors import StudyError
+from dfmsd.methods import METHODS
+
+
+@pytest.mark.parametrize("name", scales.SCALES)
+def test_every_scale_trains_every_network_of_the_zoo(name: str) -> None:
+    scale = scales.get(name)
+    for network in zoo.names():
+        schedule = scale.schedule_of(network)
+        assert schedule.lr > 0
+        assert schedule.max_iters is None
+    assert scale.teacher_seed not in scale.seeds
+    for method, changes in scale.methods.items():
+        assert set(changes) <= set(METHODS[method].model_fields)
+
+
+def test_an_unknown_scale_is_refused_with_the_nearest() -> None:
+    with pytest.raises(StudyError, match="unknown scale 'mino': did you mean 'mini'"):
+        scales.get("mino")
+
+
+def test_stages_multiply_epochs() -> None:
+    mini = scales.get("mini")
+    assert mini.schedule_of("fcos_r50", stages=3).epochs == 3 * mini.schedule_of("fcos_r50").epochs
+
+
+def test_teachers_may_train_longer_than_students() -> None:
+    longer = scales.get("mini").model_copy(update={"teacher_epochs": {"x101": 99}})
+    assert longer.schedule_of("gfl_x101", teacher=True).epochs == 99
+    assert longer.schedule_of("gfl_x101").epochs == longer.schedule.epochs
+    assert longer.schedule_of("gfl_r101", teacher=True).epochs == longer.schedule.epochs
+
+
+def test_a_rehearsal_keeps_the_path_and_cuts_the_work() -> None:
+    coco = scales.get("coco")
+    tried = coco.rehearse(2)
+    assert (tried.image_size, tried.lr, tried.name) == (coco.image_size, coco.lr, coco.name)
+    assert (tried.data.train, tried.data.val) == (8, 8)
+    schedule = tried.schedule_of("retinanet_r50")
+    assert (schedule.max_iters, schedule.batch, schedule.warmup) == (2, 2, 0)

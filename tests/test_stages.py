@@ -1,0 +1,127 @@
+"""Which chain of runs a row stands for, and which rows are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dfmsd import plan, scales
+from dfmsd.errors import StudyError
+from dfmsd.spec import RunSpec, TeacherSpec
+from dfmsd.stages import Options, Row, chain, check, control_of, teacher_of
+
+MINI = scales.get("mini")
+PAIR = ("gfl_r101", "gfl_x101")
+
+
+def row(recipe: str = "dfmsd", student: str = "fcos_r50", teachers: tuple[str, ...] = PAIR, **options: Any) -> Row:
+    return Row(student=student, teachers=teachers, recipe=recipe, options=Options(**options))
+
+
+def teachers_of(runs: tuple[RunSpec, ...]) -> list[str]:
+    return [run.stage.teacher.network.name for run in runs if run.stage]
+
+
+def test_dfmsd_is_a_stage_for_each_teacher_each_on_the_one_before() -> None:
+    first, second = chain(row(), MINI, seed=0)
+    assert teachers_of((first, second)) == list(PAIR)
+    assert first.parent is None
+    assert second.parent == first
+
+
+def test_one_stage_recipes_use_the_strongest_teacher_and_the_baseline_none() -> None:
+    for recipe in ("mgd", "dmkd", "equal_budget"):
+        assert teachers_of(chain(row(recipe), MINI, seed=0)) == ["gfl_x101"]
+    assert teachers_of(chain(row(sal=False), MINI, seed=0)) == ["gfl_x101"]
+    (baseline,) = chain(row("baseline"), MINI, seed=0)
+    assert baseline.stage is None
+
+
+def test_equal_budget_trains_as_many_epochs_as_all_stages_together() -> None:
+    stages = chain(row(), MINI, seed=0)
+    (control,) = chain(row("equal_budget"), MINI, seed=0)
+    assert control.schedule.epochs == sum(run.schedule.epochs for run in stages)
+    assert control.stage is not None
+    assert [method.type for method in control.stage.methods] == ["DMKD"]
+
+
+@pytest.mark.parametrize(
+    ("me", "on"), [("last", [False, True]), ("first", [True, False]), ("all", [True, True]), ("none", [False, False])]
+)
+def test_masking_enhancement_is_in_the_stages_that_the_options_name(me: str, on: list[bool]) -> None:
+    runs = chain(row(me=me), MINI, seed=0)
+    enhanced = [run.stage.enhance for run in runs if run.stage]
+    assert [found is not None for found in enhanced] == on
+    assert all(found.weak.network.name == "gfl_r101" for found in enhanced if found)
+
+
+def test_each_part_can_be_switched_off_and_makes_another_run() -> None:
+    whole = chain(row(), MINI, seed=0)[-1].key
+    others = [
+        chain(row(**change), MINI, seed=0)[-1].key
+        for change in ({"sfa": False}, {"me": "none"}, {"sal": False}, {"theta": 0.4}, {"hyper": {"tau": 0.6}}, {"inherit": True})
+    ]
+    assert len({whole, *others}) == 7
+
+
+def test_switching_alignment_off_sets_its_weight_to_zero() -> None:
+    (first, _) = chain(row(sfa=False), MINI, seed=0)
+    assert first.stage is not None
+    assert first.stage.methods[0].sfa == 0.0
+
+
+def test_a_teacher_is_one_run_whichever_student_and_seed_it_serves() -> None:
+    runs = plan.order(chain(row(student=student), MINI, seed) for student in ("fcos_r50", "faster_rcnn_r50") for seed in (0, 1))
+    assert sum(run.stage is None for run in runs) == 2
+    assert len(runs) == 2 + 2 * 2 * 2
+
+
+def test_coco_takes_mmdets_teachers_and_a_rehearsal_takes_none() -> None:
+    coco = scales.get("coco")
+    assert isinstance(teacher_of("gfl_r101", coco), TeacherSpec)
+    assert isinstance(teacher_of("gfl_r101", coco.rehearse(2)), RunSpec)
+
+
+def test_a_rehearsal_fetches_nothing_and_is_not_the_run_it_rehearses() -> None:
+    coco = scales.get("coco")
+    (plain,) = chain(row("dmkd", "retinanet_r50", ("retinanet_r101",)), coco, seed=0)
+    (rehearsed,) = chain(row("dmkd", "retinanet_r50", ("retinanet_r101",)), coco.rehearse(2), seed=0)
+    assert plain.network.overrides == {}
+    assert rehearsed.network.overrides == {"model.backbone.init_cfg": None}
+    assert rehearsed.schedule.max_iters == 2
+    assert rehearsed.key != plain.key
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (row("dmdk"), "unknown method 'dmdk': did you mean 'dmkd'?"),
+        (row(student="fcos_r5"), "unknown detector 'fcos_r5': did you mean 'fcos_r50'?"),
+        (row(teachers=("gfl_r110",)), "unknown detector 'gfl_r110': did you mean 'gfl_r101'?"),
+        (row(teachers=()), "dfmsd of fcos_r50 has an empty list of teachers: name at least one"),
+        (row(teachers=("fcos_r50",)), "fcos_r50 is its own teacher: take another one"),
+        (row(teachers=PAIR[::-1]), "the stages gfl_x101 -> gfl_r101 are out of order"),
+    ],
+)
+def test_rows_that_make_no_sense_are_refused(wrong: Row, message: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        check(wrong)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_stages_may_be_out_of_order_when_that_is_asked_for() -> None:
+    runs = chain(row(teachers=PAIR[::-1]).model_copy(update={"any_order": True}), MINI, seed=0)
+    assert teachers_of(runs) == list(PAIR[::-1])
+
+
+def test_an_unknown_hyper_parameter_is_refused_with_the_nearest() -> None:
+    with pytest.raises(StudyError, match="dmkd has no hyper-parameter 'taw': did you mean 'tau'"):
+        chain(row("dmkd", hyper={"taw": 1.0}), MINI, seed=0)
+
+
+def test_the_control_of_a_row_has_its_student_and_teachers() -> None:
+    rows = [row("equal_budget", teachers=("retinanet_r101", "retinanet_x101")), row("equal_budget"), row()]
+    assert control_of(rows, rows[-1]) is rows[1]
+    assert control_of(rows, row("dmkd")) is None
