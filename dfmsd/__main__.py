@@ -23,18 +23,17 @@ class _Parser(argparse.ArgumentParser):
         if "invalid choice: " in message:
             name = message.split("invalid choice: ")[1].split(" (")[0].strip("'")
             message = f"unknown command {name!r}: {suggest(name, COMMANDS)}"
-        elif message.startswith("unrecognized arguments: "):
-            name = message.removeprefix("unrecognized arguments: ").split()[0]
-            message = f"unknown option {name!r}: {suggest(name.split('=')[0], self._option_names())}"
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2)
 
-    def _option_names(self) -> list[str]:
-        parsers = [self, *(p for a in self._actions if isinstance(a, argparse._SubParsersAction) for p in a.choices.values())]
-        return sorted({name for parser in parsers for name in parser._option_string_actions if name.startswith("--")})
+    def options_of(self, command: str | None) -> list[str]:
+        """The options that a command has, or of the program itself."""
+        (commands,) = (action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        parser = commands[command] if command else self
+        return [name for name in parser._option_string_actions if name.startswith("--")]
 
 
-def _arguments() -> argparse.ArgumentParser:
+def _arguments() -> _Parser:
     parser = _Parser(prog="python -m dfmsd", description="The DFMSD study: plan it, run it, publish it.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
@@ -84,7 +83,10 @@ COMMANDS = ("plan", "page", "run", "publish", "check", "book", "doctor")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     parser = _arguments()
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        name = unknown[0].split("=")[0]
+        parser.error(f"unknown option {name!r}: {suggest(name, parser.options_of(arguments.command))}")
     if arguments.command is None:
         parser.print_help()
         return 2

@@ -1,7 +1,7 @@
 """Execute pages and build the book.
 
-papermill executes a page's notebook with the page's parameters into ``book/pages``, once: as long as nothing changes that it depends
-on, it is not executed again. jupyter-book renders what is there and executes nothing.
+papermill executes a page's notebook with the page's parameters into ``book/pages``, once: as long as nothing changes that
+it depends on, it is not executed again. jupyter-book renders what is there and executes nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def execute(page: Page) -> Path:
         The executed notebook, ``book/pages/<page>.ipynb``.
 
     Raises:
-        StudyError: if the params file has a key that the notebook does not know, or the notebook fails; a page that was there stays.
+        StudyError: if the params file has a key that the notebook does not know, or the notebook fails; a page that was
+            there stays.
     """
     file = pages.file_of(page.page)
     parameters = yaml.safe_load(file.read_text()) | {"scale": page.scale}
@@ -88,7 +89,9 @@ def _execute(notebook: Path, name: str, parameters: Mapping[str, Any], inputs: I
             )
         except PapermillExecutionError as error:
             reason = str(error.evalue).strip().splitlines() or [""]
-            raise StudyError(f"{notebook.name} failed for page {name}, cell {error.exec_count}: {error.ename}: {reason[0]}") from None
+            raise StudyError(
+                f"{notebook.name} failed for page {name}, cell {error.exec_count}: {error.ename}: {reason[0]}"
+            ) from None
         except (NoSuchKernel, DeadKernelError) as error:
             raise StudyError(f"{notebook.name} could not run for page {name}: {error}: `make setup` mends the kernel") from None
         done = nbformat.read(output, as_version=4)
@@ -228,4 +231,3 @@ def _render(strict: bool) -> Path:
     for line in complaints:
         print(line, file=sys.stderr)
     return book / "_build" / "html" / "index.html"
-

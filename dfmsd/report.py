@@ -156,11 +156,16 @@ def table(page: PageSpec) -> Styler:
             {(theirs, "AP"): _number(_quoted(line)), (theirs, "Δ"): _signed(_quoted_gain(line, baseline))}
             | {(ours, "AP"): _estimate(line), (ours, "Δ"): _gain(line, baseline)}
             | {(ours, metric): _number(_mean(line.values(metric))) for metric in METRICS}
-            | {(ours, "seeds"): _seeds(line), (ours, "marks"): ", ".join(line.marks())}
+            | {(ours, "seeds"): _seeds(line)}
         )
     frame = pd.DataFrame(rows)
-    frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))
-    return _grouped(frame, [line.pair for line in known], [LABELS[line.row.recipe] for line in known], "results", _caption(page, known))
+    frame.columns = pd.MultiIndex.from_tuples(list(rows[0]))
+    return _grouped(frame, [line.pair for line in known], [_name(line) for line in known], "results", _caption(page, known))
+
+
+def _name(line: Line) -> str:
+    marks = ", ".join(line.marks())
+    return str(LABELS[line.row.recipe]) + (f'<span class="interval mark">{marks}</span>' if marks else "")
 
 
 def _caption(page: PageSpec, known: Sequence[Line]) -> str:
@@ -227,23 +232,25 @@ def _seeds(line: Line) -> str:
 
 def _styled(frame: pd.DataFrame, name: str, caption: str = "") -> Styler:
     """A table without scripts; names instead of random ids, so that one input gives one output."""
-    styler = frame.style.set_table_attributes('class="study"')
-    styler.set_uuid(name)
-    styler.cell_ids = False
+    styler = Styler(frame, uuid=name, cell_ids=False, table_attributes='class="study"')
     return styler.set_caption(caption) if caption else styler
 
 
 def _grouped(frame: pd.DataFrame, groups: Sequence[str], labels: Sequence[str], name: str, caption: str) -> Styler:
     """A table with a line of its own above each group: a first column of long names would push the numbers off the page."""
+    if frame.empty:
+        return _styled(frame, name, caption)
     frame = frame.reset_index(drop=True)
-    pieces, names, heads = [], [], []
+    pieces: list[pd.DataFrame] = []
+    names: list[str] = []
+    heads: list[int] = []
     for group in dict.fromkeys(groups):
         places = [place for place, other in enumerate(groups) if other == group]
         head = pd.DataFrame("", index=[0], columns=frame.columns)
         pieces += [head, frame.loc[places]]
         heads.append(len(names))
         names += [group, *(labels[place] for place in places)]
-    whole = pd.concat(pieces) if pieces else frame
+    whole = pd.concat(pieces)
     whole.index = pd.Index(names)
     # Taking no width, the long name runs over the empty cells beside it.
     style = "max-width: 0; overflow: visible; padding-top: 0.8rem"
@@ -326,10 +333,9 @@ def shares(page: PageSpec) -> Styler:
             if record is None or run.stage is None:
                 continue
             index = line.pair, LABELS[line.row.recipe], str(run.stage.index)
-            terms = sizes.setdefault(index, {})
             for name, share in record.shares.items():
-                terms.setdefault(name.rpartition("_")[2], []).append(share)
-    terms = ["rec", "sfa", "aug"] + sorted({t for found in sizes.values() for t in found} - {"rec", "sfa", "aug"})
+                sizes.setdefault(index, {}).setdefault(name.rpartition("_")[2], []).append(share)
+    terms = list(dict.fromkeys(["rec", "sfa", "aug", *sorted({t for found in sizes.values() for t in found})]))
     rows = [
         {"stage": stage} | {term: f"{fmean(found[term]):.2f}" if term in found else NONE for term in terms}
         for (_, _, stage), found in sizes.items()
@@ -348,15 +354,16 @@ def provenance(page: PageSpec) -> Styler:
     for run, record in found:
         kind = f"{zoo.label(run.network.name)}, {'distilled' if run.stage else 'alone'}"
         speed.setdefault(kind, []).append(record.provenance.images_per_second)
+    names = kept[0].versions if kept else {}
     facts = {
         "scale": page.scale,
         "seeds": ", ".join(map(str, page.seeds or scale.seeds)) + f" (teachers {scale.teacher_seed})",
         "data": f"{scale.data.source}, fingerprint {_all(p.data_fingerprint for p in kept)}",
         "commit": _all(p.commit[:12] for p in kept),
         "hardware": _all(f"{p.hardware}, {p.threads} thread{'s' * (p.threads != 1)}" for p in kept),
-        "computing time": f"{_duration(sum(p.seconds for p in kept))} for {len(kept)} runs",
+        "computing time": f"{_duration(sum(p.seconds for p in kept))} for {len(kept)} run{'s' * (len(kept) != 1)}",
         "images per second": "; ".join(f"{kind}: {median(values):.0f}" for kind, values in sorted(speed.items())) or NONE,
-        "versions": ", ".join(f"{name} {_all(p.versions.get(name, '') for p in kept)}" for name in kept[0].versions) if kept else NONE,
+        "versions": ", ".join(f"{name} {_all(p.versions.get(name, '') for p in kept)}" for name in names) or NONE,
     }
     frame = pd.DataFrame({"": facts.keys(), "these numbers": [html.escape(value) for value in facts.values()]})
     return _styled(frame, "provenance").hide(axis="index").hide(axis="columns")
@@ -430,11 +437,11 @@ def figure(page: PageSpec) -> Picture:
     for line in known:
         by_pair.setdefault(line.pair, []).append(line)
     with mpl.rc_context(), sns.axes_style("whitegrid"), mpl.rc_context({"svg.hashsalt": "dfmsd", "font.size": 10}):
-        drawing = Figure(figsize=(1.2 + 3.1 * len(by_pair), 3.2), layout="constrained")
+        drawing = Figure(figsize=(1.2 + 2.5 * len(by_pair), 3.2), layout="constrained")
         axes = drawing.subplots(1, len(by_pair), sharey=True, squeeze=False)[0]
         for ax, (pair, rows) in zip(axes, by_pair.items(), strict=True):
             _panel(ax, pair, rows)
-        axes[0].set_yticks(range(len(LABELS)), labels=[LABELS[name] for name in COLOURS])
+        axes[0].set_yticks(range(len(COLOURS)), labels=[LABELS[name] for name in COLOURS])
         axes[0].set_ylim(len(COLOURS) - 0.5, -0.5)
         drawing.supxlabel(f"AP in percent, scale {page.scale}", fontsize=10)
         stream = io.StringIO()

@@ -141,11 +141,12 @@ def teacher_of(name: str, scale: Scale) -> RunSpec | TeacherSpec:
 
 
 def _network(name: str, scale: Scale) -> NetworkSpec:
-    """A network at a scale; rehearsed, its backbone starts from random weights, so that nothing need be fetched."""
+    """A network at a scale; rehearsed, its backbone starts from random weights and every box counts, so that there are some."""
     network = zoo.network(name, scale.name)
     if scale.rehearsal is None:
         return network
-    return network.model_copy(update={"overrides": network.overrides | {"model.backbone.init_cfg": None}})
+    threshold = "model.test_cfg.rcnn.score_thr" if network.kind == "two_stage" else "model.test_cfg.score_thr"
+    return network.model_copy(update={"overrides": network.overrides | {"model.backbone.init_cfg": None, threshold: 0.0}})
 
 
 def _run(row: Row, scale: Scale, seed: int, split: Literal["val", "tune"], *, stages: int = 1, **links: Any) -> RunSpec:

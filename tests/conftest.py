@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +14,18 @@ import pytest
 from dfmsd import paths, records
 from dfmsd.records import Provenance, Record
 from dfmsd.spec import RunSpec
-
-pytest_plugins = ["tests.fixtures_detectors", "tests.fixtures_study"]
-
-
-@pytest.fixture
-def own_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Records and runs in folders of the test's own, empty at first; returns the folder of records."""
-    monkeypatch.setenv("DFMSD_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("DFMSD_RECORDS", str(tmp_path / "records"))
-    return tmp_path / "records"
-
+from tests.fixtures_study import folders  # noqa: F401
 
 WriteRecord = Callable[..., Record]
 
 
 @pytest.fixture
-def write_record(own_records: Path) -> WriteRecord:
-    """Publish a record of a run with an AP that the test chooses: ``write_record(run, ap, **fields)``."""
+def write_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRecord:
+    """Publish a record of a run, in folders of the test's own: ``write_record(run, ap, **fields)``."""
+    monkeypatch.setenv("DFMSD_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("DFMSD_RECORDS", str(tmp_path / "records"))
 
     def write(run: RunSpec, ap: float, **fields: Any) -> Record:
-        metrics = {"AP": ap, "AP_S": ap / 2, "AP_M": ap, "AP_L": ap + 10, "AR": ap + 20}
         provenance = Provenance(
             commit="0123456789abcdef",
             versions={"torch": "2.13.0"},
@@ -44,9 +38,49 @@ def write_record(own_records: Path) -> WriteRecord:
             data_fingerprint="f" * 12,
             code_digest=records.code_digest(run),
         )
+        metrics = {"AP": ap, "AP_S": ap / 2, "AP_M": ap, "AP_L": ap + 10, "AR": ap + 20}
         content = {"key": run.key, "state": "ok", "spec": run.flat(), "metrics": metrics, "provenance": provenance}
         record = Record.model_validate(content | fields)
         records.write_atomic(paths.records() / f"{run.key}.json", records.dump(record))
         return record
 
     return write
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built book, and the folders it was made in."""
+
+    html: Path
+    environment: dict[str, str]
+
+
+def copy_book(study: Path) -> Path:
+    """The book's sources in a folder of their own, beside what they quote from."""
+    study.mkdir(parents=True, exist_ok=True)
+    for name in ("dfmsd", "params"):
+        (study / name).symlink_to(paths.ROOT / name)
+    made = shutil.ignore_patterns("_build", "pages", "records")
+    return Path(shutil.copytree(paths.ROOT / "book", study / "book", ignore=made))
+
+
+@pytest.fixture(scope="session")
+def built_book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    """The book of all pages at the scale ``smoke``: every run trained, every page executed, warnings taken for errors."""
+    from dfmsd import book
+
+    home = tmp_path_factory.mktemp("book")
+    environment = {
+        "DFMSD_BOOK": str(copy_book(home / "study")),
+        "DFMSD_RUNS": str(home / "runs"),
+        "DFMSD_RECORDS": str(home / "records"),
+        "DFMSD_DATA": str(home / "data"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(paths.ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.delenv("DFMSD_COCO", raising=False)
+        index = book.build(scale="smoke", strict=True)
+    yield Built(index.parent, environment)

@@ -47,7 +47,9 @@ def batch(images: int = 2, size: int = 64, seed: int = 0) -> dict[str, Any]:
     for index in range(images):
         inputs.append(torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8))
         corner = torch.randint(0, size // 2, (2, 2), generator=generator).float()
-        sample = DetDataSample(metainfo={"img_id": index, "img_shape": (size, size), "ori_shape": (size, size), "scale_factor": (1.0, 1.0)})
+        sample = DetDataSample(
+            metainfo={"img_id": index, "img_shape": (size, size), "ori_shape": (size, size), "scale_factor": (1.0, 1.0)}
+        )
         sample.gt_instances = InstanceData(bboxes=torch.cat([corner, corner + size / 3], dim=1), labels=torch.tensor([1, 4]))
         samples.append(sample)
     return {"inputs": inputs, "data_samples": samples}

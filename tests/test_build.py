@@ -52,7 +52,10 @@ def test_a_network_learns_and_predicts_at_smoke_and_builds_at_mini(name: str) ->
 
 
 def test_at_mini_a_teacher_is_larger_than_a_student_and_x101_than_r101() -> None:
-    sizes = [parameters(build.built(zoo.network(name, "mini"), CLASSES)) for name in ("retinanet_r50", "retinanet_r101", "retinanet_x101")]
+    sizes = [
+        parameters(build.built(zoo.network(name, "mini"), CLASSES))
+        for name in ("retinanet_r50", "retinanet_r101", "retinanet_x101")
+    ]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[1]
 
@@ -81,12 +84,12 @@ def network(**changes: Any) -> NetworkSpec:
 
 
 def test_an_override_of_a_part_that_is_not_there() -> None:
-    with pytest.raises(StudyError, match="retinanet_r50: the override 'model.roi_head.num' names 'roi_head', which retinanet/"):
+    with pytest.raises(StudyError, match=r"retinanet_r50: the override 'model\.roi_head\.num' names 'roi_head', which retinanet/"):
         build.network_config(network(overrides={"model.roi_head.num": 3}))
 
 
 def test_a_config_that_mmdet_does_not_have() -> None:
-    with pytest.raises(StudyError, match="retinanet_r50: mmdet has no config 'retinanet/none.py'"):
+    with pytest.raises(StudyError, match=r"retinanet_r50: mmdet has no config 'retinanet/none\.py\'"):
         build.network_config(network(config="retinanet/none.py"))
 
 
@@ -103,7 +106,9 @@ def spec_of(recipe: str, scale: str = "mini", **options: Any) -> RunSpec:
 
 def test_a_runs_config_says_what_its_specification_says() -> None:
     spec = spec_of("dfmsd")
-    config = build.run_config(spec, root(), Path("out"), teacher_checkpoint="t.pth", student_checkpoint="s.pth", ratios=Path("r.json"))
+    config = build.run_config(
+        spec, root(), Path("out"), teacher_checkpoint="t.pth", student_checkpoint="s.pth", ratios=Path("r.json")
+    )
     model, steps = config.model, spec.schedule
     assert (model.type, model.teacher_checkpoint, model.student_checkpoint) == ("Distiller", "t.pth", "s.pth")
     assert model.student.bbox_head.num_classes == model.teacher.bbox_head.num_classes == 2

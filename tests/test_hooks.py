@@ -143,7 +143,7 @@ def test_every_iteration_has_its_own_stream_in_every_generator() -> None:
         return random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002
 
     first = draws(7)
-    random.random(), np.random.rand(), torch.rand(5)  # noqa: B018, NPY002
+    random.random(), np.random.rand(), torch.rand(5)  # noqa: NPY002
     assert draws(7) == first
     assert all(a != b for a, b in zip(first, draws(8), strict=True))
 

@@ -87,7 +87,7 @@ def test_an_image_without_a_ratio(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_of_ratios(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="the file of area ratios .* does not exist"):
+    with pytest.raises(StudyError, match=r"the file of area ratios .* does not exist"):
         views(enhance=ENHANCE | {"ratios": str(tmp_path / "none.json")})
 
 

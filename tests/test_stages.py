@@ -88,7 +88,7 @@ def test_a_rehearsal_fetches_nothing_and_is_not_the_run_it_rehearses() -> None:
     (plain,) = chain(row("dmkd", "retinanet_r50", ("retinanet_r101",)), coco, seed=0)
     (rehearsed,) = chain(row("dmkd", "retinanet_r50", ("retinanet_r101",)), coco.rehearse(2), seed=0)
     assert plain.network.overrides == {}
-    assert rehearsed.network.overrides == {"model.backbone.init_cfg": None}
+    assert rehearsed.network.overrides == {"model.backbone.init_cfg": None, "model.test_cfg.score_thr": 0.0}
     assert rehearsed.schedule.max_iters == 2
     assert rehearsed.key != plain.key
 

@@ -43,7 +43,11 @@ def test_enhanced_terms_appear_with_enhanced_features_only_where_a_method_uses_t
 
 def test_weights_travel_with_the_checkpoint_and_are_not_learned() -> None:
     method = Two([8], {"a": 0.5, "b": 3.0, "c": 0.0})
-    assert {name: value.item() for name, value in method.state_dict().items()} == {"weight_a": 0.5, "weight_b": 3.0, "weight_c": 0.0}
+    assert {name: value.item() for name, value in method.state_dict().items()} == {
+        "weight_a": 0.5,
+        "weight_b": 3.0,
+        "weight_c": 0.0,
+    }
     assert list(method.parameters()) == []
 
 

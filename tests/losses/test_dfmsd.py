@@ -30,7 +30,9 @@ def pyramid(seed: int, *, channels: int = 4, size: int = 8) -> dict[int, torch.T
     return {stride: torch.randn(2, channels, size * 8 // stride, size * 8 // stride, generator=generator) for stride in STRIDES}
 
 
-def run(module: DMKD, levels_s: dict[int, torch.Tensor], levels_t: dict[int, torch.Tensor], **options: Any) -> dict[str, torch.Tensor]:
+def run(
+    module: DMKD, levels_s: dict[int, torch.Tensor], levels_t: dict[int, torch.Tensor], **options: Any
+) -> dict[str, torch.Tensor]:
     return module(levels_s, levels_t, [], [], generator=torch.Generator(), **options)  # type: ignore[no-any-return]
 
 

@@ -32,9 +32,7 @@ def test_equation_with_a_linear_generation() -> None:
     s, t = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 3, 4, 5))
     hidden = rng.random((2, 1, 4, 5)) < 0.5
     expected = sum(((2.5 * np.where(hidden[b], 0, s[b]) + 1 - t[b]) ** 2).sum() for b in range(2)) / 2
-    loss = mgd_loss(
-        torch.from_numpy(s), torch.from_numpy(t), hidden=torch.from_numpy(hidden), generate=lambda x: 2.5 * x + 1
-    )
+    loss = mgd_loss(torch.from_numpy(s), torch.from_numpy(t), hidden=torch.from_numpy(hidden), generate=lambda x: 2.5 * x + 1)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 

@@ -1,0 +1,87 @@
+"""The notebooks as they are committed: without outputs, thin, and with the parameters that their pages have."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+from dfmsd import pages, paths
+from tests.conftest import Built
+
+NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+TEMPLATES = sorted(paths.NOTEBOOKS / f"{name}.ipynb" for name in pages.NOTEBOOKS)
+by_name = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+by_template = pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
+
+
+def code(file: Path, *, parameters: bool = True) -> list[Any]:
+    cells = nbformat.read(file, as_version=4).cells
+    tagged = [cell for cell in cells if cell.cell_type == "code"]
+    return [cell for cell in tagged if parameters or "parameters" not in cell.metadata.get("tags", [])]
+
+
+@by_name
+def test_no_outputs_are_committed(file: Path) -> None:
+    for cell in code(file):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+
+
+@by_name
+def test_runs_with_the_kernel_that_every_environment_has(file: Path) -> None:
+    assert nbformat.read(file, as_version=4).metadata.kernelspec.name == "python3"
+
+
+@by_template
+def test_parameters_are_the_fields_of_the_page(file: Path) -> None:
+    assert set(papermill.inspect_notebook(str(file))) == set(pages.NOTEBOOKS[file.stem].model_fields)
+
+
+@by_template
+def test_defaults_make_a_page(file: Path) -> None:
+    cell = next(cell for cell in code(file) if "parameters" in cell.metadata.get("tags", []))
+    names: dict[str, Any] = {}
+    exec(cell.source, names)
+    names.pop("__builtins__")
+    pages.validate(pages.NOTEBOOKS[file.stem], names)
+
+
+@by_template
+def test_templates_are_thin(file: Path) -> None:
+    for cell in code(file, parameters=False):
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, (ast.FunctionDef, ast.Lambda, ast.ClassDef, ast.For, ast.While)), cell.source
+            number = isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
+            assert not number, f"a number outside the parameters: {cell.source}"
+
+
+@pytest.mark.parametrize("name", pages.names())
+def test_every_key_of_a_page_is_a_parameter(name: str) -> None:
+    file = pages.file_of(name)
+    known = papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{file.parent.name}.ipynb"))
+    assert set(yaml.safe_load(file.read_text())) <= set(known)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("book")
+@pytest.mark.parametrize("name", pages.names())
+def test_plain_papermill_runs_a_page(name: str, built_book: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in built_book.environment.items():
+        monkeypatch.setenv(variable, value)
+    file = pages.file_of(name)
+    notebook = paths.NOTEBOOKS / f"{file.parent.name}.ipynb"
+    papermill_command = str(Path(sys.executable).with_name("papermill"))
+    command = [papermill_command, str(notebook), "out.ipynb", "-f", str(file), "-p", "scale", "smoke"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "unknown parameter" not in done.stderr.lower()
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    assert any(cell.outputs for cell in cells if cell.cell_type == "code")

@@ -1,0 +1,170 @@
+"""Tables, figure and verdicts of pages whose records the test has chosen."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dfmsd import pages, report
+from dfmsd.pages import PageSpec
+from dfmsd.records import Record
+from dfmsd.stages import RECIPES
+
+WriteRecord = Callable[..., Record]
+
+RECIPES_HERE = ("baseline", "mgd", "dmkd", "equal_budget", "dfmsd")
+GROUP = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": RECIPES_HERE}
+
+
+def page(seeds: tuple[int, ...] = (0,), **changes: Any) -> PageSpec:
+    return pages.spec(page="mine", title="Mine", question="Why?", table=3, groups=[GROUP], scale="mini", seeds=seeds, **changes)
+
+
+def run_all(spec: PageSpec, write_record: WriteRecord, aps: dict[str, tuple[float, ...]], **fields: Any) -> None:
+    for entry in spec.entries():
+        if entry.row.recipe in aps:
+            write_record(entry.runs[-1], aps[entry.row.recipe][entry.seed], **fields)
+
+
+def cells(styler: Any) -> dict[str, list[str]]:
+    """Plain texts of a table's rows, by their first cell."""
+    rows = re.findall(r"<tr>(.*?)</tr>", styler.to_html(), re.DOTALL)
+    found = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+    texts = [[re.sub(r"<[^>]*>", " ", cell).strip() for cell in row] for row in found]
+    return {row[0]: row[1:] for row in texts}
+
+
+def test_without_records_every_row_is_not_run(write_record: WriteRecord) -> None:
+    rows = cells(report.table(page()))
+    assert sum("not run (about" in name for name in rows) == len(RECIPES_HERE)
+    assert all("not run" in sentence for sentence in report.verdicts(page()).data.splitlines())
+    assert "0 of" in report.progress(page()).data
+    assert "not run" in report.figure(page()).alt
+
+
+def test_papers_numbers_stand_beside_ours(write_record: WriteRecord) -> None:
+    spec = page()
+    run_all(spec, write_record, {"baseline": (20.0,), "dfmsd": (23.5,)}, ap_interval=(22.0, 25.0))
+    rows = cells(report.table(spec))
+    # The paper's Table 3: FCOS 35.3, by DFMSD of GFL teachers 36.9.
+    assert rows["DFMSD"] == ["36.9", "+1.6", "23.5 22.0 to 25.0†", "+3.5", "11.8", "23.5", "33.5", "43.5", "23.5"]
+    assert rows["baseline"][:2] == ["35.3", "–"]
+    assert "fewer than three seeds" in report.table(spec).to_html()
+
+
+def test_three_seeds_have_an_interval_and_fewer_do_not(write_record: WriteRecord) -> None:
+    spec = page((0, 1, 2))
+    run_all(spec, write_record, {"baseline": (20.0, 21.0, 22.0), "dfmsd": (22.0, 24.0, 24.0)})
+    rows = cells(report.table(spec))
+    assert rows["DFMSD"][2:4] == ["23.3 22.0 to 24.0", "+2.3 +2.0 to +3.0"]
+    assert "fewer than three" not in report.table(spec).to_html()
+
+
+def test_a_missing_seed_is_marked(write_record: WriteRecord) -> None:
+    spec = page((0, 1, 2))
+    run_all(page((0, 1)), write_record, {"baseline": (20.0, 21.0)})
+    assert any(name.startswith("baseline") and "2 of 3 seeds" in name for name in cells(report.table(spec)))
+
+
+def test_stale_and_empty_results_are_marked(write_record: WriteRecord) -> None:
+    spec = page()
+    run = {entry.row.recipe: entry.runs[-1] for entry in spec.entries()}
+    fresh = write_record(run["baseline"], 20.0)
+    write_record(run["mgd"], 21.0, provenance=fresh.provenance.model_copy(update={"code_digest": "another"}))
+    write_record(run["dmkd"], 0.0, state="no detections")
+    marks = {line.row.recipe: line.marks() for line in report.lines(spec)}
+    assert marks["baseline"] == []
+    assert marks["mgd"] == ["stale"]
+    assert marks["dmkd"] == ["no detections"] or marks["dmkd"] == ["no detections", "stale"]
+
+
+def test_a_run_that_broke_off_is_no_result(write_record: WriteRecord) -> None:
+    spec = page()
+    write_record(spec.entries()[0].runs[-1], 0.0, state="nan", metrics={})
+    assert report.lines(spec)[0].ap is None
+
+
+@pytest.mark.parametrize(
+    ("rival", "words"),
+    [
+        ((20.0, 20.0, 20.0), "beats DMKD in **1 of 1** pairs (+5.0 AP)"),
+        ((29.0, 29.0, 29.0), "beats DMKD in **0 of 1** pairs, loses in 1 (−4.0 AP)"),
+        ((25.5, 24.0, 25.0), "beats DMKD in **0 of 1** pairs, undecided in 1"),
+    ],
+)
+def test_verdicts_follow_the_paired_interval(write_record: WriteRecord, rival: tuple[float, ...], words: str) -> None:
+    spec = page((0, 1, 2))
+    run_all(spec, write_record, {"dmkd": rival, "dfmsd": (25.0, 25.0, 25.0)})
+    assert words in report.verdicts(spec).data
+
+
+def test_one_seed_is_not_tested(write_record: WriteRecord) -> None:
+    spec = page()
+    run_all(spec, write_record, {"dmkd": (20.0,), "dfmsd": (30.0,)})
+    sentence = next(line for line in report.verdicts(spec).data.splitlines() if "DMKD" in line)
+    assert sentence == "- DFMSD is above DMKD in **1 of 1** pairs (+10.0 AP; one seed: no test)."
+
+
+def test_figure_is_the_same_each_time_and_has_words(write_record: WriteRecord, tmp_path: Path) -> None:
+    spec = page()
+    run_all(spec, write_record, {"baseline": (20.0,), "dfmsd": (23.5,)})
+    first, second = report.figure(spec), report.figure(spec)
+    assert first.svg == second.svg
+    assert "DFMSD 23.5" in first.alt
+    assert "MGD not run" in first.alt
+    shown = first._repr_html_()
+    encoded = re.search(r"base64,([^\"]+)", shown)
+    assert encoded is not None
+    assert base64.b64decode(encoded[1]).decode() == first.svg
+    first.save(tmp_path / "figure.svg")
+    assert (tmp_path / "figure.svg").read_text() == first.svg
+
+
+def test_every_recipe_has_a_colour_of_its_own() -> None:
+    assert set(report.COLOURS) == set(RECIPES)
+    assert len(set(report.COLOURS.values())) == len(RECIPES)
+
+
+def test_shares_are_averaged_over_seeds_for_each_stage(write_record: WriteRecord) -> None:
+    spec = page((0, 1))
+    for entry in spec.entries():
+        if entry.row.recipe == "dfmsd":
+            for stage, run in enumerate(entry.runs, start=1):
+                write_record(run, 20.0, shares={"loss_dfmsd_rec": stage + entry.seed})
+    frame = report.shares(spec).data
+    assert isinstance(frame, pd.DataFrame)
+    assert frame.loc["DFMSD", ["stage", "rec"]].to_numpy().tolist() == [["1", "1.50"], ["2", "2.50"]]
+
+
+def test_ladder_shows_each_network_once(write_record: WriteRecord) -> None:
+    spec = page()
+    run_all(spec, write_record, {"baseline": (20.0,)})
+    teacher = next(e for e in spec.entries() if e.row.recipe == "mgd").runs[-1].stage.teacher
+    write_record(teacher, 33.0)
+    frame = report.ladder(spec).data
+    assert frame["network"].tolist() == ["FCOS R50", "GFL R101", "GFL X101"]
+    assert frame["AP, mini"].tolist() == ["20.0", "–", "33.0"]
+
+
+def test_provenance_and_runs_name_what_is_there(write_record: WriteRecord) -> None:
+    spec = page()
+    run = spec.entries()[0].runs[-1]
+    write_record(run, 20.0)
+    facts = dict(report.provenance(spec).data.to_numpy().tolist())
+    assert facts["commit"] == "0123456789ab"
+    assert facts["computing time"] == "2 min for 1 run"
+    runs = report.status(spec).data
+    done = runs[runs["state"] == "done"]
+    assert done["record"].tolist() == [f'<a href="../records/{run.key}.json">{run.key}</a>']
+    assert (runs["state"] == "missing").sum() == len(runs) - 1
+
+
+def test_an_empty_page_has_all_its_parts(write_record: WriteRecord) -> None:
+    for part in (report.shares, report.ladder, report.provenance, report.status):
+        assert part(page()).to_html()
