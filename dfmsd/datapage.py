@@ -22,6 +22,7 @@ Json = dict[str, Any]
 KINDS = {"small": "small objects dominate", "mixed": "mixed", "large": "large objects dominate"}
 SIZES = ("small", "medium", "large")
 PALETTE = "colorblind"
+DECIMALS = 2
 
 
 def generated(spec: DataSpec) -> ShapesData:
@@ -82,7 +83,7 @@ def split_table(tables: dict[str, list[Json]]) -> pd.DataFrame:
         tables: What :func:`dfmsd.data.statistics` returns.
     """
     frame = pd.DataFrame(tables["splits"]).set_index("split")
-    return frame.rename(
+    return frame.round(DECIMALS).rename(
         columns={"mean_objects": "objects per image"}
         | {size: f"{size} objects" for size in SIZES}
         | {f"{kind}_images": f"images: {title}" for kind, title in KINDS.items()}

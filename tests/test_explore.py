@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dfmsd import data, explore, live, pages, paths
+from dfmsd import data, explore, live, paths
 from dfmsd.errors import StudyError
 from dfmsd.losses import DFMSD, MGD, Method
 from dfmsd.methods import for_student
@@ -148,19 +148,11 @@ def test_a_stride_that_the_method_does_not_have_is_refused(trained: live.Live) -
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("notebooks")
-@pytest.mark.parametrize(
-    ("choice", "figures"),
-    [
-        ({"student": "fcos_r50", "teacher": "gfl_r101", "method": "dfmsd"}, 5),
-        ({"student": "faster_rcnn_r50", "teacher": "retinanet_x101", "method": "mgd"}, 5),
-    ],
-)
-def test_the_notebook_runs_for_any_pair(choice: dict[str, str], figures: int, tmp_path: Path) -> None:
-    done = papermill.execute_notebook(
-        paths.NOTEBOOKS / "explore.ipynb", tmp_path / "out.ipynb", choice | {"scale": "smoke"}, progress_bar=False
-    )
+def test_the_notebook_runs_for_another_pair(tmp_path: Path) -> None:
+    choice = {"student": "faster_rcnn_r50", "teacher": "retinanet_x101", "method": "mgd", "scale": "smoke"}
+    done = papermill.execute_notebook(paths.NOTEBOOKS / "explore.ipynb", tmp_path / "out.ipynb", choice, progress_bar=False)
     outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == figures
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 5
     assert not [output for output in outputs if output.get("name") == "stderr"]
     assert "5 of 5 iterations" in str(outputs)
 
@@ -172,12 +164,3 @@ def test_a_wrong_name_ends_the_notebook_with_the_study_s_own_line(tmp_path: Path
         papermill.execute_notebook(
             paths.NOTEBOOKS / "explore.ipynb", tmp_path / "out.ipynb", {"teacher": "gfl_r10"}, progress_bar=False
         )
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("notebooks")
-def test_the_data_page_runs_at_the_smallest_scale(tmp_path: Path) -> None:
-    parameters = pages.get("shapes", scale="smoke").model_dump()
-    done = papermill.execute_notebook(paths.NOTEBOOKS / "dataset.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False)
-    outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2

@@ -62,8 +62,11 @@ def test_a_teacher_that_the_study_has_trained_is_taken() -> None:
     weights = paths.runs() / full.key / "student.pth"
     weights.parent.mkdir(parents=True)
     weights.touch()
+    record = weights.with_name("record.json")
+    record.touch()
     run = planned()
     weights.unlink()
+    record.unlink()
     assert run.stage.teacher.key == full.key
     assert run.stage.enhance.weak.key == full.key
     assert run.key != short.key
