@@ -110,6 +110,8 @@ class TuningPage(Page):
     teacher: str
     methods: dict[str, tuple[str, ...]]
     """Weights of each method that divide a share equally among them."""
+    fixed: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Other weights of a method during the trials: what the scale sets in the end must not change what a trial was."""
     shares: tuple[float, ...] = Field(min_length=1)
     epochs: int = Field(gt=0)
     seed: int
@@ -125,11 +127,11 @@ class TuningPage(Page):
         rows = [Row(student=self.student, teachers=(), recipe="baseline")]
         for method, weights in self.methods.items():
             for share in self.shares:
-                options = Options(sal=False, me="none", hyper=dict.fromkeys(weights, share / len(weights)))
+                options = Options(
+                    sal=False, me="none", hyper=self.fixed.get(method, {}) | dict.fromkeys(weights, share / len(weights))
+                )
                 rows.append(Row(student=self.student, teachers=(self.teacher,), recipe=method, options=options))
-        return [
-            Entry(place, row, self.seed, chain(row, short, self.seed, split="tune")) for place, row in enumerate(rows)
-        ]
+        return [Entry(place, row, self.seed, chain(row, short, self.seed, split="tune")) for place, row in enumerate(rows)]
 
     def chains(self) -> list[tuple[RunSpec, ...]]:
         """The chains of runs of all trials."""

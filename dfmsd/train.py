@@ -128,10 +128,11 @@ def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
     config.load_from = str(last) if last else None
     config.dump(folder / "config.py")
     runner = Runner.from_cfg(config)
+    begun = _iterations_in(last)  # now: training removes old checkpoints
     before = time.monotonic()
     runner.train()
     trained = time.monotonic() - before
-    images = spec.schedule.batch * (runner.iter - _iterations_in(last))
+    images = spec.schedule.batch * (runner.iter - begun)
     model = runner.model.module if hasattr(runner.model, "module") else runner.model
     state = checkpoints.student_of({name: value.cpu() for name, value in model.state_dict().items()})
     if not all(value.isfinite().all() for value in state.values()):

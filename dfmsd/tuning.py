@@ -19,7 +19,7 @@ def trials(page: TuningPage) -> pd.DataFrame:
     lines = []
     for entry in page.entries():
         record = records.find(entry.runs[-1].key)
-        share = sum(entry.row.options.hyper.values())
+        share = sum(entry.row.options.hyper[weight] for weight in page.methods.get(entry.row.recipe, ()))
         ap = record.metrics["AP"] if record is not None and record.is_result else None
         lines.append({"recipe": entry.row.recipe, "share": share, "AP": ap, "key": entry.runs[-1].key})
     return pd.DataFrame(lines).astype({"AP": float})

@@ -101,6 +101,7 @@ def test_a_rehearsal_fetches_nothing_and_is_not_the_run_it_rehearses() -> None:
         (row(teachers=("gfl_r110",)), "unknown detector 'gfl_r110': did you mean 'gfl_r101'?"),
         (row(teachers=()), "dfmsd of fcos_r50 has an empty list of teachers: name at least one"),
         (row(teachers=("fcos_r50",)), "fcos_r50 is its own teacher: take another one"),
+        (row(teachers=("gfl_r101", "gfl_r101")), "name a teacher twice"),
         (row(teachers=PAIR[::-1]), "the stages gfl_x101 -> gfl_r101 are out of order"),
     ],
 )
@@ -119,6 +120,12 @@ def test_stages_may_be_out_of_order_when_that_is_asked_for() -> None:
 def test_an_unknown_hyper_parameter_is_refused_with_the_nearest() -> None:
     with pytest.raises(StudyError, match="dmkd has no hyper-parameter 'taw': did you mean 'tau'"):
         chain(row("dmkd", hyper={"taw": 1.0}), MINI, seed=0)
+
+
+def test_a_hyper_parameter_out_of_range_is_refused_in_one_line() -> None:
+    with pytest.raises(StudyError, match=r"spatial_ratio = 1.5: Input should be less than or equal to 1") as caught:
+        chain(row("dmkd", hyper={"spatial_ratio": 1.5}), MINI, seed=0)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_control_of_a_row_has_its_student_and_teachers() -> None:
