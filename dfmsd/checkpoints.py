@@ -56,6 +56,7 @@ def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The student's part of a distiller's state; a plain detector's state as it is.
 
     Example:
+        >>> import torch
         >>> student_of({"student.w": torch.zeros(1), "methods.0.w": torch.ones(1)})
         {'w': tensor([0.])}
     """

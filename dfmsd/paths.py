@@ -24,7 +24,7 @@ def pages() -> Path:
 def runs() -> Path:
     """Where runs live while and after they train; ``DFMSD_RUNS`` moves it (a large disk, a test's own folder).
 
-    It is the user's cache, not this folder: runs are found by their content, so a fresh clone goes on with what another has trained.
+    It is the user's cache, not this folder: runs are found by their content, so a fresh clone goes on with what another trained.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("DFMSD_RUNS") or cache / "dfmsd" / "runs")

@@ -165,7 +165,7 @@ def table(page: PageSpec) -> Styler:
 
 def _name(line: Line) -> str:
     marks = ", ".join(line.marks())
-    return str(LABELS[line.row.recipe]) + (f'<span class="interval mark">{marks}</span>' if marks else "")
+    return str(LABELS[line.row.recipe]) + (f'<span class="interval flag">{marks}</span>' if marks else "")
 
 
 def _caption(page: PageSpec, known: Sequence[Line]) -> str:
@@ -388,7 +388,10 @@ def comparisons(page: PageSpec, rival: str) -> dict[str, Estimate | None]:
 def verdicts(page: PageSpec) -> Markdown:
     """The answer to the page's question, as far as the records give one."""
     sentences = [_sentence(rival, found) for rival in RIVALS if (found := comparisons(page, rival))]
-    return Markdown("\n".join(f"- {sentence}" for sentence in sentences))
+    text = "\n".join(f"- {sentence}" for sentence in sentences)
+    if page.scale == "smoke":
+        text += "\n\n*At the scale smoke these numbers mean nothing: they show that every path runs.*"
+    return Markdown(text)
 
 
 def _sentence(rival: str, found: Mapping[str, Estimate | None]) -> str:

@@ -189,7 +189,8 @@ def _work(run: RunSpec, threads: int, log: str, environment: dict[str, str], ans
         train.run(run, workers=threads if torch.cuda.is_available() else 0)
     except StudyError as error:
         message = str(error)
-        print(f"error: {message}")
+        with contextlib.suppress(OSError):
+            print(f"error: {message}")
     except BaseException as error:
         with contextlib.suppress(OSError):
             traceback.print_exc()

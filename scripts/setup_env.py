@@ -173,9 +173,7 @@ def install_mmcv(environment: Environment, pin: str) -> None:
     if installed(environment, pin) and complete():
         return
     pip = [str(environment.python), "-m", "pip", "install", "--no-deps", "--force-reinstall"]
-    wheel = subprocess.run(
-        [*pip, "-q", "--only-binary", name, pin], env=environment.variables, capture_output=True, text=True
-    )
+    wheel = subprocess.run([*pip, "-q", "--only-binary", name, pin], env=environment.variables, capture_output=True, text=True)
     if wheel.returncode == 0 and complete():
         say("mmcv came as a prebuilt wheel")
         return

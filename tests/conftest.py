@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,15 @@ from dfmsd.spec import RunSpec
 from tests.fixtures_study import folders  # noqa: F401
 
 WriteRecord = Callable[..., Record]
+
+
+@pytest.fixture(autouse=True)
+def mmdets_scope() -> None:
+    """Whatever test ran before, names are looked up in mmdet's registries, as they are in mmdet's own runner."""
+    if "mmengine" in sys.modules:
+        from mmengine.registry import init_default_scope
+
+        init_default_scope("mmdet")
 
 
 @pytest.fixture

@@ -43,7 +43,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def notebook(folder: Path, code: str) -> None:
     parameters = "page = 'x'\ntitle = ''\nquestion = ''\nscale = 'smoke'\nimages = 1"
     cells = [new_code_cell(parameters, metadata={"tags": ["parameters"]}), new_code_cell(code)]
-    nbformat.write(new_notebook(cells=cells), folder / "dataset.ipynb")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / "dataset.ipynb")
 
 
 @pytest.mark.parametrize("name", toc())
@@ -84,18 +85,19 @@ def test_a_page_is_not_executed_again_until_something_changes(environment: Built
 
     def stop(source: str, *_: Any, **__: Any) -> None:
         executed.append(source)
-        raise KeyboardInterrupt
+        raise InterruptedError
 
-    monkeypatch.setattr(papermill, "execute_notebook", stop)
     page = pages.get("table03", scale="smoke")
     target = book.execute(page)
+    monkeypatch.setattr(papermill, "execute_notebook", stop)
+    assert book.execute(page) == target
     assert executed == []
     run = page.chains()[0][-1]
     file = paths.runs() / run.key / "record.json"
     before = file.read_text()
     try:
         file.write_text(json.dumps(json.loads(before) | {"note": "changed"}))
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(InterruptedError):
             book.execute(page)
     finally:
         file.write_text(before)

@@ -63,9 +63,7 @@ def test_no_problem_in_the_environment_that_make_setup_made(capsys: pytest.Captu
 def test_unfit_python(monkeypatch: pytest.MonkeyPatch) -> None:
     version = namedtuple("version", "major minor micro releaselevel serial")(3, 10, 4, "final", 0)
     monkeypatch.setattr(sys, "version_info", version)
-    assert doctor.diagnose() == [
-        Finding("problem", "Python 3.10.4 runs this and the study needs 3.11 or 3.12", "make setup")
-    ]
+    assert doctor.diagnose() == [Finding("problem", "Python 3.10.4 runs this and the study needs 3.11 or 3.12", "make setup")]
 
 
 def test_wrong_version(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,9 +140,7 @@ def test_gpu_hidden_on_purpose_is_no_problem(monkeypatch: pytest.MonkeyPatch, tm
 
 
 @pytest.mark.parametrize(("compiled_for", "count"), [("not available", 1), ("13.0", 0)])
-def test_gpu_and_the_operations_cuda(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiled_for: str, count: int
-) -> None:
+def test_gpu_and_the_operations_cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiled_for: str, count: int) -> None:
     _with_gpu(monkeypatch, tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     operations = SimpleNamespace(get_compiling_cuda_version=lambda: compiled_for)

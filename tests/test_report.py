@@ -111,6 +111,11 @@ def test_one_seed_is_not_tested(write_record: WriteRecord) -> None:
     assert sentence == "- DFMSD is above DMKD in **1 of 1** pairs (+10.0 AP; one seed: no test)."
 
 
+def test_smoke_is_no_evidence(write_record: WriteRecord) -> None:
+    assert "mean nothing" in report.verdicts(page().model_copy(update={"scale": "smoke"})).data
+    assert "mean nothing" not in report.verdicts(page()).data
+
+
 def test_figure_is_the_same_each_time_and_has_words(write_record: WriteRecord, tmp_path: Path) -> None:
     spec = page()
     run_all(spec, write_record, {"baseline": (20.0,), "dfmsd": (23.5,)})
