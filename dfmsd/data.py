@@ -201,6 +201,7 @@ def _generate(spec: ShapesData, home: Path, jobs: int, progress: bool) -> None:
 
 def _work(spec: ShapesData, folder: Path, jobs: int, progress: bool) -> dict[str, list[Json]]:
     """Write all images with several processes; return the rows of each split in the order of its images."""
+    from rich.console import Console
     from rich.progress import Progress
 
     chunks = [(split, range(count)[first : first + CHUNK]) for split, count in _counts(spec) for first in range(0, count, CHUNK)]
@@ -209,7 +210,7 @@ def _work(spec: ShapesData, folder: Path, jobs: int, progress: bool) -> dict[str
     fork = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(min(jobs, len(chunks)), fork, initializer=_follow_parent) as pool:
         futures = [pool.submit(_make, spec, split, indices, folder / f"images/{split}") for split, indices in chunks]
-        with Progress(disable=not progress) as bar:
+        with Progress(console=Console(stderr=True), disable=not progress) as bar:
             task = bar.add_task("generating shapes", total=sum(count for _, count in _counts(spec)))
             try:
                 for (split, indices), future in zip(chunks, futures, strict=True):

@@ -140,6 +140,11 @@ def test_a_teachers_change_reaches_the_students_of_its_students() -> None:
     assert grandchild(100).key == grandchild(100).key != grandchild(101).key
 
 
+def test_a_changed_copy_has_a_key_of_its_own() -> None:
+    first = TEACHER.key  # computed before the copy is made
+    assert TEACHER.model_copy(update={"seed": 1}).key != first == TEACHER.model_copy().key
+
+
 def test_a_record_of_a_run_holds_no_run_inside() -> None:
     flat = STUDENT.flat()
     assert flat["stage"]["teacher"] == TEACHER.key
