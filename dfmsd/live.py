@@ -151,7 +151,8 @@ def _teacher(run: RunSpec | TeacherSpec) -> tuple[str, dict[str, Any]]:
         return train.weights(run), about
     file = paths.runs() / "explore" / f"{run.key}-{records.code_digest(run)}.pth"
     if file.exists():
-        row = checkpoints.read(file)["row"]
+        with _silence():
+            row = checkpoints.read(file)["row"]
         return str(file), row | {"origin": "kept from an earlier run of this notebook"}
     trained = _fit(run, None)
     row = _row(trained, "trained in this notebook")
@@ -202,7 +203,7 @@ def _fit(run: RunSpec, teacher_checkpoint: str | None) -> Trained:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the chatter of libraries out of the notebook; a display is not printed and gets through."""
+    """Keep the chatter of libraries, and the paths in it, out of the notebook; a display is not printed and gets through."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield

@@ -232,11 +232,12 @@ def describe(run: RunSpec) -> str:
 
     Example:
         >>> describe(get("table03", seeds=[0]).chains()[1][-1])
-        'Faster R-CNN R50 <- RetinaNet X101, MGD, seed 0'
+        'Faster R-CNN R50 <- RetinaNet X101, MGD, 12 epochs, seed 0'
     """
     text = zoo.label(run.network.name)
     if run.stage is not None:
         methods = " + ".join(method.type for method in run.stage.methods)
         stage = f", stage {run.stage.index}" if run.parent or run.stage.enhance or methods == "DFMSD" else ""
         text += f" <- {zoo.label(run.stage.teacher.network.name)}, {methods}{stage}"
-    return f"{text}, seed {run.seed}"
+    unit, length = ("iteration", run.schedule.max_iters) if run.schedule.max_iters else ("epoch", run.schedule.epochs)
+    return f"{text}, {length} {unit}{'s' * (length != 1)}, seed {run.seed}"

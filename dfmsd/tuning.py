@@ -28,7 +28,8 @@ def trials(page: TuningPage) -> pd.DataFrame:
 def table(page: TuningPage) -> Styler:
     """AP of each method (lines) with each share (columns); the best of each line is bold, the baseline has no share."""
     found = trials(page)
-    wide = found.pivot(index="recipe", columns="share", values="AP").rename(columns={0.0: "none"}, index=LABELS)
+    wide = found.pivot(index="recipe", columns="share", values="AP").rename(index=LABELS)
+    wide = wide.rename(columns=lambda share: f"{share:g}" if share else "none")
     wide.index.name, wide.columns.name = "method", "share of the detection loss"
     return wide.style.format("{:.1f}", na_rep="–").highlight_max(axis="columns", props="font-weight: bold").set_uuid("trials")
 

@@ -154,7 +154,7 @@ def test_the_notebook_runs_for_another_pair(tmp_path: Path) -> None:
     outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 5
     assert not [output for output in outputs if output.get("name") == "stderr"]
-    assert "5 of 5 iterations" in str(outputs)
+    assert "4 of 4 iterations" in str(outputs)
 
 
 @pytest.mark.slow

@@ -101,4 +101,4 @@ def test_a_params_file_that_is_no_page_is_refused(text: str, message: str, tmp_p
 
 def test_a_run_is_described_in_words() -> None:
     page = pages.get("table03", seeds=[2])
-    assert pages.describe(page.chains()[-1][-1]) == "FCOS R50 <- GFL X101, DFMSD, stage 2, seed 2"
+    assert pages.describe(page.chains()[-1][-1]) == "FCOS R50 <- GFL X101, DFMSD, stage 2, 12 epochs, seed 2"
