@@ -197,7 +197,9 @@ def test_a_row_is_trained_from_the_command_line() -> None:
     assert done.returncode == 0, done.stderr
     found = records.find(run.key)
     assert found is not None
-    assert done.stdout.splitlines()[-1] == f"{run.key}  FCOS R50, 1 epoch, seed 0: AP {found.metrics['AP']:.1f}  {study.folder(run)}"
+    assert (
+        done.stdout.splitlines()[-1] == f"{run.key}  FCOS R50, 1 epoch, seed 0: AP {found.metrics['AP']:.1f}  {study.folder(run)}"
+    )
     # Without a terminal there is no bar that redraws itself.
     assert "\x1b" not in done.stderr
     assert "\r" not in done.stderr
