@@ -32,7 +32,8 @@ class Frozen(BaseModel):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A changed copy; unlike pydantic's, it does not keep a key that was computed before the change."""
         copy = super().model_copy(update=update, deep=deep)
-        copy.__dict__.pop("key", None)
+        if "key" not in type(self).model_fields:  # a record's key is a fact, not computed
+            copy.__dict__.pop("key", None)
         return copy
 
 
