@@ -7,7 +7,6 @@ and schedule, because the teacher changes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -189,9 +188,3 @@ def _enhance(row: Row, index: int, stages: int, scale: Scale) -> EnhanceSpec | N
         return None
     chosen = row.options.model_dump(include={"theta", "score", "sigma", "noise_probability", "crop"})
     return EnhanceSpec(weak=teacher_of(row.teachers[0], scale), **chosen)
-
-
-def control_of(rows: Sequence[Row], row: Row) -> Row | None:
-    """The equal-budget control that stands beside a DFMSD row."""
-    same = (r for r in rows if (r.recipe, r.student, r.teachers) == ("equal_budget", row.student, row.teachers))
-    return next(same, None) if row.recipe == "dfmsd" else None

@@ -51,7 +51,7 @@ def test_defaults_make_a_page(file: Path) -> None:
     names: dict[str, Any] = {}
     exec(cell.source, names)
     names.pop("__builtins__")
-    pages.validate(pages.NOTEBOOKS[file.stem], names)
+    assert pages.validate(pages.NOTEBOOKS[file.stem], names).scale == names["scale"]
 
 
 @by_template

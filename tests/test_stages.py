@@ -9,7 +9,7 @@ import pytest
 from dfmsd import plan, scales
 from dfmsd.errors import StudyError
 from dfmsd.spec import RunSpec, TeacherSpec
-from dfmsd.stages import Options, Row, chain, check, control_of, teacher_of
+from dfmsd.stages import Options, Row, chain, check, teacher_of
 
 MINI = scales.get("mini")
 PAIR = ("gfl_r101", "gfl_x101")
@@ -126,9 +126,3 @@ def test_a_hyper_parameter_out_of_range_is_refused_in_one_line() -> None:
     with pytest.raises(StudyError, match=r"spatial_ratio = 1.5: Input should be less than or equal to 1") as caught:
         chain(row("dmkd", hyper={"spatial_ratio": 1.5}), MINI, seed=0)
     assert "\n" not in str(caught.value)
-
-
-def test_the_control_of_a_row_has_its_student_and_teachers() -> None:
-    rows = [row("equal_budget", teachers=("retinanet_r101", "retinanet_x101")), row("equal_budget"), row()]
-    assert control_of(rows, rows[-1]) is rows[1]
-    assert control_of(rows, row("dmkd")) is None
