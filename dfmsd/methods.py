@@ -1,7 +1,7 @@
 """Hyper-parameters of every distillation method, with their sources. No torch here: a plan needs the numbers, not the code.
 
 Each model below belongs to the module of the same name in :mod:`dfmsd.losses`, whose constructor takes exactly these fields. The
-defaults are the papers' values for a one-stage student; ``TWO_STAGE`` holds what differs for a two-stage one.
+defaults are the papers' values for a one-stage student and a one-stage teacher; class variables hold what differs for others.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ class _Method(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     TWO_STAGE: ClassVar[dict[str, Any]] = {}
+    """What differs for a two-stage student."""
+    TEACHER_TWO_STAGE: ClassVar[dict[str, Any]] = {}
+    """What differs for a two-stage teacher."""
+    FAMILIES: ClassVar[dict[str, dict[str, Any]]] = {}
+    """What differs for a family of students (the name before the backbone's in ``zoo.yaml``)."""
 
     strides: tuple[int, ...] | None = None
     """Levels that take part, by stride in pixels; None: every stride that both pyramids have."""
@@ -56,6 +61,7 @@ class DFMSD(DMKD):
     """Dual feature masking, one stage of it, with semantic alignment and the loss on enhanced images (arXiv 2407.13147)."""
 
     TWO_STAGE: ClassVar[dict[str, Any]] = DMKD.TWO_STAGE | {"beta": 2.5e-7}
+    TEACHER_TWO_STAGE: ClassVar[dict[str, Any]] = {"sfa": 6.0}
 
     type: Literal["DFMSD"] = "DFMSD"  # type: ignore[assignment]
     beta: Weight = 1e-5
@@ -69,17 +75,135 @@ class DFMSD(DMKD):
     """Compare enhanced images on the teacher's masked elements only (an ambiguity of the paper)."""
 
 
-MethodSpec = Annotated[MGD | DMKD | DFMSD, Field(discriminator="type")]
+class AMD(_Method):
+    """Attention-guided masking with one, spatial, branch (arXiv 2301.13538). Its own values are not public: as :class:`DMKD`."""
 
-METHODS: dict[str, type[_Method]] = {"mgd": MGD, "dmkd": DMKD, "dfmsd": DFMSD}
+    TWO_STAGE: ClassVar[dict[str, Any]] = {"alpha": 5e-7, "ratio": 0.45}
+
+    type: Literal["AMD"] = "AMD"
+    alpha: Weight = 2e-5
+    tau: float = Field(default=0.5, gt=0)
+    """Temperature of the attention map."""
+    ratio: Share = 0.65
+    """Share of the positions that is hidden: those of highest attention."""
+    se_ratio: int = Field(default=16, ge=1)
+    """Reduction of the squeeze-and-excitation block."""
 
 
-def for_student(name: str, student: Kind, **changes: Any) -> Any:
-    """The specification of a method with the paper's values for this kind of student, then the changes.
+class FGD(_Method):
+    """Focal and global distillation (arXiv 2111.11837), weights of its released configs."""
+
+    TWO_STAGE: ClassVar[dict[str, Any]] = {"alpha": 5e-5, "beta": 2.5e-5, "gamma": 5e-5, "lam": 5e-7}
+    FAMILIES: ClassVar[dict[str, dict[str, Any]]] = {
+        "fcos": {"tau": 0.8, "alpha": 1.6e-3, "beta": 8e-4, "gamma": 8e-4, "lam": 8e-6},
+        "reppoints": {"alpha": 1.6e-3, "beta": 8e-4, "gamma": 8e-4, "lam": 8e-6},
+    }
+
+    type: Literal["FGD"] = "FGD"
+    tau: float = Field(default=0.5, gt=0)
+    """Temperature of the attention maps."""
+    alpha: Weight = 1e-3
+    """Weight of the foreground."""
+    beta: Weight = 5e-4
+    """Weight of the background."""
+    gamma: Weight = 5e-4
+    """Weight of the attention maps' difference."""
+    lam: Weight = 5e-6
+    """Weight of the global relation (the paper's lambda)."""
+
+
+class FKD(_Method):
+    """Attention-guided and non-local distillation (Zhang & Ma, ICLR 2021), weights of its released code."""
+
+    TWO_STAGE: ClassVar[dict[str, Any]] = {"tau": 0.5, "alpha": 7e-5, "beta": 4e-3, "mask": "spatial"}
+
+    type: Literal["FKD"] = "FKD"
+    tau: float = Field(default=0.1, gt=0)
+    """Temperature of the attention maps."""
+    alpha: Weight = 4.2e-4
+    """Weight of the masked features and of the non-local relation."""
+    beta: Weight = 2.4e-2
+    """Weight of the channel and of the spatial attention."""
+    mask: Literal["spatial", "spatial_channel"] = "spatial_channel"
+    """Which attention weighs the features."""
+
+
+class PKD(_Method):
+    """Pearson correlation (arXiv 2207.02039)."""
+
+    TEACHER_TWO_STAGE: ClassVar[dict[str, Any]] = {"alpha": 6.0}
+
+    type: Literal["PKD"] = "PKD"
+    alpha: Weight = 10.0
+    levels: int | None = Field(default=4, ge=1)
+    """The finest matched levels that take part; None: all."""
+
+
+class CrossKD(_Method):
+    """Cross-head predictions (arXiv 2306.11369), for dense heads of the same type."""
+
+    FAMILIES: ClassVar[dict[str, dict[str, Any]]] = {"gfl": {"reg": 4.0}, "fcos": {"layer": 2, "cls": 0.4, "reg": 0.75}}
+
+    type: Literal["CrossKD"] = "CrossKD"
+    layer: int = Field(default=3, ge=0)
+    """Convolutions of the student's head that are kept: its feature crosses to the teacher's head after so many."""
+    cls: Weight = 1.0
+    reg: Weight = 1.0
+
+
+class SSIM(_Method):
+    """Structural knowledge distillation (arXiv 2211.13133), and the l1 and l2 norms that it is compared with."""
+
+    type: Literal["SSIM"] = "SSIM"
+    alpha: Weight = 4.0
+    """The paper's lambda: 2 or 4."""
+    distance: Literal["ssim", "l1", "l2"] = "ssim"
+    luminance: int = Field(default=1, ge=0)
+    """Exponent of the luminance; 0 switches it off."""
+    contrast: int = Field(default=1, ge=0)
+    """Exponent of the contrast; 0 switches it off."""
+    structure: int = Field(default=1, ge=0)
+    """Exponent of the structure; 0 switches it off."""
+    window: int = Field(default=11, ge=1)
+    """Side of the Gaussian window in positions, odd."""
+    sigma: float = Field(default=1.5, gt=0)
+    """Standard deviation of the window in positions."""
+    adapter: bool = False
+    """A 1 x 1 convolution on the student's side even where the channels agree."""
+
+
+class MSE(_Method):
+    """Plain feature distillation, Eq. (1) of DFMSD: the control that every masked method must beat. Its weight is not published."""
+
+    type: Literal["MSE"] = "MSE"
+    alpha: Weight = 1.0
+
+
+MethodSpec = Annotated[MGD | DMKD | DFMSD | AMD | FGD | FKD | PKD | CrossKD | SSIM | MSE, Field(discriminator="type")]
+
+METHODS: dict[str, type[_Method]] = {
+    model.__name__.lower(): model for model in (MSE, SSIM, FKD, FGD, PKD, CrossKD, MGD, AMD, DMKD, DFMSD)
+}
+"""Every method by its name in a recipe."""
+
+
+def for_pair(name: str, student: Kind, teacher: Kind = "one_stage", family: str = "", **changes: Any) -> Any:
+    """The specification of a method with its paper's values for a pair of networks, then the changes.
+
+    Args:
+        name: A key of :data:`METHODS`.
+        student: The student's kind.
+        teacher: The teacher's kind.
+        family: The student's family, such as ``fcos``.
+        **changes: Hyper-parameters and their values.
 
     Example:
-        >>> for_student("mgd", "two_stage").ratio
+        >>> for_pair("mgd", "two_stage").ratio
         0.45
+        >>> for_pair("fgd", "one_stage", family="fcos").tau
+        0.8
     """
     model = METHODS[name]
-    return model(**((model.TWO_STAGE if student == "two_stage" else {}) | changes))
+    values = model.TWO_STAGE if student == "two_stage" else {}
+    values = values | (model.TEACHER_TWO_STAGE if teacher == "two_stage" else {}) | model.FAMILIES.get(family, {})
+    return model(**(values | changes))

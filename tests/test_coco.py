@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 from dfmsd import paths, records
 from tests.fixtures_study import folders  # noqa: F401
@@ -40,9 +41,9 @@ def test_dmkd_by_a_retinanet_r101_goes_through_on_coco(monkeypatch: pytest.Monke
     for point in student.curve:
         assert point["loss_dmkd_rec"] > 0
         assert all(math.isfinite(value) for value in point.values())
-    config = (paths.runs() / student.key / "config.py").read_text()
-    assert "num_classes=80" in config
-    evaluated = json.loads(Path(config.split("ann_file='")[-1].split("'")[0]).read_text())
+    config = Config.fromfile(paths.runs() / student.key / "config.py")
+    assert config.model.student.bbox_head.num_classes == 80
+    evaluated = json.loads(Path(config.val_evaluator.ann_file).read_text())
     assert len(evaluated["images"]) == 8
     found = {detection["image_id"] for detection in json.loads((paths.runs() / student.key / "predictions.bbox.json").read_text())}
     assert found
