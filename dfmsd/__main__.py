@@ -1,4 +1,4 @@
-"""The command line: ``python -m dfmsd plan | page | run | publish | check | book | doctor``."""
+"""The command line: ``python -m dfmsd plan | page | run | publish | check | replay | bench | book | doctor``."""
 
 from __future__ import annotations
 
@@ -61,6 +61,12 @@ def _arguments() -> _Parser:
     sub.add_argument("--rehearse", type=_number(1), metavar="N", help="try it out: N iterations a run, random weights, 8 images")
     page_options(command("publish", "Copy the records of pages into book/records/."))
     page_options(command("check", "List stale, missing, unused and damaged records."))
+    page_options(command("replay", "Confirm stale records of pages: run their beginning again with today's code and compare."))
+    sub = command("bench", "Measure what the methods' losses cost on this machine, and write the record.")
+    sub.add_argument("what", metavar="losses", help="what to measure; there is nothing but losses")
+    sub.add_argument("--device", help="cpu or cuda; the GPU, if there is one, if left out")
+    sub.add_argument("--threads", type=_number(1), help="of PyTorch on the CPU; as many as it takes by itself if left out")
+    sub.add_argument("--repeats", type=_number(1), default=10, help="rounds; every method is timed once in each")
     sub = command("book", "Execute the pages with papermill and build the book.")
     sub.add_argument("--scale", help="execute the pages at this scale instead of their own")
     sub.add_argument("--strict", action="store_true", help="warnings are errors")
@@ -77,7 +83,7 @@ def _number(least: int) -> Callable[[str], int]:
     return number
 
 
-COMMANDS = ("plan", "page", "run", "publish", "check", "book", "doctor")
+COMMANDS = ("plan", "page", "run", "publish", "check", "replay", "bench", "book", "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -204,6 +210,31 @@ def _check(arguments: argparse.Namespace) -> int:
         for line in found:
             print(f"  {line}")
     return 1 if result.damaged else 0
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from dfmsd import replay
+
+    complaints = 0
+    for run in plan.order(_chains(arguments)):
+        record = records.find(run.key)
+        if record is None or not records.is_stale(record, run):
+            continue
+        try:
+            replay.write(replay.replay(run, record))
+            print(f"{run.key}  the same numbers  {pages.describe(run)}", flush=True)
+        except StudyError as error:
+            complaints += 1
+            print(f"error: {error}", file=sys.stderr)
+    return min(complaints, 1)
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    if arguments.what != "losses":
+        raise StudyError(f"unknown measurement {arguments.what!r}: {suggest(arguments.what, ['losses'])}")
+    from dfmsd.bench import measure
+
+    print(f"wrote {measure.run(device=arguments.device, threads=arguments.threads, repeats=arguments.repeats)}")
 
 
 def _book(arguments: argparse.Namespace) -> None:

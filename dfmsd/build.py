@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def run_config(
     data: DataRoot,
     folder: Path,
     *,
-    teacher_checkpoint: str | None = None,
+    teacher_checkpoints: Sequence[str] = (),
     student_checkpoint: str | None = None,
     ratios: Path | None = None,
     workers: int = 0,
@@ -114,7 +115,7 @@ def run_config(
         spec: The run.
         data: Where its data set lies.
         folder: Where the run writes.
-        teacher_checkpoint: Weights of the stage's teacher.
+        teacher_checkpoints: Weights of each of the stage's teachers.
         student_checkpoint: Weights to start from.
         ratios: Area ratios of the training images by the weak teacher, for masking enhancement.
         workers: Processes that load images.
@@ -143,13 +144,14 @@ def run_config(
         model = {
             "type": "Distiller",
             "student": student,
-            "teacher": model_config(spec.stage.teacher.network, len(data.classes)),
+            "teacher": [model_config(teacher.network, len(data.classes)) for teacher in spec.stage.teachers],
             "methods": [method.model_dump(mode="json") for method in spec.stage.methods],
-            "teacher_checkpoint": teacher_checkpoint,
+            "teacher_checkpoint": list(teacher_checkpoints),
             "student_checkpoint": student_checkpoint,
             "matching": spec.stage.matching,
             "balance": spec.stage.balance.model_dump() if spec.stage.balance else None,
             "enhance": enhance,
+            "adversarial": spec.stage.adversarial.model_dump() if spec.stage.adversarial else None,
             "inherit": spec.stage.inherit,
         }
     train_cfg: dict[str, Any] = {"type": "EpochBasedTrainLoop", "max_epochs": epochs, "val_begin": epochs + 1}

@@ -1,10 +1,10 @@
-"""The detector that learns from another: student, hidden frozen teacher, and methods."""
+"""The detector that learns from others: student, hidden frozen teachers, and methods."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 import dfmsd.quiet  # noqa: F401
 from dfmsd import checkpoints, pyramids
+from dfmsd.adversarial import di2_fgsm
 from dfmsd.balance import ShareBalance
 from dfmsd.errors import StudyError, suggest
-from dfmsd.losses import Method
-from dfmsd.methods import METHODS, Kind, for_student
-from dfmsd.preprocess import DistillPreprocessor
+from dfmsd.losses import Levels, Method
+from dfmsd.methods import METHODS, Kind, for_pair
+from dfmsd.preprocess import DistillPreprocessor, View
 
 Network = dict[str, Any] | str
 """A detector's ``model`` dict, or the path of an mmdet config that has one (``mmdet::`` names those that mmdet ships)."""
@@ -31,25 +32,27 @@ Network = dict[str, Any] | str
 class Distiller(BaseDetector):
     """Train a student with its own losses plus those of distillation methods.
 
-    The student's features are caught by a forward hook on its neck during its own loss, so they are computed once. The teacher runs
+    The student's features are caught by a forward hook on its neck during its own loss, so they are computed once. A teacher runs
     backbone and neck without gradients, in eval mode whatever happens, on images normalised its own way; it appears neither in
     ``parameters()`` nor in ``state_dict()``, yet follows every move to a device or dtype.
 
     Args:
         student: The student's config.
-        teacher: The teacher's config.
+        teacher: The teacher's config, or a list of several: each has its own alignment and generation blocks, and every term is
+            the mean over the teachers.
         methods: Configs of :class:`~dfmsd.losses.base.Method` subclasses, such as ``dict(type="DMKD")``; what is left out takes
-            the paper's value for this kind of student (:mod:`dfmsd.methods`).
-        teacher_checkpoint: The teacher's weights, a file or an address.
+            the paper's value for this pair (:mod:`dfmsd.methods`). The terms of several methods add up.
+        teacher_checkpoint: The teacher's weights, a file or an address; as many as there are teachers.
         student_checkpoint: Weights to start the student from; None: its own initialisation.
         matching: How levels of the two pyramids are matched, see :func:`dfmsd.pyramids.match`.
         balance: ``dict(iterations=...)``: read the methods' weights as shares of the detection loss, see
             :class:`~dfmsd.balance.ShareBalance`.
         enhance: Masking enhancement, see :class:`~dfmsd.preprocess.DistillPreprocessor`.
-        inherit: Start with the teacher's neck and head.
+        adversarial: Adversarial examples against each teacher, see :func:`dfmsd.adversarial.di2_fgsm`.
+        inherit: Start with the (first) teacher's neck and head.
 
     Raises:
-        StudyError: if the teacher has no checkpoint or it does not fit, or the two pyramids have no level in common.
+        StudyError: if a teacher has no checkpoint or it does not fit, or two pyramids have no level in common.
 
     Example:
         In an mmdet config::
@@ -64,44 +67,49 @@ class Distiller(BaseDetector):
             )
     """
 
-    teacher: BaseDetector
+    data_preprocessor: DistillPreprocessor
+    teachers: tuple[BaseDetector, ...]
     methods: nn.ModuleList
 
     def __init__(
         self,
         student: Network,
-        teacher: Network,
+        teacher: Network | Sequence[Network],
         methods: Sequence[dict[str, Any]],
-        teacher_checkpoint: str | None = None,
+        teacher_checkpoint: str | Sequence[str] | None = None,
         student_checkpoint: str | None = None,
         matching: pyramids.Matching = "stride",
         balance: dict[str, Any] | None = None,
         enhance: dict[str, Any] | None = None,
+        adversarial: dict[str, Any] | None = None,
         inherit: bool = False,
         data_preprocessor: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        if teacher_checkpoint is None:
+        networks: list[Any] = list(teacher) if isinstance(teacher, (list, tuple)) else [teacher]
+        files = [teacher_checkpoint] if isinstance(teacher_checkpoint, str) else list(teacher_checkpoint or [])
+        if len(files) < len(networks):
             raise StudyError("the teacher has no weights: set teacher_checkpoint (an untrained teacher teaches nothing)")
-        student, teacher = _model_config(student, "student"), _model_config(teacher, "teacher")
-        views = DistillPreprocessor(student["data_preprocessor"], teacher["data_preprocessor"], enhance)
+        student, configs = _model_config(student, "student"), [_model_config(network, "teacher") for network in networks]
+        normalisations = [config["data_preprocessor"] for config in configs]
+        views = DistillPreprocessor(student["data_preprocessor"], normalisations, enhance, keep_pixels=adversarial is not None)
         super().__init__(data_preprocessor=views, init_cfg=init_cfg)
         self.student = MODELS.build(student)
         self.student_checkpoint = student_checkpoint
         self.inherit = inherit
-        # object.__setattr__ keeps the teacher out of the registered modules.
-        object.__setattr__(self, "teacher", _frozen(MODELS.build(teacher), teacher_checkpoint))
-        strides_t = pyramids.strides(self.teacher)
-        pairs = pyramids.match(pyramids.strides(self.student), strides_t, matching)
-        self.pairs = {strides_t[t]: (s, t) for s, t in pairs}
-        built = [self._build(method) for method in methods]
-        self.methods = nn.ModuleList(built)
-        names = [f"loss_{method.name}_{term}" for method in built for term in method.term_names]
+        self.adversarial = adversarial
+        # A tuple, not a ModuleList, keeps the teachers out of the registered modules.
+        self.teachers = tuple(_frozen(MODELS.build(config), file) for config, file in zip(configs, files, strict=True))
+        strides_s = pyramids.strides(self.student)
+        self.pairs = [_pairs(strides_s, pyramids.strides(one), matching) for one in self.teachers]
+        built = [[self._build(method, index) for method in methods] for index in range(len(self.teachers))]
+        self.methods = nn.ModuleList([method for group in built for method in group])
+        names = [f"loss_{method.name}_{term}" for method in built[0] for term in method.term_names]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise StudyError(f"a method is listed twice: {', '.join(sorted(repeated))}")
         self.balance = None if balance is None else ShareBalance(names, **balance)
 
-    def _build(self, config: dict[str, Any]) -> Method:
+    def _build(self, config: dict[str, Any], index: int) -> Method:
         config = dict(config)
         name = str(config.pop("type", ""))
         if name.lower() not in METHODS:
@@ -109,14 +117,16 @@ class Distiller(BaseDetector):
         model = METHODS[name.lower()]
         if unknown := sorted(set(config) - set(model.model_fields)):
             raise StudyError(f"{name} has no hyper-parameter {unknown[0]!r}: {suggest(unknown[0], model.model_fields)}")
-        kind: Kind = "two_stage" if hasattr(self.student, "roi_head") else "one_stage"
-        fields = for_student(name.lower(), kind, **config).model_dump()
+        teacher = self.teachers[index]
+        fields = dict(for_pair(name.lower(), _kind(self.student), _kind(teacher), _family(self.student), **config))
         wanted = fields["strides"]
-        fields["strides"] = [stride for stride in self.pairs if wanted is None or stride in wanted]
+        fields["strides"] = [stride for stride in self.pairs[index] if wanted is None or stride in wanted]
         if not fields["strides"]:
-            raise StudyError(f"{name}: none of the strides {wanted} is matched; matched are {sorted(self.pairs)}")
-        channels = {"channels_s": _channels(self.student), "channels_t": _channels(self.teacher)}
-        return MODELS.build(fields | channels)  # type: ignore[no-any-return]
+            raise StudyError(f"{name}: none of the strides {wanted} is matched; matched are {sorted(self.pairs[index])}")
+        channels = {"channels_s": _channels(self.student), "channels_t": _channels(teacher)}
+        method: Method = MODELS.build(fields | channels)
+        method.connect(self.student, teacher)
+        return method
 
     def init_weights(self) -> None:
         """Initialise the student: its own way, then from its checkpoint, then with the teacher's neck and head if it inherits."""
@@ -126,19 +136,21 @@ class Distiller(BaseDetector):
         if self.inherit:
             for part in ("neck", "bbox_head"):
                 try:
-                    getattr(self.student, part).load_state_dict(getattr(self.teacher, part).state_dict())
+                    getattr(self.student, part).load_state_dict(getattr(self.teachers[0], part).state_dict())
                 except (AttributeError, RuntimeError) as error:
                     raise StudyError(f"inherit: the teacher's {part} does not fit the student; switch inherit off") from error
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
         super()._apply(fn, recurse)
-        self.teacher._apply(fn, recurse)
+        for teacher in self.teachers:
+            teacher._apply(fn, recurse)
         return self
 
     def train(self, mode: bool = True) -> Distiller:
-        """Set the student's mode; the teacher stays in eval mode (Swin's drop path would act otherwise)."""
+        """Set the student's mode; teachers stay in eval mode (Swin's drop path would act otherwise)."""
         super().train(mode)
-        self.teacher.eval()
+        for teacher in self.teachers:
+            teacher.eval()
         return self
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor", **views: Any) -> Any:
@@ -148,38 +160,87 @@ class Distiller(BaseDetector):
         return super().forward(inputs, data_samples, mode)
 
     def loss(
-        self, inputs: Tensor, data_samples: Any, inputs_t: Tensor, enhanced: tuple[Tensor, Tensor] | None = None
+        self,
+        inputs: Tensor,
+        data_samples: Any,
+        inputs_t: Sequence[Tensor],
+        enhanced: View | None = None,
+        pixels: list[Tensor] | None = None,
     ) -> dict[str, Any]:
         """The student's losses and ``loss_<method>_<term>`` for each method.
 
         Args:
             inputs: Images as the student sees them, ``(B, 3, H, W)``.
             data_samples: mmdet's data samples with ground truth.
-            inputs_t: The same images as the teacher sees them.
-            enhanced: Enhanced images for student and teacher.
+            inputs_t: The same images as each teacher sees them.
+            enhanced: Enhanced images for student and teachers.
+            pixels: The images before normalisation, for adversarial examples.
         """
-        with _caught(self.student.neck) as caught:
+        with ExitStack() as stack:
+            caught = stack.enter_context(_caught(self.student.neck))
+            for method in self._methods():
+                stack.enter_context(method.watching())
             losses: dict[str, Any] = self.student.loss(inputs, data_samples)
-        features = self._levels(caught[0], self._teach(inputs_t))
-        enhanced_features = None
-        if enhanced is not None and any(method.uses_enhanced for method in self.methods):
-            with _unrecorded_statistics(self.student):
-                feats_s = self.student.extract_feat(enhanced[0])
-            enhanced_features = self._levels(feats_s, self._teach(enhanced[1]))
         detection, _ = BaseModel.parse_losses(self, losses)
+        features = self.levels(caught[0], inputs_t)
+        changed = self._changed(data_samples, enhanced, pixels)
         generator = torch.Generator(inputs.device).manual_seed(int(torch.randint(2**31, ())))
         boxes = [sample.gt_instances.bboxes for sample in data_samples]
         shapes = [tuple(sample.img_shape[:2]) for sample in data_samples]
+        terms: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
+        # Sums over large maps overflow half precision.
+        with torch.autocast(inputs.device.type, enabled=False):
+            for place, method in enumerate(self._methods()):
+                index = place * len(self.teachers) // len(self.methods)
+                pairs = {term: levels[index] for term, levels in changed.items()}
+                own = method(*features[index], boxes, shapes, generator=generator, enhanced=pairs)
+                for name, value in own.items():
+                    terms[name] = terms.get(name, 0.0) + value / len(self.teachers)
+                weights |= {f"loss_{method.name}_{term}": method.weight(term) for term in method.term_names}
+            if self.balance is not None:
+                terms = self.balance(detection.float(), terms, weights)
+        return losses | terms
+
+    def _methods(self) -> Iterator[Method]:
+        """The methods of the first teacher, then those of the second, ..."""
         for method in self.methods:
             assert isinstance(method, Method)
-            # Sums over large maps overflow half precision.
-            with torch.autocast(inputs.device.type, enabled=False):
-                terms = method(*features, boxes, shapes, generator=generator, enhanced=enhanced_features)
-                if self.balance is not None:
-                    weights = {f"loss_{method.name}_{term}": method.weight(term) for term in method.term_names}
-                    terms = self.balance(detection.float(), terms, weights)
-            losses.update(terms)
-        return losses
+            yield method
+
+    def _changed(
+        self, data_samples: Any, enhanced: View | None, pixels: list[Tensor] | None
+    ) -> dict[str, list[tuple[Levels, Levels]]]:
+        """Levels of student and each teacher on changed images, by the term that compares them."""
+        views: dict[str, View] = {}
+        if any(method.uses_enhanced for method in self._methods()):
+            views |= {} if enhanced is None else {"aug": enhanced}
+            views |= {} if pixels is None else {"adv": self._attacked(pixels, data_samples)}
+        levels = {}
+        for term, (inputs_s, inputs_t) in views.items():
+            with _unrecorded_statistics(self.student):
+                feats_s = self.student.extract_feat(inputs_s)
+            levels[term] = self.levels(feats_s, inputs_t)
+        return levels
+
+    def _attacked(self, pixels: list[Tensor], data_samples: Any) -> View:
+        """Images that raise the sum of the teachers' classification losses, as student and teachers see them."""
+
+        def loss(images: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+            samples = [copy.copy(sample) for sample in data_samples]
+            for sample, moved in zip(samples, boxes, strict=True):
+                sample.gt_instances = sample.gt_instances.clone()
+                sample.gt_instances.bboxes = moved
+            views = self.data_preprocessor.teachers_view(list(images))
+            found = [teacher.loss(view, samples) for teacher, view in zip(self.teachers, views, strict=True)]
+            return torch.stack(
+                [value for losses in found for name in losses if "cls" in name for value in _flat(losses[name])]
+            ).sum()
+
+        assert self.adversarial is not None
+        boxes = [sample.gt_instances.bboxes for sample in data_samples]
+        generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+        return self.data_preprocessor.view(di2_fgsm(pixels, boxes, loss, **self.adversarial, generator=generator))
 
     def predict(self, inputs: Tensor, data_samples: Any, rescale: bool = True) -> Any:
         """The student's predictions."""
@@ -192,14 +253,16 @@ class Distiller(BaseDetector):
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
         return self.student._forward(inputs, data_samples)
 
-    @torch.no_grad()
-    def _teach(self, inputs: Tensor) -> Sequence[Tensor]:
-        return self.teacher.extract_feat(inputs)  # type: ignore[no-any-return]
-
-    def _levels(self, feats_s: Sequence[Tensor], feats_t: Sequence[Tensor]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        levels_t = {stride: feats_t[t].float() for stride, (_, t) in self.pairs.items()}
-        levels_s = {stride: pyramids.resized(feats_s[s].float(), levels_t[stride]) for stride, (s, _) in self.pairs.items()}
-        return levels_s, levels_t
+    def levels(self, feats_s: Sequence[Tensor], inputs_t: Sequence[Tensor]) -> list[tuple[Levels, Levels]]:
+        """Matched levels of the student and of each teacher."""
+        matched: list[tuple[Levels, Levels]] = []
+        for teacher, inputs, pairs in zip(self.teachers, inputs_t, self.pairs, strict=True):
+            with torch.no_grad():
+                feats_t = teacher.extract_feat(inputs)
+            levels_t = {stride: feats_t[t].float() for stride, (_, t) in pairs.items()}
+            levels_s = {stride: pyramids.resized(feats_s[s].float(), levels_t[stride]) for stride, (s, _) in pairs.items()}
+            matched.append((levels_s, levels_t))
+        return matched
 
 
 def _model_config(network: Network, role: str) -> dict[str, Any]:
@@ -218,6 +281,25 @@ def _model_config(network: Network, role: str) -> dict[str, Any]:
 def _frozen(teacher: BaseDetector, checkpoint: str) -> BaseDetector:
     checkpoints.load(teacher, checkpoint)
     return teacher.requires_grad_(False).eval()
+
+
+def _pairs(strides_s: Sequence[int], strides_t: Sequence[int], matching: pyramids.Matching) -> dict[int, tuple[int, int]]:
+    """The teacher's stride of each matched level, and its places in the two pyramids."""
+    return {strides_t[t]: (s, t) for s, t in pyramids.match(strides_s, strides_t, matching)}
+
+
+def _kind(detector: BaseDetector) -> Kind:
+    return "two_stage" if hasattr(detector, "roi_head") else "one_stage"
+
+
+def _family(detector: BaseDetector) -> str:
+    """The family by which :mod:`dfmsd.methods` knows a detector: its class's name, which mmdet does not always end in Detector."""
+    return type(detector).__name__.lower().removesuffix("detector")
+
+
+def _flat(value: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """An entry of a detector's losses: a tensor, or one a level."""
+    return [value.mean()] if isinstance(value, Tensor) else [one.mean() for one in value]
 
 
 def _channels(detector: BaseDetector) -> int:

@@ -6,44 +6,31 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any
 
 import matplotlib.pyplot as plt
 import mmcv
-import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dfmsd import data, zoo
 from dfmsd.augment import add_noise, area_ratio, random_crop
+from dfmsd.canvas import PANEL, covered, displayed, draw_channels, draw_image, draw_map, energy, grid
 from dfmsd.datapage import PALETTE
 from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError
-from dfmsd.losses import DMKD, MGD, Method, channel_attention, dual_masks, random_mask, spatial_attention
+from dfmsd.losses import DMKD, MGD, Levels, Method, channel_attention, dual_masks, random_mask, spatial_attention
 from dfmsd.methods import DMKD as DualDefaults
-from dfmsd.pyramids import resized
 from dfmsd.spec import RunSpec
 from dfmsd.stages import Options
-
-Array = NDArray[Any]
 
 SEED = 0
 """Of the masks, noise and crops that figures show."""
 
 SMALLEST = 4
 """Cells that a map must have on its shorter side to be worth a panel."""
-
-DIM = 0.15
-"""Brightness that is left where an image is covered."""
-
-PANEL = 2.3
-"""Side of a panel in inches."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +85,7 @@ def picture(run: RunSpec, index: int) -> Picture:
 
 
 @torch.no_grad()
-def features(distiller: Distiller, image: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+def features(distiller: Distiller, image: Tensor) -> tuple[Levels, Levels]:
     """The student's and the teacher's maps of one image, each network with its own normalisation.
 
     Args:
@@ -106,16 +93,11 @@ def features(distiller: Distiller, image: Tensor) -> tuple[dict[int, Tensor], di
         image: ``(3, H, W)`` in [0, 255].
 
     Returns:
-        By stride in pixels: maps ``(1, C, H / stride, W / stride)`` of the levels that are matched.
+        By stride in pixels: maps ``(1, C, H / stride, W / stride)`` of the levels that are matched with the (first) teacher.
     """
     distiller.eval()
-    views = distiller.data_preprocessor
-    batch = {"inputs": [image], "data_samples": None}
-    feats_s = distiller.student.extract_feat(views.student(batch, False)["inputs"])
-    feats_t = distiller.teacher.extract_feat(views.teacher(batch, False)["inputs"])
-    levels_t = {stride: feats_t[t] for stride, (_, t) in distiller.pairs.items()}
-    levels_s = {stride: resized(feats_s[s], levels_t[stride]) for stride, (s, _) in distiller.pairs.items()}
-    return levels_s, levels_t
+    inputs_s, inputs_t = distiller.data_preprocessor.view([image])
+    return distiller.levels(distiller.student.extract_feat(inputs_s), inputs_t)[0]
 
 
 @singledispatch
@@ -150,37 +132,6 @@ def _(method: MGD, stride: int, feat_s: Tensor, feat_t: Tensor) -> Masked:
     return Masked(hidden, None, method.generation[str(stride)](aligned))
 
 
-def energy(feat: Tensor) -> Array:
-    """The mean magnitude over the channels of one map, ``(1, C, H, W)`` -> ``(H, W)``.
-
-    Example:
-        >>> energy(torch.tensor([[[[1.0, -2.0]], [[3.0, 0.0]]]])).tolist()
-        [[2.0, 1.0]]
-    """
-    return feat[0].abs().mean(dim=0).numpy()
-
-
-def displayed(image: Tensor) -> Array:
-    """An image for matplotlib: ``(3, H, W)``, blue-green-red in [0, 255] -> ``(H, W, 3)``, red-green-blue in [0, 1]."""
-    return image.flip(0).permute(1, 2, 0).numpy() / 255.0
-
-
-def covered(image: Tensor, hidden: Tensor, stride: int) -> Array:
-    """An image, dark where a mask hides it.
-
-    Args:
-        image: ``(3, H, W)``, blue-green-red in [0, 255].
-        hidden: ``(1, 1, h, w)``, True where hidden; a cell covers ``stride`` x ``stride`` pixels, those beyond the image pad it.
-        stride: In pixels.
-
-    Returns:
-        ``(H, W, 3)``, red-green-blue in [0, 1].
-    """
-    pixels = displayed(image)
-    mask = hidden[0, 0].repeat_interleave(stride, 0).repeat_interleave(stride, 1)[: pixels.shape[0], : pixels.shape[1]]
-    return np.where(mask.numpy()[..., None], DIM * pixels, pixels)
-
-
 def pictured(distiller: Distiller, stride: int) -> Method:
     """The method of a distiller, if it works on a level.
 
@@ -205,13 +156,12 @@ def features_figure(before: Distiller, after: Distiller, shown: Picture) -> Figu
     untrained, taught = features(before, shown.image)[0], features(after, shown.image)
     rows = {"teacher": taught[1], "student before": untrained, "student after": taught[0]}
     strides = [stride for stride, feat in taught[1].items() if min(feat.shape[2:]) >= SMALLEST]
-    figure, axes = _panels(len(rows), 1 + len(strides))
+    figure, axes = grid(len(rows), 1 + len(strides))
     for line, (title, levels) in zip(axes, rows.items(), strict=True):
-        _image(line[0], displayed(shown.image))
-        _boxes(line[0], shown)
+        draw_image(line[0], displayed(shown.image), boxes=shown.boxes)
         line[0].set_ylabel(title)
         for axis, stride in zip(line[1:], strides, strict=True):
-            _map(axis, energy(levels[stride]))
+            draw_map(axis, energy(levels[stride]))
     axes[0, 0].set_title("image")
     for axis, stride in zip(axes[0, 1:], strides, strict=True):
         axis.set_title(f"stride {stride}")
@@ -230,32 +180,18 @@ def attention_figure(distiller: Distiller, shown: Picture, stride: int) -> Figur
     levels_s, levels_t = features(distiller, shown.image)
     masked = reconstruct(method, stride, levels_s[stride], levels_t[stride])
     tau = _masking(method)["tau"]
-    figure, axes = _panels(1, 4, widths=(1, 1.2, 1, 1.6))
+    figure, axes = grid(1, 4, widths=(1, 1.2, 1, 1.6))
     image, spatial, cover, channels = axes[0]
-    _image(image, displayed(shown.image), "image")
-    _boxes(image, shown)
-    shades = _map(spatial, spatial_attention(levels_t[stride], tau=tau)[0].numpy(), f"spatial attention, stride {stride}")
+    draw_image(image, displayed(shown.image), "image", boxes=shown.boxes)
+    shades = draw_map(spatial, spatial_attention(levels_t[stride], tau=tau)[0].numpy(), f"spatial attention, stride {stride}")
     figure.colorbar(shades, ax=spatial, label="1 = mean", shrink=0.8)
     if masked.spatial is not None:
         share = masked.spatial.float().mean().item()
-        _image(cover, covered(shown.image, masked.spatial, stride), f"hidden: {share:.0%} of the cells")
+        draw_image(cover, covered(shown.image, masked.spatial, stride), f"hidden: {share:.0%} of the cells")
     attention = channel_attention(levels_t[stride], tau=tau)[0]
     hidden = torch.zeros_like(attention, dtype=torch.bool) if masked.channel is None else masked.channel[0, :, 0, 0]
-    _bars(channels, attention, hidden)
+    draw_channels(channels, attention, hidden)
     return figure
-
-
-def _bars(axis: Axes, attention: Tensor, hidden: Tensor) -> None:
-    """Channels from high attention to low, with the hidden ones in another colour."""
-    order = attention.argsort(descending=True)
-    kept, out = sns.color_palette(PALETTE)[:2]
-    places = np.arange(len(order))
-    for chosen, colour, label in ((hidden[order], out, "hidden"), (~hidden[order], kept, "kept")):
-        if chosen.any():
-            axis.bar(places[chosen.numpy()], attention[order][chosen].numpy(), color=colour, width=1.0, label=label)
-    axis.set(title="channel attention", xlabel="channel, in order of attention", ylabel="1 = mean", yscale="log")
-    axis.legend(frameon=False)
-    sns.despine(ax=axis)
 
 
 def reconstruction_figure(before: Distiller, after: Distiller, shown: Picture, stride: int) -> Figure:
@@ -275,10 +211,10 @@ def reconstruction_figure(before: Distiller, after: Distiller, shown: Picture, s
         feat_s = features(distiller, shown.image)[0][stride]
         made = reconstruct(pictured(distiller, stride), stride, feat_s, feat_t).reconstruction
         panels[title] = made, f"\nerror {((made - feat_t).square().sum() / feat_t.square().sum()).item():.2f}"
-    figure, axes = _panels(1, len(panels))
+    figure, axes = grid(1, len(panels))
     limits = float(energy(feat_t).min()), float(energy(feat_t).max())
     for axis, (title, (feat, error)) in zip(axes[0], panels.items(), strict=True):
-        shades = _map(axis, energy(feat), title + error, limits=limits)
+        shades = draw_map(axis, energy(feat), title + error, limits=limits)
     figure.colorbar(shades, ax=axes[0].tolist(), label="mean magnitude", shrink=0.8)
     return figure
 
@@ -300,15 +236,15 @@ def enhancement_figure(distiller: Distiller, shown: Picture, stride: int, option
         f"noise, σ = {options.sigma}": add_noise(shown.image, sigma=options.sigma, generator=generator),
         f"crop, side × {options.crop}": random_crop(shown.image, side=options.crop, generator=generator),
     }
-    figure, axes = _panels(len(images), 3)
+    figure, axes = grid(len(images), 3)
     for line, (title, image) in zip(axes, images.items(), strict=True):
         feat_t = features(distiller, image)[1][stride]
         height, width = (-(-side // stride) for side in image.shape[1:])
         hidden, _ = dual_masks(feat_t, **masking)
-        _image(line[0], displayed(image))
+        draw_image(line[0], displayed(image))
         line[0].set_ylabel(title)
-        _map(line[1], spatial_attention(feat_t, tau=masking["tau"])[0, :height, :width].numpy())
-        _image(line[2], covered(image, hidden, stride))
+        draw_map(line[1], spatial_attention(feat_t, tau=masking["tau"])[0, :height, :width].numpy())
+        draw_image(line[2], covered(image, hidden, stride))
     for axis, title in zip(axes[0], ("image", "spatial attention", "hidden"), strict=True):
         axis.set_title(title)
     relation, choice = ("below", "noise") if noisy else ("not below", "a crop")
@@ -366,32 +302,3 @@ def title_of(run: RunSpec) -> str:
     assert run.stage is not None
     student, teacher = zoo.label(run.network.name), zoo.label(run.stage.teacher.network.name)
     return f"{student} learns from {teacher} by {run.stage.methods[0].type}"
-
-
-def _panels(rows: int, columns: int, widths: Sequence[float] | None = None) -> tuple[Figure, Array]:
-    size = PANEL * sum(widths or [1.0] * columns), PANEL * rows + 0.3
-    figure, axes = plt.subplots(rows, columns, figsize=size, width_ratios=widths, squeeze=False, layout="constrained")
-    plt.close(figure)
-    return figure, axes
-
-
-def _bare(axis: Axes, title: str) -> None:
-    axis.set(xticks=[], yticks=[], title=title)
-    axis.spines[:].set_visible(False)
-
-
-def _image(axis: Axes, pixels: Array, title: str = "") -> None:
-    axis.imshow(pixels)
-    _bare(axis, title)
-
-
-def _map(axis: Axes, values: Array, title: str = "", *, limits: tuple[float, float] | None = None) -> Any:
-    low, high = limits or (None, None)
-    shades = axis.imshow(values, cmap="viridis", vmin=low, vmax=high)
-    _bare(axis, title)
-    return shades
-
-
-def _boxes(axis: Axes, shown: Picture) -> None:
-    for x1, y1, x2, y2 in shown.boxes.tolist():
-        axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=1.2))

@@ -1,13 +1,14 @@
-"""A short distillation in the reader's own process, with student, teacher and method left in hand to look at.
+"""A distillation in the reader's own process, short or about to begin, with student, teacher and method left in hand to look at.
 
-The study proper is :mod:`dfmsd.train`: it evaluates, records and exports. Here the same config is run for a few hundred iterations,
-nothing is evaluated, and what comes back is the :class:`~dfmsd.distiller.Distiller` itself, as it was before and after.
+The study proper is :mod:`dfmsd.train`: it evaluates, records and exports. Here the same config is run for a few hundred iterations
+or not at all, nothing is evaluated, and what comes back is the :class:`~dfmsd.distiller.Distiller` itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import fcntl
 import io
 import os
 import platform
@@ -22,13 +23,16 @@ from typing import Any
 
 import torch
 from IPython.display import DisplayHandle, display
+from mmdet.registry import MODELS
+from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
 import dfmsd.distiller
 import dfmsd.hooks  # noqa: F401  (registers the hooks)
-from dfmsd import build, checkpoints, data, pages, paths, plan, records, scales, train
+from dfmsd import build, checkpoints, data, pages, paths, plan, records, scales, train, zoo
 from dfmsd.datapage import generated
 from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError, suggest
@@ -66,6 +70,18 @@ class Live:
     curve: Curve
     story: tuple[dict[str, Any], ...]
     """A row for the teacher and one for the student, ready for ``pandas.DataFrame``."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A distillation before its first step, and where its two networks come from."""
+
+    run: RunSpec
+    distiller: Distiller
+    teacher: str
+    """In words."""
+    student: str
+    """In words."""
 
 
 def planned(student: str, teacher: str, method: str, scale: str, *, teacher_epochs: float, epochs: float) -> RunSpec:
@@ -121,11 +137,34 @@ def distil(run: RunSpec) -> Live:
         StudyError: if a loss is not finite, or the teacher's checkpoint is damaged.
     """
     assert run.stage is not None
-    checkpoint, teacher_row = _teacher(run.stage.teacher)
+    checkpoint, teacher_row = teacher_weights(run.stage.teacher)
     trained = _fit(run, checkpoint)
     assert isinstance(trained.before, Distiller) and isinstance(trained.after, Distiller)
     student_row = _row(trained, "trained in this notebook")
     return Live(run, trained.before, trained.after, trained.curve, (teacher_row, student_row))
+
+
+def begin(run: RunSpec) -> Begun:
+    """What :func:`planned` says, before its first step: nothing is trained but the teacher, if there is none yet.
+
+    The student is the study's baseline where that has been trained on this machine: it has learned the same things as the teacher,
+    alone. Else it has its initial weights.
+    """
+    assert run.stage is not None
+    file, row = teacher_weights(run.stage.teacher)
+    (alone,) = chain(Row(student=run.network.name, teachers=(), recipe="baseline"), scales.get(run.scale), run.seed)
+    known = plan.has_weights(alone)
+    config = _config(run, paths.runs(), file, train.weights(alone) if known else None)
+    with _silence(), DefaultScope.overwrite_default_scope("mmdet"):
+        torch.manual_seed(run.seed)
+        distiller: Distiller = MODELS.build(config.model)
+        distiller.init_weights()
+    short = isinstance(run.stage.teacher, RunSpec) and run.stage.teacher.schedule.max_iters is not None
+    plural = "s" * (row["iterations"] != 1)
+    taught = f"trained for {row['iterations']} iteration{plural} only" if short else row["origin"]
+    learned = f"the study's baseline, AP {_record(alone).metrics['AP']:.1f}" if known else "with its initial weights"
+    names = zoo.label(run.stage.teacher.network.name), zoo.label(run.network.name)
+    return Begun(run, distiller.eval(), f"{names[0]}, {taught}", f"{names[1]}, {learned}")
 
 
 def machine() -> str:
@@ -134,11 +173,14 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {device}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
-def _teacher(run: RunSpec | TeacherSpec) -> tuple[str, dict[str, Any]]:
-    """The file of a teacher's weights, and the row that tells where they come from."""
+def teacher_weights(run: RunSpec | TeacherSpec) -> tuple[str, dict[str, Any]]:
+    """The file of a teacher's weights, and the row that tells where they come from; trained here if there are none.
+
+    Of several processes that want the same teacher one trains it, and the others wait.
+    """
     assert isinstance(run, RunSpec)
     if run.schedule.max_iters is None:
-        record = records.read(paths.runs() / run.key / "record.json")
+        record = _record(run)
         about: dict[str, Any] = {
             "network": pages.describe(run),
             "origin": f"the study's, AP {record.metrics['AP']:.1f}",
@@ -150,14 +192,28 @@ def _teacher(run: RunSpec | TeacherSpec) -> tuple[str, dict[str, Any]]:
         }
         return train.weights(run), about
     file = paths.runs() / "explore" / f"{run.key}-{records.code_digest(run)}.pth"
-    if file.exists():
-        with _silence():
-            row = checkpoints.read(file)["row"]
-        return str(file), row | {"origin": "kept from an earlier run of this notebook"}
-    trained = _fit(run, None)
-    row = _row(trained, "trained in this notebook")
-    _save({"state_dict": trained.after.state_dict(), "row": row}, file)
+    with _alone(file):
+        if file.exists():
+            with _silence():
+                row = checkpoints.read(file)["row"]
+            return str(file), row | {"origin": "kept from an earlier run of this notebook"}
+        trained = _fit(run, None)
+        row = _row(trained, "trained in this notebook")
+        _save({"state_dict": trained.after.state_dict(), "row": row}, file)
     return str(file), row
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """One process at a time for a file; the system releases the lock when its process ends, however it ends."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.with_suffix(".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _record(run: RunSpec) -> records.Record:
+    return records.read(paths.runs() / run.key / "record.json")
 
 
 def _row(trained: Trained, origin: str) -> dict[str, Any]:
@@ -181,14 +237,11 @@ def _save(content: dict[str, Any], file: Path) -> None:
 
 def _fit(run: RunSpec, teacher_checkpoint: str | None) -> Trained:
     """Train a run in this process, without evaluation or checkpoints."""
-    root = data.ensure(run.data, progress=False)
     paths.runs().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="explore-", dir=paths.runs()) as place:
-        config = build.run_config(run, root, Path(place), teacher_checkpoint=teacher_checkpoint)
+        config = _config(run, Path(place), teacher_checkpoint, None)
         config.update({"val_dataloader": None, "val_cfg": None, "val_evaluator": None, "log_level": "ERROR"})
         config.default_hooks.update({"checkpoint": None, "logger": None})
-        if run.stage is not None and run.stage.enhance is not None:
-            config.model.enhance.ratios = None
         watch = Watch(pages.describe(run))
         with _silence():
             runner = Runner.from_cfg(config)
@@ -199,6 +252,16 @@ def _fit(run: RunSpec, teacher_checkpoint: str | None) -> Trained:
         curve = read_curve(Path(place) / "curve.jsonl")
     finished = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     return Trained(run, watch.before.cpu(), runner.model.cpu(), curve, runner.iter, seconds, finished)
+
+
+def _config(run: RunSpec, folder: Path, teacher_checkpoint: str | None, student_checkpoint: str | None) -> Config:
+    """A run's config; masking enhancement goes by the ground truth."""
+    files = [teacher_checkpoint] if teacher_checkpoint else []
+    root = data.ensure(run.data, progress=False)
+    config = build.run_config(run, root, folder, teacher_checkpoints=files, student_checkpoint=student_checkpoint)
+    if run.stage is not None and run.stage.enhance is not None:
+        config.model.enhance.ratios = None
+    return config
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class _Method(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     TWO_STAGE: ClassVar[dict[str, Any]] = {}
     """What differs for a two-stage student."""
@@ -36,6 +36,7 @@ class MGD(_Method):
 
     type: Literal["MGD"] = "MGD"
     alpha: Weight = 2e-5
+    """Weight of the reconstruction."""
     ratio: Share = 0.65
     """Share of the positions that is hidden (the paper's lambda)."""
 
@@ -47,6 +48,7 @@ class DMKD(_Method):
 
     type: Literal["DMKD"] = "DMKD"
     alpha: Weight = 2e-5
+    """Weight of the reconstruction."""
     tau: float = Field(default=0.5, gt=0)
     """Temperature of both attention maps."""
     spatial_ratio: Share = 0.65
@@ -69,10 +71,13 @@ class DFMSD(DMKD):
     sfa: Weight = 10.0
     """Weight of Eq. (5), semantic feature alignment; 0 is off. PKD's: 10 for a one-stage teacher, 6 for a two-stage one."""
     sfa_strides: tuple[int, ...] = (8, 16, 32)
+    """Levels of Eq. (5), by stride in pixels; those that both pyramids have."""
     sfa_inside: bool = False
     """Standardise inside the reconstruction error instead of adding a term (an ambiguity of the paper)."""
     enhanced_masked: bool = False
     """Compare enhanced images on the teacher's masked elements only (an ambiguity of the paper)."""
+    adv: Weight = Field(default=0.0, exclude_if=lambda value: value == 0)
+    """Weight of Eq. (8) on adversarial examples; 0 is off."""
 
 
 class AMD(_Method):
@@ -82,6 +87,7 @@ class AMD(_Method):
 
     type: Literal["AMD"] = "AMD"
     alpha: Weight = 2e-5
+    """Weight of the reconstruction."""
     tau: float = Field(default=0.5, gt=0)
     """Temperature of the attention map."""
     ratio: Share = 0.65
@@ -135,6 +141,7 @@ class PKD(_Method):
 
     type: Literal["PKD"] = "PKD"
     alpha: Weight = 10.0
+    """Weight of the correlation."""
     levels: int | None = Field(default=4, ge=1)
     """The finest matched levels that take part; None: all."""
 
@@ -145,10 +152,14 @@ class CrossKD(_Method):
     FAMILIES: ClassVar[dict[str, dict[str, Any]]] = {"gfl": {"reg": 4.0}, "fcos": {"layer": 2, "cls": 0.4, "reg": 0.75}}
 
     type: Literal["CrossKD"] = "CrossKD"
-    layer: int = Field(default=3, ge=0)
+    layer: int = Field(default=3, ge=1)
     """Convolutions of the student's head that are kept: its feature crosses to the teacher's head after so many."""
     cls: Weight = 1.0
+    """Weight of the class scores."""
     reg: Weight = 1.0
+    """Weight of the boxes."""
+    beta: float = Field(default=1.0, ge=0)
+    """Exponent of the difference of the scores."""
 
 
 class SSIM(_Method):
@@ -158,6 +169,7 @@ class SSIM(_Method):
     alpha: Weight = 4.0
     """The paper's lambda: 2 or 4."""
     distance: Literal["ssim", "l1", "l2"] = "ssim"
+    """How the features, rescaled to the range 1, are compared."""
     luminance: int = Field(default=1, ge=0)
     """Exponent of the luminance; 0 switches it off."""
     contrast: int = Field(default=1, ge=0)
@@ -177,6 +189,7 @@ class MSE(_Method):
 
     type: Literal["MSE"] = "MSE"
     alpha: Weight = 1.0
+    """Weight of the mean squared error."""
 
 
 MethodSpec = Annotated[MGD | DMKD | DFMSD | AMD | FGD | FKD | PKD | CrossKD | SSIM | MSE, Field(discriminator="type")]

@@ -1,8 +1,8 @@
-"""The same images as each network wants them: the student's view, the teacher's, and the enhanced ones."""
+"""The same images as each network wants them: the student's view, the teachers', and the enhanced ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.fileio import load as load_file
 from mmengine.model import BaseDataPreprocessor
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfmsd.augment import area_ratio, enhance
 from dfmsd.errors import StudyError
 
 Batch = dict[str, Any]
+View = tuple[Tensor, list[Tensor]]
+"""One batch of images as the student and as each teacher sees it, each ``(B, 3, H, W)``."""
 
 
 @MODELS.register_module()
@@ -27,26 +29,29 @@ class DistillPreprocessor(BaseDataPreprocessor):
 
     Args:
         student: Config of the student's data preprocessor.
-        teacher: Config of the teacher's.
+        teachers: Config of each teacher's.
         enhance: Masking enhancement: ``theta``, ``sigma``, ``noise_probability``, ``crop`` as in :func:`dfmsd.augment.enhance`,
             and ``ratios``: a JSON file from image id to area ratio, or None to take the ratio of the ground-truth boxes.
+        keep_pixels: Hand on the images as they are, too, as ``pixels``.
 
     Raises:
-        StudyError: if the student's preprocessor changes batches at random, which the teacher's could not follow, or the two pad
-            to different divisors.
+        StudyError: if the student's preprocessor changes batches at random, which the teacher's could not follow, or the networks
+            pad to different divisors.
     """
 
-    def __init__(self, student: Batch, teacher: Batch, enhance: Batch | None = None) -> None:
+    def __init__(self, student: Batch, teachers: Sequence[Batch], enhance: Batch | None = None, keep_pixels: bool = False) -> None:
         super().__init__()
         if student.get("batch_augments"):
             raise StudyError(
                 "the student's data_preprocessor has batch_augments: distillation needs both networks to see one batch"
             )
-        divisors = student.get("pad_size_divisor", 1), teacher.get("pad_size_divisor", 1)
-        if divisors[0] != divisors[1]:
-            raise StudyError(f"pad_size_divisor of student and teacher differ ({divisors[0]} and {divisors[1]}): make them equal")
+        own = student.get("pad_size_divisor", 1)
+        for teacher in teachers:
+            if (divisor := teacher.get("pad_size_divisor", 1)) != own:
+                raise StudyError(f"pad_size_divisor of student and teacher differ ({own} and {divisor}): make them equal")
         self.student = MODELS.build(student)
-        self.teacher = MODELS.build(teacher)
+        self.teachers = nn.ModuleList([MODELS.build(teacher) for teacher in teachers])
+        self.keep_pixels = keep_pixels
         self.enhance = None if enhance is None else dict(enhance)
         self.ratios: Mapping[str, float] | None = None
         if self.enhance is not None:
@@ -54,20 +59,30 @@ class DistillPreprocessor(BaseDataPreprocessor):
             self.ratios = None if ratios is None else _read_ratios(ratios)
 
     def forward(self, data: Batch, training: bool = False) -> Batch:
-        """The student's batch; while training also ``inputs_t`` and, with enhancement, ``enhanced`` for student and teacher."""
+        """The student's batch; while training also ``inputs_t``, a list with each teacher's view, and what the options ask for."""
         if not training:
             return self.student(data, False)  # type: ignore[no-any-return]
         raw = [image.to(self.device) for image in data["inputs"]]
         batch: Batch = self.student({"inputs": raw, "data_samples": data["data_samples"]}, True)
-        batch["inputs_t"] = _inputs(self.teacher, raw)
+        batch["inputs_t"] = self.teachers_view(raw)
+        if self.keep_pixels:
+            batch["pixels"] = raw
         if self.enhance is not None:
             generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
             changed = [
                 enhance(image, self._ratio(image, sample), **self.enhance, generator=generator)
                 for image, sample in zip(raw, batch["data_samples"], strict=True)
             ]
-            batch["enhanced"] = (_inputs(self.student, changed), _inputs(self.teacher, changed))
+            batch["enhanced"] = self.view(changed)
         return batch
+
+    def view(self, images: list[Tensor]) -> View:
+        """Raw images as the student and as each teacher sees them."""
+        return _inputs(self.student, images), self.teachers_view(images)
+
+    def teachers_view(self, images: list[Tensor]) -> list[Tensor]:
+        """Raw images, ``(3, H, W)`` with values in [0, 255], as each teacher sees them."""
+        return [_inputs(teacher, images) for teacher in self.teachers]
 
     def _ratio(self, image: Tensor, sample: Any) -> float:
         if self.ratios is None:

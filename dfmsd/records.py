@@ -25,6 +25,17 @@ TRAINING = ("build", "hooks", "evaluate", "shapes")
 """Modules whose code decides any run's numbers."""
 DISTILLATION = ("distiller", "preprocess", "augment", "balance", "pyramids", "losses/base", "losses/_blocks")
 """Modules that a run with a teacher uses besides."""
+SHARED: dict[str, tuple[str, ...]] = {
+    "MGD": ("_masking",),
+    "AMD": ("_attention", "_masking"),
+    "DMKD": ("_attention", "_masking"),
+    "DFMSD": ("_attention", "_masking", "_pearson", "dmkd"),
+    "FGD": ("_attention",),
+    "FKD": ("_attention", "fgd"),
+    "PKD": ("_pearson",),
+    "CrossKD": ("_heads",),
+}
+"""What a method's module takes from others beside it."""
 
 MEND = "delete it and run its page again; finished runs are not repeated"
 """The way out of a record that cannot be believed."""
@@ -71,6 +82,19 @@ class Record(Frozen):
     def is_result(self) -> bool:
         """Whether it is a number to print; a run that broke off is not."""
         return self.state != "nan"
+
+
+class Replay(Frozen):
+    """A confirmation that changed code makes the same numbers as the code behind a record (:mod:`dfmsd.replay`)."""
+
+    key: str
+    code_digest: str
+    """Of the code that was confirmed."""
+    commit: str
+    hardware: str
+    iterations: int
+    """That were trained again, from the start; the evaluation was repeated, too."""
+    finished: str
 
 
 def write_atomic(file: Path, text: str) -> None:
@@ -169,8 +193,10 @@ def modules_of(spec: RunSpec) -> tuple[str, ...]:
     """The modules whose code decides a run's numbers."""
     if spec.stage is None:
         return TRAINING
-    shared = {"MGD": ("_masking",), "DMKD": ("_attention", "_masking"), "DFMSD": ("_attention", "_masking", "_pearson", "dmkd")}
-    names = {f"losses/{name}" for method in spec.stage.methods for name in (method.type.lower(), *shared[method.type])}
+    methods = spec.stage.methods
+    names = {f"losses/{name}" for method in methods for name in (method.type.lower(), *SHARED.get(method.type, ()))}
+    if spec.stage.adversarial is not None:
+        names.add("adversarial")
     return (*TRAINING, *DISTILLATION, *sorted(names))
 
 
@@ -180,8 +206,19 @@ def code_digest(spec: RunSpec) -> str:
 
 
 def is_stale(record: Record, spec: RunSpec) -> bool:
-    """Whether the code behind a record has changed since."""
-    return record.provenance.code_digest != code_digest(spec)
+    """Whether the code behind a record has changed since, and no replay says that the numbers are the same."""
+    digest = code_digest(spec)
+    return record.provenance.code_digest != digest and not _is_replayed(record.key, digest)
+
+
+def _is_replayed(key: str, digest: str) -> bool:
+    file = paths.records() / "replays" / f"{key}.json"
+    if not file.exists():
+        return False
+    try:
+        return Replay.model_validate_json(file.read_text()).code_digest == digest
+    except ValueError as error:
+        raise StudyError(f"replay {file} is damaged ({_reason(error)}): delete it and replay the record again") from None
 
 
 @cache

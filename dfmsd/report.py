@@ -27,10 +27,10 @@ from pandas.io.formats.style import Styler
 
 from dfmsd import pages, paths, plan, records, scales, stats, zoo
 from dfmsd.errors import StudyError
-from dfmsd.pages import LABELS, Entry, PageSpec
+from dfmsd.pages import LABELS, Entry, PageSpec, name_of
 from dfmsd.records import Record
 from dfmsd.spec import Frozen, RunSpec
-from dfmsd.stages import Row
+from dfmsd.stages import JOIN, Row
 from dfmsd.stats import Estimate
 
 METRICS = ("AP_S", "AP_M", "AP_L", "AR")
@@ -38,16 +38,24 @@ METRICS = ("AP_S", "AP_M", "AP_L", "AR")
 
 COLOURS = {
     "baseline": "#555555",
+    "mse": "#000000",
+    "ssim": "#999977",
+    "fkd": "#333377",
+    "fgd": "#993300",
+    "pkd": "#DD00FF",
+    "crosskd": "#550000",
     "mgd": "#E69F00",
+    "amd": "#33DDFF",
     "dmkd": "#56B4E9",
     "equal_budget": "#0072B2",
     "dfmsd": "#D55E00",
 }
-"""One colour a method on every page: Okabe and Ito's palette, told apart with any colour vision."""
+"""One colour a method on every page: Okabe and Ito's palette, and colours that any colour vision tells from these."""
+
+IMAGE_DPI = 144
+"""Of images inside a drawing; its lines and letters have no resolution."""
 
 NONE = "–"
-RIVALS = ("baseline", "mgd", "dmkd", "equal_budget")
-"""What DFMSD is compared with, in this order."""
 
 
 class Published(Frozen):
@@ -55,6 +63,8 @@ class Published(Frozen):
 
     student: str
     recipe: str
+    name: str = ""
+    """Of a row that its recipe alone does not tell from another, see :class:`dfmsd.stages.Row`."""
     variant: dict[str, str] | None = None
     teachers: tuple[str, ...]
     metrics: dict[str, float]
@@ -64,12 +74,12 @@ class Published(Frozen):
 
 
 @cache
-def _tables() -> dict[int, dict[str, Any]]:
+def _tables() -> dict[int | str, dict[str, Any]]:
     return yaml.safe_load((paths.PARAMS / "published.yaml").read_text())["tables"]  # type: ignore[no-any-return]
 
 
-def published(table: int) -> list[Published]:
-    """The rows of a table of the paper.
+def published(table: int | str) -> list[Published]:
+    """The rows of a table of the paper, or of a page's other source by its name.
 
     Raises:
         StudyError: if the paper has no such table.
@@ -79,7 +89,7 @@ def published(table: int) -> list[Published]:
         41.2
     """
     if table not in _tables():
-        raise StudyError(f"the paper has no table {table}: valid are 1 to {max(_tables())}")
+        raise StudyError(f"the paper has no table {table}: valid are {', '.join(map(str, _tables()))}")
     return [Published.model_validate(row) for row in _tables()[table]["rows"]]
 
 
@@ -120,7 +130,7 @@ class Line:
         if any(record.state == "no detections" for record in self.records.values()):
             found.append("no detections")
         runs = {entry.seed: entry.runs[-1] for entry in self.entries}
-        if any(record.provenance.code_digest != records.code_digest(runs[seed]) for seed, record in self.records.items()):
+        if any(records.is_stale(record, runs[seed]) for seed, record in self.records.items()):
             found.append("stale")
         return found
 
@@ -135,9 +145,14 @@ def lines(page: PageSpec) -> list[Line]:
     for place, row in enumerate(page.rows()):
         own = tuple(entries[place])
         kept = {entry.seed: record for entry in own if (record := _result(entry.runs[-1])) is not None}
-        match = (q for q in quoted if (q.student, q.teachers, q.recipe) == (row.student, row.teachers, row.recipe))
+        match = (q for q in quoted if _matches(q, row))
         found.append(Line(row, own, kept, next(match, None)))
     return found
+
+
+def _matches(quoted: Published, row: Row) -> bool:
+    ours = row.student, row.quotes or row.teachers, row.recipe, row.name
+    return (quoted.student, quoted.teachers, quoted.recipe, quoted.name) == ours
 
 
 def _result(run: RunSpec) -> Record | None:
@@ -165,7 +180,7 @@ def table(page: PageSpec) -> Styler:
 
 def _name(line: Line) -> str:
     marks = ", ".join(line.marks())
-    return str(LABELS[line.row.recipe]) + (f'<span class="interval flag">{marks}</span>' if marks else "")
+    return name_of(line.row) + (f'<span class="interval flag">{marks}</span>' if marks else "")
 
 
 def _caption(page: PageSpec, known: Sequence[Line]) -> str:
@@ -177,6 +192,8 @@ def _caption(page: PageSpec, known: Sequence[Line]) -> str:
         parts.append("Intervals: 95 % bootstrap over seeds.")
     notes = {q.note: None for line in known if (q := line.published) is not None and q.note}
     parts += [f"Paper: {note}." for note in notes]
+    others = {" -> ".join(line.row.quotes): None for line in known if line.row.quotes}
+    parts += [f"The paper's teachers are others: {names}." for names in others]
     if page.scale != "coco":
         parts.append(f"The two halves differ in data and size of networks: compare the Δ, not the AP ({page.scale} is not COCO).")
     return " ".join(parts)
@@ -230,7 +247,7 @@ def _seeds(line: Line) -> str:
     return " ".join(f"{value:.1f}" for _, value in sorted(line.values("AP").items())) or NONE
 
 
-def _styled(frame: pd.DataFrame, name: str, caption: str = "") -> Styler:
+def styled(frame: pd.DataFrame, name: str, caption: str = "") -> Styler:
     """A table without scripts; names instead of random ids, so that one input gives one output."""
     styler = Styler(frame, uuid=name, cell_ids=False, table_attributes='class="study"')
     return styler.set_caption(caption) if caption else styler
@@ -239,7 +256,7 @@ def _styled(frame: pd.DataFrame, name: str, caption: str = "") -> Styler:
 def _grouped(frame: pd.DataFrame, groups: Sequence[str], labels: Sequence[str], name: str, caption: str) -> Styler:
     """A table with a line of its own above each group: a first column of long names would push the numbers off the page."""
     if frame.empty:
-        return _styled(frame, name, caption)
+        return styled(frame, name, caption)
     frame = frame.reset_index(drop=True)
     pieces: list[pd.DataFrame] = []
     names: list[str] = []
@@ -254,7 +271,7 @@ def _grouped(frame: pd.DataFrame, groups: Sequence[str], labels: Sequence[str], 
     whole.index = pd.Index(names)
     # Taking no width, the long name runs over the empty cells beside it.
     style = "max-width: 0; overflow: visible; padding-top: 0.8rem"
-    styler = _styled(whole, name, caption)
+    styler = styled(whole, name, caption)
     styler.apply_index(lambda index: [style if place in heads else "font-weight: normal" for place in range(len(index))])
     return styler
 
@@ -267,7 +284,7 @@ def status(page: PageSpec) -> Styler:
         name = f'<a href="../records/{key}.json">{key}</a>' if item.state == "done" else key
         left = "" if item.state == "done" else f"about {_duration(item.seconds)}"
         rows.append({"record": name, "run": pages.describe(item.run), "state": item.note or item.state, "left": left})
-    return _styled(pd.DataFrame(rows), "runs").hide(axis="index")
+    return styled(pd.DataFrame(rows), "runs").hide(axis="index")
 
 
 def progress(page: PageSpec) -> Markdown:
@@ -297,18 +314,17 @@ def ladder(page: PageSpec) -> Styler:
             found = list(line.records.values())
             seen[name] = _rung(name, "student", line.ap, _estimate(line), found, line.entries[0].runs[-1])
         for run in (run for entry in line.entries for run in entry.runs):
-            if run.stage is None or not isinstance(run.stage.teacher, RunSpec):
-                continue
-            teacher = run.stage.teacher
-            record = _result(teacher)
-            own = None if record is None else stats.estimate({teacher.seed: record.metrics["AP"]})
-            shown = NONE if own is None or record is None else _number(own.mean) + _range(record.ap_interval, _number, "†")
-            name = teacher.network.name
-            seen.setdefault(name, _rung(name, "teacher", own, shown, [record] if record else [], teacher))
+            for teacher in run.stage.teachers if run.stage else ():
+                if isinstance(teacher, RunSpec):
+                    record = _result(teacher)
+                    own = None if record is None else stats.estimate({teacher.seed: record.metrics["AP"]})
+                    shown = NONE if own is None or record is None else _number(own.mean) + _range(record.ap_interval, _number, "†")
+                    name = teacher.network.name
+                    seen.setdefault(name, _rung(name, "teacher", own, shown, [record] if record else [], teacher))
     order = sorted(seen, key=lambda name: (name.rpartition("_")[0], zoo.weights(name).ap))
     frame = pd.DataFrame([seen[name] for name in order])
     caption = "mmdet: AP of the published checkpoint on COCO val2017. † 95 % interval over validation images."
-    return _styled(frame, "ladder", caption).hide(axis="index")
+    return styled(frame, "ladder", caption).hide(axis="index")
 
 
 def _rung(name: str, role: str, ap: Estimate | None, shown: str, found: Sequence[Record], run: RunSpec) -> dict[str, str]:
@@ -332,7 +348,7 @@ def shares(page: PageSpec) -> Styler:
             record = _result(run)
             if record is None or run.stage is None:
                 continue
-            index = line.pair, LABELS[line.row.recipe], str(run.stage.index)
+            index = line.pair, name_of(line.row), str(run.stage.index)
             for name, share in record.shares.items():
                 sizes.setdefault(index, {}).setdefault(name.rpartition("_")[2], []).append(share)
     terms = list(dict.fromkeys(["rec", "sfa", "aug", *sorted({t for found in sizes.values() for t in found})]))
@@ -366,7 +382,7 @@ def provenance(page: PageSpec) -> Styler:
         "versions": ", ".join(f"{name} {_all(p.versions.get(name, '') for p in kept)}" for name in names) or NONE,
     }
     frame = pd.DataFrame({"": facts.keys(), "these numbers": [html.escape(value) for value in facts.values()]})
-    return _styled(frame, "provenance").hide(axis="index").hide(axis="columns")
+    return styled(frame, "provenance").hide(axis="index").hide(axis="columns")
 
 
 def _all(values: Iterable[str]) -> str:
@@ -374,41 +390,47 @@ def _all(values: Iterable[str]) -> str:
 
 
 def comparisons(page: PageSpec, rival: str) -> dict[str, Estimate | None]:
-    """DFMSD's paired difference in AP to another recipe, by pair of student and teachers; None where one is not run."""
+    """The paired difference in AP of the page's subject to another row, by pair of student and teachers; None where one is not run.
+
+    Args:
+        page: The page.
+        rival: The other row's name.
+    """
     by_pair: dict[str, dict[str, Line]] = {}
     for line in lines(page):
-        by_pair.setdefault(line.pair, {})[line.row.recipe] = line
+        by_pair.setdefault(line.pair, {})[name_of(line.row)] = line
     return {
-        pair: stats.difference(rows["dfmsd"].values("AP"), rows[rival].values("AP"))
+        pair: stats.difference(rows[page.subject].values("AP"), rows[rival].values("AP"))
         for pair, rows in by_pair.items()
-        if "dfmsd" in rows and rival in rows
+        if page.subject in rows and rival in rows
     }
 
 
 def verdicts(page: PageSpec) -> Markdown:
     """The answer to the page's question, as far as the records give one."""
-    sentences = [_sentence(rival, found) for rival in RIVALS if (found := comparisons(page, rival))]
+    names = [name for name in dict.fromkeys(name_of(row) for row in page.rows()) if name != page.subject]
+    sentences = [_sentence(page.subject, rival, found) for rival in names if (found := comparisons(page, rival))]
     text = "\n".join(f"- {sentence}" for sentence in sentences)
     if page.scale == "smoke":
         text += "\n\n*At the scale smoke these numbers mean nothing: they show that every path runs.*"
     return Markdown(text)
 
 
-def _sentence(rival: str, found: Mapping[str, Estimate | None]) -> str:
-    name = "the equal-budget control" if rival == "equal_budget" else "the baseline" if rival == "baseline" else LABELS[rival]
+def _sentence(subject: str, rival: str, found: Mapping[str, Estimate | None]) -> str:
+    name = {LABELS["equal_budget"]: "the equal-budget control", LABELS["baseline"]: "the baseline"}.get(rival, rival)
     run = {pair: difference for pair, difference in found.items() if difference is not None}
     if not run:
-        return f"DFMSD against {name}: **not run**."
+        return f"{subject} against {name}: **not run**."
     verdict = [stats.verdict(difference) for difference in run.values()]
     gains = ", ".join(_signed(difference.mean) for difference in run.values())
     if set(verdict) == {"no test"}:
         above = sum(difference.mean > 0 for difference in run.values())
         seeds = max(len(difference.values) for difference in run.values())
         count = "one seed" if seeds == 1 else f"{seeds} seeds"
-        text = f"DFMSD is above {name} in **{above} of {len(run)}** pairs ({gains} AP; {count}: no test)"
+        text = f"{subject} is above {name} in **{above} of {len(run)}** pairs ({gains} AP; {count}: no test)"
     else:
         counts = {kind: verdict.count(kind) for kind in ("higher", "lower", "undecided", "no test")}
-        text = f"DFMSD beats {name} in **{counts['higher']} of {len(run)}** pairs"
+        text = f"{subject} beats {name} in **{counts['higher']} of {len(run)}** pairs"
         rest = {"lower": "loses in", "undecided": "undecided in", "no test": "without a test in"}
         text += "".join(f", {words} {counts[kind]}" for kind, words in rest.items() if counts[kind]) + f" ({gains} AP)"
     if missing := len(found) - len(run):
@@ -422,6 +444,14 @@ class Picture:
 
     svg: str
     alt: str
+
+    @classmethod
+    def of(cls, drawing: Figure, alt: str) -> Picture:
+        """A figure as SVG, the same bytes for the same figure."""
+        stream = io.StringIO()
+        with mpl.rc_context({"svg.hashsalt": "dfmsd"}):
+            drawing.savefig(stream, format="svg", dpi=IMAGE_DPI, metadata={"Date": None, "Creator": None})
+        return cls(stream.getvalue(), alt)
 
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.svg.encode()).decode()
@@ -439,28 +469,26 @@ def figure(page: PageSpec) -> Picture:
     by_pair: dict[str, list[Line]] = {}
     for line in known:
         by_pair.setdefault(line.pair, []).append(line)
-    with mpl.rc_context(), sns.axes_style("whitegrid"), mpl.rc_context({"svg.hashsalt": "dfmsd", "font.size": 10}):
-        drawing = Figure(figsize=(1.2 + 2.5 * len(by_pair), 3.2), layout="constrained")
+    with mpl.rc_context(), sns.axes_style("whitegrid"), mpl.rc_context({"font.size": 10}):
+        names = list(dict.fromkeys(name_of(line.row) for line in known))
+        drawing = Figure(figsize=(1.2 + 2.5 * len(by_pair), 1.2 + 0.4 * len(names)), layout="constrained")
         axes = drawing.subplots(1, len(by_pair), sharey=True, squeeze=False)[0]
         for ax, (pair, rows) in zip(axes, by_pair.items(), strict=True):
-            _panel(ax, pair, rows)
-        axes[0].set_yticks(range(len(COLOURS)), labels=[LABELS[name] for name in COLOURS])
-        axes[0].set_ylim(len(COLOURS) - 0.5, -0.5)
+            _panel(ax, pair, rows, names)
+        axes[0].set_yticks(range(len(names)), labels=names)
+        axes[0].set_ylim(len(names) - 0.5, -0.5)
         drawing.supxlabel(f"AP in percent, scale {page.scale}", fontsize=10)
-        stream = io.StringIO()
-        drawing.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return Picture(stream.getvalue(), _alt(page, by_pair))
+        return Picture.of(drawing, _alt(page, by_pair))
 
 
-def _panel(ax: Axes, pair: str, rows: Sequence[Line]) -> None:
+def _panel(ax: Axes, pair: str, rows: Sequence[Line], names: Sequence[str]) -> None:
     student, _, teachers = pair.partition(" ← ")
     ax.set_title(f"{student}\n← {teachers}", fontsize=9)
     ax.grid(axis="y", visible=False)
-    places = {name: place for place, name in enumerate(COLOURS)}
     for line in rows:
         if line.ap is None:
             continue
-        place, colour = places[line.row.recipe], COLOURS[line.row.recipe]
+        place, colour = names.index(name_of(line.row)), COLOURS[line.row.recipe.split(JOIN)[0]]
         if line.row.recipe == "baseline":
             ax.axvline(line.ap.mean, color=colour, linewidth=1, linestyle="--", zorder=1)
         interval = line.ap.interval or next(iter(line.records.values())).ap_interval
@@ -478,7 +506,7 @@ def _panel(ax: Axes, pair: str, rows: Sequence[Line]) -> None:
 def _alt(page: PageSpec, by_pair: Mapping[str, Sequence[Line]]) -> str:
     parts = [f"Average precision at scale {page.scale}, a panel for each student with its teachers."]
     for pair, rows in by_pair.items():
-        values = ", ".join(f"{LABELS[line.row.recipe]} {_number(line.ap.mean) if line.ap else 'not run'}" for line in rows)
+        values = ", ".join(f"{name_of(line.row)} {_number(line.ap.mean) if line.ap else 'not run'}" for line in rows)
         parts.append(f"{pair}: {values}.")
     return " ".join(parts)
 

@@ -124,6 +124,22 @@ class EnhanceSpec(Frozen):
     """Side of the crop relative to the image's."""
 
 
+class AdversarialSpec(Frozen):
+    """Adversarial examples against the teacher (:func:`dfmsd.adversarial.di2_fgsm`) as a further enhanced image; IKD's values."""
+
+    epsilon: float = Field(ge=0, le=1)
+    """Largest change of a value, in units of the image's range."""
+    step: float = Field(ge=0, le=1)
+    """Change of a value in one step, likewise."""
+    steps: int = Field(gt=0)
+    decay: float = Field(ge=0)
+    """Of the momentum."""
+    resize: float = Field(gt=0, le=1)
+    """Smallest side that diversity shrinks an image to, relative to its own."""
+    diversity: float = Field(ge=0, le=1)
+    """Probability of shrinking in a step."""
+
+
 class TeacherSpec(Frozen):
     """A teacher taken from mmdet's model zoo instead of a run of ours."""
 
@@ -147,6 +163,15 @@ class StageSpec(Frozen):
     enhance: EnhanceSpec | None = None
     inherit: bool = False
     """Start with the teacher's neck and head (MGD's and FGD's "inheriting strategy")."""
+    # What was added after the first records were published counts in the key only where it is used.
+    beside: tuple[RunSpec | TeacherSpec, ...] = ()
+    """Further teachers at the same time: every term is the mean over all of them."""
+    adversarial: AdversarialSpec | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @property
+    def teachers(self) -> tuple[RunSpec | TeacherSpec, ...]:
+        """All teachers of the stage."""
+        return (self.teacher, *self.beside)
 
 
 class RunSpec(Frozen):
@@ -194,8 +219,10 @@ class RunSpec(Frozen):
         plain["parent"] = self.parent.key if self.parent else None
         plain["stage"] = None
         if self.stage is not None:
-            stage = self.stage.model_dump(mode="json", exclude={"teacher", "enhance"})
+            stage = self.stage.model_dump(mode="json", exclude={"teacher", "enhance", "beside"})
             stage["teacher"] = self.stage.teacher.key
+            if self.stage.beside:
+                stage["beside"] = [teacher.key for teacher in self.stage.beside]
             stage["enhance"] = None
             if self.stage.enhance is not None:
                 enhance = self.stage.enhance.model_dump(mode="json", exclude={"weak"})
@@ -208,8 +235,7 @@ class RunSpec(Frozen):
         if self.parent is not None:
             yield self.parent
         if self.stage is not None:
-            if isinstance(self.stage.teacher, RunSpec):
-                yield self.stage.teacher
+            yield from (teacher for teacher in self.stage.teachers if isinstance(teacher, RunSpec))
             if self.stage.enhance is not None and isinstance(self.stage.enhance.weak, RunSpec):
                 yield self.stage.enhance.weak
 

@@ -13,15 +13,21 @@ from pydantic import Field, ValidationError
 
 from dfmsd import zoo
 from dfmsd.errors import StudyError, suggest
-from dfmsd.methods import METHODS, for_student
+from dfmsd.methods import METHODS, for_pair
 from dfmsd.scales import Scale
-from dfmsd.spec import CocoData, EnhanceSpec, Frozen, NetworkSpec, RunSpec, StageSpec, TeacherSpec
+from dfmsd.spec import AdversarialSpec, CocoData, EnhanceSpec, Frozen, NetworkSpec, RunSpec, StageSpec, TeacherSpec
 
 RECIPES = ("baseline", *METHODS, "equal_budget")
 """What a row can ask for. ``equal_budget``: DMKD by the strongest teacher for as many epochs as all stages together."""
 
-SFA_WEIGHT = {"one_stage": 10.0, "two_stage": 6.0}
-"""PKD's weight of the correlation term, by the kind of teacher."""
+JOIN = " + "
+"""Between methods in one recipe, and between teachers that teach at the same time."""
+
+ADVERSARIAL = AdversarialSpec(epsilon=8 / 255, step=2 / 255, steps=5, decay=1.0, resize=0.9, diversity=0.5)
+"""IKD's attack, as its README calls it."""
+
+CROSS_HEADS = ("retinanet", "gfl", "fcos")
+"""Families whose dense heads CrossKD's method covers, each with its like only."""
 
 
 class Options(Frozen):
@@ -42,8 +48,10 @@ class Options(Frozen):
     crop: float = Field(default=0.8, gt=0, le=1)
     matching: Literal["stride", "index"] = "stride"
     inherit: bool = False
+    adversarial: bool = False
+    """Adversarial examples in the last stage, beside or instead of masking enhancement, with the weight beta."""
     hyper: dict[str, Any] = Field(default_factory=dict)
-    """Changes to the method's hyper-parameters (:mod:`dfmsd.methods`)."""
+    """Changes to the method's hyper-parameters (:mod:`dfmsd.methods`); of a recipe of several methods, as ``fgd.alpha``."""
 
 
 class Row(Frozen):
@@ -51,11 +59,16 @@ class Row(Frozen):
 
     student: str
     teachers: tuple[str, ...]
-    """From weak to strong. A recipe of one stage uses the last."""
+    """From weak to strong. A recipe of one stage uses the last. ``a + b`` are two teachers at the same time."""
     recipe: str
+    """One of :data:`RECIPES`, or several methods at the same time: ``fgd + pkd``."""
     options: Options = Options()
     any_order: bool = False
     """Allow a teacher to follow one that is stronger on COCO."""
+    name: str = ""
+    """What a table calls the row, where the recipe does not tell it from another."""
+    quotes: tuple[str, ...] | None = None
+    """The paper's teachers, where this row has others in their place."""
 
 
 def check(row: Row) -> None:
@@ -64,22 +77,40 @@ def check(row: Row) -> None:
     Raises:
         StudyError: for an unknown recipe or network, no teacher, a teacher that is the student, or teachers out of order.
     """
-    if row.recipe not in RECIPES:
-        raise StudyError(f"unknown method {row.recipe!r}: {suggest(row.recipe, RECIPES)}")
-    for name in (row.student, *row.teachers):
+    for part in (parts := row.recipe.split(JOIN)):
+        if part not in RECIPES:
+            raise StudyError(f"unknown method {part!r}: {suggest(part, RECIPES)}")
+        if part not in METHODS and len(parts) > 1:
+            raise StudyError(f"recipe {row.recipe!r}: {part} is a recipe of its own, only methods can be joined")
+    groups = [group.split(JOIN) for group in row.teachers]
+    names = [name for group in groups for name in group]
+    for name in (row.student, *names):
         zoo.label(name)
     if not row.teachers and row.recipe != "baseline":
         raise StudyError(f"{row.recipe} of {row.student} has an empty list of teachers: name at least one")
-    if row.student in row.teachers:
+    if row.student in names:
         raise StudyError(f"{row.student} is its own teacher: take another one")
-    if len(set(row.teachers)) < len(row.teachers) and not row.any_order:
+    if len(set(names)) < len(names) and not row.any_order:
         raise StudyError(f"the stages {' -> '.join(row.teachers)} name a teacher twice (any_order: true allows it)")
-    aps = [zoo.weights(name).ap for name in row.teachers]
-    if aps != sorted(aps) and not row.any_order:
-        order = sorted(row.teachers, key=lambda name: zoo.weights(name).ap)
+    strength = {group: max(zoo.weights(name).ap for name in group.split(JOIN)) for group in row.teachers}
+    order = sorted(row.teachers, key=strength.__getitem__)
+    if [strength[group] for group in row.teachers] != [strength[group] for group in order] and not row.any_order:
         raise StudyError(
             f"the stages {' -> '.join(row.teachers)} are out of order: from weak to strong they are {' -> '.join(order)} "
             "(any_order: true allows it)"
+        )
+    if "crosskd" in parts:
+        for name in groups[-1]:
+            _check_heads(row.student, name)
+
+
+def _check_heads(student: str, teacher: str) -> None:
+    """CrossKD runs the student's features through the teacher's head: both must be dense heads of one type."""
+    families = zoo.family(student), zoo.family(teacher)
+    if families[0] != families[1] or families[0] not in CROSS_HEADS:
+        raise StudyError(
+            f"crosskd cannot teach {student} by {teacher}: it needs two dense heads of one type, out of {', '.join(CROSS_HEADS)}; "
+            f"these are {families[0]} and {families[1]}"
         )
 
 
@@ -108,14 +139,18 @@ def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = 
     teachers = row.teachers if staged else row.teachers[-1:]
     schedule_stages = len(row.teachers) if row.recipe == "equal_budget" else 1
     runs: list[RunSpec] = []
-    for index, teacher in enumerate(teachers, start=1):
+    for index, group in enumerate(teachers, start=1):
+        names = group.split(JOIN)
+        first, *others = (teacher_of(name, scale) for name in names)
         stage = StageSpec(
             index=index,
-            teacher=teacher_of(teacher, scale),
-            methods=(_method(row, teacher, scale),),
+            teacher=first,
+            beside=tuple(others),
+            methods=tuple(_method(row, part, names[0], scale) for part in row.recipe.split(JOIN)),
             matching=row.options.matching,
             balance=scale.balance,
             enhance=_enhance(row, index, len(teachers), scale),
+            adversarial=ADVERSARIAL if _is_attacked(row, index, len(teachers)) else None,
             inherit=row.options.inherit and index == 1,
         )
         runs.append(_run(row, scale, seed, split, stage=stage, parent=runs[-1] if runs else None, stages=schedule_stages))
@@ -161,23 +196,37 @@ def _run(row: Row, scale: Scale, seed: int, split: Literal["val", "tune"], *, st
     )
 
 
-def _method(row: Row, teacher: str, scale: Scale) -> Any:
-    name = "dmkd" if row.recipe == "equal_budget" else row.recipe
-    changes: dict[str, Any] = {}
-    if name == "dfmsd":
-        changes["sfa"] = SFA_WEIGHT[zoo.network(teacher, scale.name).kind]
-    changes |= scale.methods.get(name, {}) | row.options.hyper
+def _method(row: Row, part: str, teacher: str, scale: Scale) -> Any:
+    name = "dmkd" if part == "equal_budget" else part
+    changes = scale.methods.get(name, {}) | _hyper(row, name)
     if name == "dfmsd" and not row.options.sfa:
         changes["sfa"] = 0.0
-    unknown = set(changes) - set(METHODS[name].model_fields)
-    if unknown:
-        first = sorted(unknown)[0]
-        raise StudyError(f"{name} has no hyper-parameter {first!r}: {suggest(first, METHODS[name].model_fields)}")
+    if unknown := sorted(set(changes) - set(METHODS[name].model_fields)):
+        raise StudyError(f"{name} has no hyper-parameter {unknown[0]!r}: {suggest(unknown[0], METHODS[name].model_fields)}")
+    kinds = zoo.network(row.student, scale.name).kind, zoo.network(teacher, scale.name).kind
     try:
-        return for_student(name, zoo.network(row.student, scale.name).kind, **changes)
+        method = for_pair(name, *kinds, zoo.family(row.student), **changes)
     except ValidationError as error:
         problem = error.errors()[0]
         raise StudyError(f"{name}: {problem['loc'][-1]} = {problem['input']!r}: {problem['msg']}") from None
+    return method.model_copy(update={"adv": method.beta}) if name == "dfmsd" and row.options.adversarial else method
+
+
+def _hyper(row: Row, name: str) -> dict[str, Any]:
+    """The row's changes to one method: all of them if the recipe has no other."""
+    if JOIN not in row.recipe:
+        return dict(row.options.hyper)
+    parts = row.recipe.split(JOIN)
+    for key in row.options.hyper:
+        if key.partition(".")[0] not in parts:
+            raise StudyError(
+                f"hyper-parameter {key!r} of {row.recipe!r}: say whose it is, such as {parts[0]}.{key.rpartition('.')[2]}"
+            )
+    return {key.partition(".")[2]: value for key, value in row.options.hyper.items() if key.startswith(f"{name}.")}
+
+
+def _is_attacked(row: Row, index: int, stages: int) -> bool:
+    return row.recipe == "dfmsd" and row.options.adversarial and index == stages
 
 
 def _enhance(row: Row, index: int, stages: int, scale: Scale) -> EnhanceSpec | None:
@@ -187,4 +236,4 @@ def _enhance(row: Row, index: int, stages: int, scale: Scale) -> EnhanceSpec | N
     if not on:
         return None
     chosen = row.options.model_dump(include={"theta", "score", "sigma", "noise_probability", "crop"})
-    return EnhanceSpec(weak=teacher_of(row.teachers[0], scale), **chosen)
+    return EnhanceSpec(weak=teacher_of(row.teachers[0].split(JOIN)[0], scale), **chosen)

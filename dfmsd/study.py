@@ -23,10 +23,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from dfmsd import pages, paths, plan, records, scales
 from dfmsd.data import ABSENT
 from dfmsd.errors import StudyError
-from dfmsd.pages import LABELS, PageSpec, TuningPage
+from dfmsd.pages import PageSpec, TuningPage, name_of
 from dfmsd.records import Record
 from dfmsd.spec import CocoData, RunSpec
-from dfmsd.stages import Row
 
 POLL = 0.3
 """Seconds between looks at running processes."""
@@ -204,8 +203,8 @@ def _work(run: RunSpec, threads: int, log: str, environment: dict[str, str], ans
 def frame(page: PageSpec | TuningPage) -> pd.DataFrame:
     """The results of a page, tidy: a line for each row, seed and metric.
 
-    Columns: ``row`` (place in the table), ``student``, ``teachers``, ``recipe``, ``seed``, ``metric``, ``value`` in percent,
-    ``key``, ``stale`` (the code behind it has changed since).
+    Columns: ``row`` (place in the table), ``student``, ``teachers``, ``recipe``, ``name``, ``seed``, ``metric``, ``value`` in
+    percent, ``key``, ``stale`` (the code behind it has changed since).
     """
     lines = []
     for entry in page.entries():
@@ -214,16 +213,12 @@ def frame(page: PageSpec | TuningPage) -> pd.DataFrame:
         if record is None or not record.is_result:
             continue
         stale = records.is_stale(record, run)
-        common = {"row": entry.place, "student": row.student, "teachers": row.teachers, "recipe": row.recipe, "seed": entry.seed}
+        common = {"row": entry.place, "student": row.student, "teachers": row.teachers, "recipe": row.recipe}
+        common |= {"name": name_of(row), "seed": entry.seed}
         for metric, value in record.metrics.items():
             lines.append(common | {"metric": metric, "value": value, "key": run.key, "stale": stale})
-    columns = ["row", "student", "teachers", "recipe", "seed", "metric", "value", "key", "stale"]
+    columns = ["row", "student", "teachers", "recipe", "name", "seed", "metric", "value", "key", "stale"]
     return pd.DataFrame(lines, columns=columns)
-
-
-def label(row: Row) -> str:
-    """A row's name in a table."""
-    return str(LABELS[row.recipe])
 
 
 def publish(chains: Iterable[tuple[RunSpec, ...]]) -> list[str]:

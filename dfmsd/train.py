@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
@@ -112,22 +113,39 @@ def weights(run_or_teacher: RunSpec | TeacherSpec) -> str:
     return str(file)
 
 
-def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
-    start = time.monotonic()
+def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
+    """The config of a run in a folder, with the weights that it needs from here.
+
+    Raises:
+        StudyError: see :func:`weights`, and if the data cannot be had.
+    """
     root = data.ensure(spec.data, progress=False)
-    config = build.run_config(
+    return build.run_config(
         spec,
         root,
         folder,
-        teacher_checkpoint=weights(spec.stage.teacher) if spec.stage else None,
+        teacher_checkpoints=[weights(teacher) for teacher in spec.stage.teachers] if spec.stage else [],
         student_checkpoint=weights(spec.parent) if spec.parent else None,
         ratios=_area_ratios(spec, root, folder) if spec.stage and spec.stage.enhance else None,
         workers=workers,
     )
-    config.resume = (last := _last_checkpoint(folder)) is not None
-    config.load_from = str(last) if last else None
-    config.dump(folder / "config.py")
-    runner = Runner.from_cfg(config)
+
+
+def evaluated_split(spec: RunSpec, root: data.DataRoot) -> data.Split:
+    """The split that a run is judged on."""
+    split = root.tune if spec.eval_split == "tune" else root.val
+    assert split is not None  # build.run_config has checked it
+    return split
+
+
+def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
+    start = time.monotonic()
+    root = data.ensure(spec.data, progress=False)
+    settings = config(spec, folder, workers=workers)
+    settings.resume = (last := _last_checkpoint(folder)) is not None
+    settings.load_from = str(last) if last else None
+    settings.dump(folder / "config.py")
+    runner = Runner.from_cfg(settings)
     begun = _iterations_in(last)  # now: training removes old checkpoints
     before = time.monotonic()
     runner.train()
@@ -138,10 +156,8 @@ def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
     if not all(value.isfinite().all() for value in state.values()):
         raise NaNLoss("the last steps made weights that are not finite: lower the learning rate or the method's weight")
     runner.val()
-    evaluated = root.tune if spec.eval_split == "tune" else root.val
-    assert evaluated is not None  # build.run_config has checked it
     metrics, interval = evaluate(
-        evaluated.annotations,
+        evaluated_split(spec, root).annotations,
         folder / "predictions.bbox.json",
         resamples=RESAMPLES if spec.scale != "smoke" else 10,
         seed=spec.seed,
@@ -216,8 +232,8 @@ def _area_ratios(spec: RunSpec, root: data.DataRoot, folder: Path) -> Path:
 def _predict_ratios(
     weak: RunSpec | TeacherSpec, spec: RunSpec, root: data.DataRoot, folder: Path, score: float
 ) -> dict[str, float]:
-    config = build.run_config(spec.model_copy(update={"stage": None, "parent": None, "network": weak.network}), root, folder)
-    loader = config.val_dataloader
+    plain = build.run_config(spec.model_copy(update={"stage": None, "parent": None, "network": weak.network}), root, folder)
+    loader = plain.val_dataloader
     loader.dataset.ann_file, loader.dataset.data_prefix = str(root.train.annotations), {"img": str(root.train.images)}
     teacher = build.built(weak.network, len(root.classes))
     checkpoints.load(teacher, weights(weak))
@@ -256,9 +272,9 @@ def _provenance(spec: RunSpec, seconds: float, images_per_second: float, fingerp
     cuda = torch.cuda.is_available()
     peak = torch.cuda.max_memory_allocated() if cuda else _peak_resident()
     return Provenance(
-        commit=_commit(),
+        commit=commit(),
         versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        hardware=torch.cuda.get_device_name() if cuda else _processor(),
+        hardware=hardware(),
         threads=torch.get_num_threads(),
         seconds=round(seconds, 1),
         images_per_second=round(images_per_second, 2),
@@ -277,7 +293,13 @@ def _peak_resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _processor() -> str:
+def hardware() -> str:
+    """The GPU, or the processor if there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+
+
+def processor() -> str:
+    """The processor's name."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
@@ -286,7 +308,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit of the code, marked if files were changed since."""
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude=*"],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -56,8 +54,6 @@ def figure(page: TuningPage) -> Picture:
         ax.set_ylabel("AP in percent, tuning split")
         handles, names = ax.get_legend_handles_labels()
         ax.legend(handles, [LABELS[name] for name in names])
-        stream = io.StringIO()
-        drawing.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     best = distilled.dropna().sort_values("AP").groupby("recipe").last()
     words = ", ".join(f"{LABELS[name]} {row.AP:.1f} at {row.share:g}" for name, row in best.iterrows())
-    return Picture(stream.getvalue(), f"AP against the share of each method; baseline {baseline:.1f}; best: {words}.")
+    return Picture.of(drawing, f"AP against the share of each method; baseline {baseline:.1f}; best: {words}.")

@@ -28,8 +28,18 @@ def _row(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     networks = _rows()["networks"]
     if name not in networks:
         raise StudyError(f"unknown detector {name!r}: {suggest(name, networks)}")
-    family, _, backbone = name.rpartition("_")
-    return networks[name], _rows()["families"][family], _rows()["backbones"][backbone]
+    backbone = name.rpartition("_")[2]
+    return networks[name], _rows()["families"][family(name)], _rows()["backbones"][backbone]
+
+
+def family(name: str) -> str:
+    """The family of a network.
+
+    Example:
+        >>> family("faster_rcnn_r50")
+        'faster_rcnn'
+    """
+    return name.rpartition("_")[0]
 
 
 def label(name: str) -> str:
@@ -39,8 +49,8 @@ def label(name: str) -> str:
         >>> label("faster_rcnn_r50")
         'Faster R-CNN R50'
     """
-    _, family, backbone = _row(name)
-    return f"{family['label']} {backbone['label']}"
+    _, kin, backbone = _row(name)
+    return f"{kin['label']} {backbone['label']}"
 
 
 def network(name: str, scale: str) -> NetworkSpec:
@@ -53,9 +63,9 @@ def network(name: str, scale: str) -> NetworkSpec:
         >>> network("retinanet_r101", "coco").overrides
         {}
     """
-    row, family, backbone = _row(name)
-    overrides = family["slim"].get(scale, {}) | backbone["slim"].get(scale, {})
-    return NetworkSpec(name=name, config=row["config"], overrides=overrides, kind=family["kind"])
+    row, kin, backbone = _row(name)
+    overrides = kin["slim"].get(scale, {}) | backbone["slim"].get(scale, {})
+    return NetworkSpec(name=name, config=row["config"], overrides=overrides, kind=kin["kind"])
 
 
 def weights(name: str) -> Weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,38 @@ def test_a_failing_notebook_leaves_the_page_that_was_there(small: Path) -> None:
     with pytest.raises(StudyError, match=r"^dataset\.ipynb failed for page x, cell \d: ValueError: the second$"):
         book._execute(source, "x", {"images": 2}, [], source="x.yaml")
     assert page.read_text() == before
+
+
+WAIT = """
+import pathlib, time
+pathlib.Path({folder!r}, page).touch()
+end = time.monotonic() + 300
+while not pathlib.Path({folder!r}, "ab".replace(page, "")).exists():
+    assert time.monotonic() < end, "the other page has not begun"
+    time.sleep(0.1)
+"""
+
+
+def jobs(folder: Path, *names: str) -> dict[str, book._Job]:
+    return {f"page {name}": book._job(folder / "dataset.ipynb", name, {"page": name}, [], source=f"{name}.yaml") for name in names}
+
+
+def test_pages_are_executed_side_by_side_and_told_of_in_order(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    notebook(small, WAIT.format(folder=str(small)))
+    book._run_all(jobs(small, "b", "a"))
+    assert capsys.readouterr().out == "page b\npage a\n"
+    assert all(job.is_done() for job in jobs(small, "b", "a").values())
+
+
+def test_a_page_that_fails_stops_the_others(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    notebook(small, "import time\nassert page != 'bad', 'it is bad'\ntime.sleep(3600)")
+    with pytest.raises(StudyError, match=r"^dataset\.ipynb failed for page bad, cell \d: AssertionError: it is bad$"):
+        book._run_all(jobs(small, "bad", "long"))
+    assert not list(paths.pages().glob("*"))
 
 
 def test_a_missing_notebook_is_named(small: Path) -> None:

@@ -107,11 +107,11 @@ def spec_of(recipe: str, scale: str = "mini", **options: Any) -> RunSpec:
 def test_a_runs_config_says_what_its_specification_says() -> None:
     spec = spec_of("dfmsd")
     config = build.run_config(
-        spec, root(), Path("out"), teacher_checkpoint="t.pth", student_checkpoint="s.pth", ratios=Path("r.json")
+        spec, root(), Path("out"), teacher_checkpoints=["t.pth"], student_checkpoint="s.pth", ratios=Path("r.json")
     )
     model, steps = config.model, spec.schedule
-    assert (model.type, model.teacher_checkpoint, model.student_checkpoint) == ("Distiller", "t.pth", "s.pth")
-    assert model.student.bbox_head.num_classes == model.teacher.bbox_head.num_classes == 2
+    assert (model.type, model.teacher_checkpoint, model.student_checkpoint) == ("Distiller", ["t.pth"], "s.pth")
+    assert model.student.bbox_head.num_classes == model.teacher[0].bbox_head.num_classes == 2
     assert model.enhance == {"theta": 0.5, "sigma": 0.08, "noise_probability": 0.3, "crop": 0.8, "ratios": "r.json"}
     assert config.train_cfg.max_epochs == steps.epochs
     assert config.param_scheduler[0].milestones == [round(steps.epochs * 2 / 3), round(steps.epochs * 11 / 12)]

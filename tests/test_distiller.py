@@ -44,14 +44,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("weights")
 
 
-def distiller(weights: Path, student: str = "retinanet_r50", teacher: str = "gfl_x101", *methods: Any, **options: Any) -> Distiller:
+def distiller(weights: Path, student: str = "retinanet_r50", teacher: Any = "gfl_x101", *methods: Any, **options: Any) -> Distiller:
+    """A student and a teacher of the zoo, or teachers with their checkpoints among the options."""
     torch.manual_seed(0)
-    model = Distiller(
-        network(student),
-        network(teacher),
-        methods or [{"type": "DFMSD"}],
-        **({"teacher_checkpoint": checkpoint(teacher, weights)} | options),
-    )
+    if isinstance(teacher, str):
+        options = {"teacher_checkpoint": checkpoint(teacher, weights)} | options
+        teacher = network(teacher)
+    model = Distiller(network(student), teacher, methods or [{"type": "DFMSD"}], **options)
     model.init_weights()
     return model.train()
 
@@ -75,37 +74,117 @@ def test_the_teacher_is_in_no_list_of_parts(shared: Distiller) -> None:
     assert {name.split(".")[0] for name in named} == {"student", "methods", "data_preprocessor"}
     assert {name.split(".")[0] for name in shared.state_dict()} == {"student", "methods"}
     inside = {id(module) for module in shared.modules()}
-    assert not inside & {id(module) for module in shared.teacher.modules()}
+    assert not inside & {id(module) for module in shared.teachers[0].modules()}
 
 
 def test_the_teacher_follows_every_move(shared: Distiller) -> None:
     model = copy.deepcopy(shared)
-    assert model.teacher is not shared.teacher
+    assert model.teachers[0] is not shared.teachers[0]
     model.double()
-    assert {p.dtype for p in model.teacher.parameters()} == {torch.float64}
+    assert {p.dtype for p in model.teachers[0].parameters()} == {torch.float64}
     model.to(torch.float32)
-    assert {p.dtype for p in model.teacher.parameters()} == {torch.float32}
+    assert {p.dtype for p in model.teachers[0].parameters()} == {torch.float32}
     model.to("meta")
-    assert {p.device.type for p in model.teacher.parameters()} == {"meta"}
-    assert {p.device.type for p in shared.teacher.parameters()} == {"cpu"}
+    assert {p.device.type for p in model.teachers[0].parameters()} == {"meta"}
+    assert {p.device.type for p in shared.teachers[0].parameters()} == {"cpu"}
 
 
 def test_the_teacher_stays_in_eval_mode(shared: Distiller) -> None:
     for mode in (True, False, True):
         shared.train(mode)
         assert shared.student.training == mode
-        assert not any(module.training for module in shared.teacher.modules())
+        assert not any(module.training for module in shared.teachers[0].modules())
 
 
 def test_the_teacher_is_neither_trained_nor_changed(weights: Path) -> None:
     model = distiller(weights)
-    before = copy.deepcopy(model.teacher.state_dict())
+    before = copy.deepcopy(model.teachers[0].state_dict())
     losses(model)["loss"].backward()
     torch.optim.SGD(model.parameters(), 0.1).step()
-    assert all(not p.requires_grad and p.grad is None for p in model.teacher.parameters())
-    for name, value in model.teacher.state_dict().items():
+    assert all(not p.requires_grad and p.grad is None for p in model.teachers[0].parameters())
+    for name, value in model.teachers[0].state_dict().items():
         assert torch.equal(value, before[name]), name
         assert torch.equal(value, detector("gfl_x101").state_dict()[name]), name
+
+
+# Several teachers, several methods, adversarial examples
+
+
+def test_terms_of_several_teachers_are_averaged(weights: Path) -> None:
+    names = ["gfl_x101", "retinanet_r101"]
+    files = [checkpoint(name, weights) for name in names]
+    method = {"type": "PKD", "levels": None}  # nothing learned, nothing drawn
+    both = distiller(weights, "retinanet_r50", [network(name) for name in names], method, teacher_checkpoint=files)
+    alone = [distiller(weights, "retinanet_r50", name, method) for name in names]
+    for model in alone:
+        model.student.load_state_dict(both.student.state_dict())
+    expected = sum(losses(model)["loss_pkd_feat"] for model in alone) / 2
+    torch.testing.assert_close(losses(both)["loss_pkd_feat"], expected)
+    assert len(both.methods) == 2
+
+
+def test_each_teacher_has_blocks_of_its_own_and_all_are_hidden(weights: Path) -> None:
+    names = ["gfl_x101", "retinanet_r101"]
+    model = distiller(
+        weights,
+        "retinanet_r50",
+        [network(name) for name in names],
+        {"type": "DMKD"},
+        teacher_checkpoint=[checkpoint(name, weights) for name in names],
+    )
+    losses(model)["loss"].backward()
+    assert all(parameter.grad is not None for parameter in model.methods.parameters())
+    assert {name.split(".")[0] for name in model.state_dict()} == {"student", "methods"}
+    model.train()
+    assert not any(module.training for teacher in model.teachers for module in teacher.modules())
+
+
+def test_a_teacher_without_weights_among_several(weights: Path) -> None:
+    with pytest.raises(StudyError, match="the teacher has no weights"):
+        distiller(
+            weights,
+            "retinanet_r50",
+            [network("gfl_x101"), network("gfl_r101")],
+            teacher_checkpoint=[checkpoint("gfl_x101", weights)],
+        )
+
+
+def test_methods_add_their_terms_and_share_one_count_of_the_balance(weights: Path) -> None:
+    methods = {"type": "PKD", "alpha": 1.0}, {"type": "MSE", "alpha": 2.0}
+    model = distiller(weights, "retinanet_r50", "gfl_x101", *methods, balance={"iterations": 2})
+    first = losses(model)
+    own = sum(value for name, value in first.items() if name != "loss" and "pkd" not in name and "mse" not in name)
+    torch.testing.assert_close(first["loss_pkd_feat"], own)
+    torch.testing.assert_close(first["loss_mse_feat"], 2 * own)
+    assert model.balance is not None
+    assert model.balance.seen == 1
+
+
+def test_adversarial_examples_reach_eq_8_as_both_networks_see_them(weights: Path) -> None:
+    options = {"epsilon": 8 / 255, "step": 2 / 255, "steps": 2, "decay": 1.0, "resize": 0.9, "diversity": 0.5}
+    method = {"type": "DFMSD", "adv": 1e-5}
+    attacked = distiller(weights, "fcos_r50", "gfl_x101", method, adversarial=options)
+    nothing = distiller(weights, "fcos_r50", "gfl_x101", method, adversarial=options | {"epsilon": 0.0})
+    found, unchanged = losses(attacked), losses(nothing)
+    assert found["loss_dfmsd_adv"] != unchanged["loss_dfmsd_adv"]
+    views = nothing.data_preprocessor(batch(), True)
+    with torch.no_grad():
+        feats_s = nothing.student.extract_feat(views["inputs"])
+        feats_t = nothing.teachers[0].extract_feat(views["inputs_t"][0])
+    expected = 1e-5 * sum(((s - t) ** 2).sum() / 2 for s, t in zip(feats_s, feats_t, strict=True))
+    assert unchanged["loss_dfmsd_adv"].item() == pytest.approx(float(expected), rel=0.02)  # its batch norm saw another batch
+    found["loss"].backward()
+    assert all(parameter.grad is None for parameter in attacked.teachers[0].parameters())
+
+
+@pytest.mark.parametrize(("student", "teacher"), [("retinanet_r50", "retinanet_r101"), ("gfl_r101", "gfl_x101")])
+def test_crosskd_goes_through_the_teachers_head(weights: Path, student: str, teacher: str) -> None:
+    model = distiller(weights, student, teacher, {"type": "CrossKD", "layer": 1})
+    found = losses(model)
+    assert found["loss_crosskd_cls"] > 0
+    assert found["loss_crosskd_reg"] > 0
+    found["loss"].backward()
+    assert all(parameter.grad is None for parameter in model.teachers[0].parameters())
 
 
 # Features
@@ -120,8 +199,8 @@ def test_features_are_computed_once_for_each_set_of_images(weights: Path, enhanc
         return lambda *_: counts.update({name: counts[name] + 1})
 
     model.student.neck.register_forward_hook(count("student"))
-    model.teacher.neck.register_forward_hook(count("teacher"))
-    model.teacher.bbox_head.register_forward_hook(count("head"))
+    model.teachers[0].neck.register_forward_hook(count("teacher"))
+    model.teachers[0].bbox_head.register_forward_hook(count("head"))
     losses(model)
     assert counts == {"student": passes, "teacher": passes, "head": 0}
 
@@ -138,7 +217,7 @@ def plain_error(model: Distiller, pairs: list[tuple[int, int]]) -> float:
     """Half the squared distance of the pairs' features, each network on its own view of the images."""
     views = model.data_preprocessor(batch(), True)
     with torch.no_grad():
-        feats_s, feats_t = model.student.extract_feat(views["inputs"]), model.teacher.extract_feat(views["inputs_t"])
+        feats_s, feats_t = model.student.extract_feat(views["inputs"]), model.teachers[0].extract_feat(views["inputs_t"][0])
     resized = [nn.functional.interpolate(feats_s[s], feats_t[t].shape[2:], mode="bilinear") for s, t in pairs]
     return sum(float((s - feats_t[t]).double().square().sum()) / 2 for s, (_, t) in zip(resized, pairs, strict=True))
 
@@ -161,7 +240,7 @@ def test_levels_are_matched_and_seen_by_the_method(
     for module in model.student.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
-    assert list(model.pairs.values()) == pairs
+    assert list(model.pairs[0].values()) == pairs
     assert losses(model)["loss_mgd_rec"].item() == pytest.approx(plain_error(model, pairs), rel=1e-4)
 
 
@@ -287,7 +366,7 @@ def test_inheriting_takes_the_teachers_neck_and_head(weights: Path) -> None:
     for name, value in model.student.state_dict().items():
         same = torch.equal(value, detector("retinanet_r101").state_dict()[name])
         assert same or name.startswith("backbone."), name
-    assert not torch.equal(model.student.backbone.conv1.weight, model.teacher.backbone.conv1.weight)
+    assert not torch.equal(model.student.backbone.conv1.weight, model.teachers[0].backbone.conv1.weight)
 
 
 # Errors

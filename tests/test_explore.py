@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import papermill
 import pytest
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from dfmsd import data, explore, live, paths
 from dfmsd.errors import StudyError
 from dfmsd.losses import DFMSD, MGD, Method
-from dfmsd.methods import for_student
+from dfmsd.methods import for_pair
 from dfmsd.spec import RunSpec
 from dfmsd.stages import Options
 
@@ -48,7 +47,7 @@ def levels(seed: int) -> dict[int, Tensor]:
 
 
 def method(name: str, cls: type[Method]) -> Method:
-    fields = for_student(name, "one_stage").model_dump(exclude={"type"}) | {"strides": [8]}
+    fields = {key: value for key, value in for_pair(name, "one_stage") if key != "type"} | {"strides": [8]}
     torch.manual_seed(0)
     return cls(channels_s=CHANNELS, channels_t=CHANNELS, **fields)
 
@@ -77,20 +76,6 @@ def test_a_method_that_hides_nothing_says_so() -> None:
 
     with pytest.raises(StudyError, match="Plain hides nothing"):
         explore.reconstruct(Plain([8], {}), 8, levels(1)[8], levels(2)[8])
-
-
-def test_the_cover_darkens_the_hidden_cells_and_no_other_pixel() -> None:
-    image = torch.full((3, 6, 8), 255.0)  # two cells high, the second cut by the border
-    hidden = torch.tensor([[[[True, False], [False, True]]]])
-    shown = explore.covered(image, hidden, 4)
-    expected = np.ones((6, 8))
-    expected[:4, :4] = expected[4:, 4:] = explore.DIM
-    np.testing.assert_allclose(shown, expected[..., None].repeat(3, axis=2))
-
-
-def test_an_image_is_shown_in_red_green_blue() -> None:
-    image = torch.tensor([0.0, 51.0, 255.0]).view(3, 1, 1)  # blue, green, red
-    assert explore.displayed(image).tolist() == [[[1.0, pytest.approx(0.2), 0.0]]]
 
 
 def test_boxes_are_scaled_with_their_image(run: RunSpec) -> None:

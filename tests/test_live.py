@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +91,20 @@ def test_the_student_is_trained_each_time_and_the_young_teacher_once(capfd: pyte
     assert first.curve == second.curve
     assert {path.name for path in paths.runs().iterdir()} >= {"explore"}
     assert not list(paths.runs().glob("explore-*"))
+
+
+def test_of_two_that_want_a_file_one_waits(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with live._alone(tmp_path / "teacher.pth"):
+            order.append("second")
+
+    with live._alone(tmp_path / "teacher.pth"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(timeout=0.3)
+        assert thread.is_alive()
+        order.append("first")
+    thread.join(timeout=60)
+    assert order == ["first", "second"]

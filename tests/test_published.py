@@ -9,7 +9,6 @@ from dfmsd.errors import StudyError
 from dfmsd.stages import RECIPES
 
 ROWS = {1: 12, 2: 8, 3: 12, 4: 12, 5: 5, 6: 24, 7: 6, 8: 3, 9: 3, 10: 7, 11: 7}
-TO_COME = {"fkd", "fgd", "amd", "pkd", "crosskd"}
 METRICS = ("AP", "AP_S", "AP_M", "AP_L", "AR", "AR_S", "AR_M", "AR_L")
 
 
@@ -19,7 +18,7 @@ def test_every_row_of_the_paper_is_there(table: int, count: int) -> None:
 
 
 def test_an_unknown_table_is_refused() -> None:
-    with pytest.raises(StudyError, match="no table 12: valid are 1 to 11"):
+    with pytest.raises(StudyError, match="no table 12: valid are 1, 2, 3"):
         report.published(12)
 
 
@@ -28,7 +27,7 @@ def test_rows_are_well_formed(table: int) -> None:
     rows = report.published(table)
     assert len({(row.student, row.teachers, row.recipe, str(row.variant)) for row in rows}) == len(rows)
     for row in rows:
-        assert row.recipe in {*RECIPES, *TO_COME}
+        assert row.recipe in RECIPES
         assert len(row.teachers) in (2, 3)
         assert set(row.metrics) <= set(METRICS)
         assert set(row.reconstructed) <= {*row.metrics, "variant"}
@@ -57,11 +56,14 @@ def test_a_misprint_is_marked() -> None:
     assert "541" in row.note
 
 
+NOT_POSSIBLE = {("table05", "crosskd")}
+"""Rows of the paper that cannot be made: CrossKD needs a teacher with the student's type of head."""
+
+
 @pytest.mark.parametrize("name", pages.names())
-def test_every_row_of_a_page_finds_the_papers(name: str) -> None:
+def test_every_row_of_the_papers_table_is_on_its_page(name: str) -> None:
     page = pages.get(name)
     if not isinstance(page, pages.PageSpec) or page.table is None:
         pytest.skip("quotes no table")
-    quoted = {(row.student, row.teachers, row.recipe) for row in report.published(page.table)}
-    ours = {(row.student, row.teachers, row.recipe) for row in page.rows() if row.recipe != "equal_budget"}
-    assert ours <= quoted
+    lacking = [row for row in report.published(page.table) if not any(line.published == row for line in report.lines(page))]
+    assert {(name, row.recipe) for row in lacking} == {(page, recipe) for page, recipe in NOT_POSSIBLE if page == name}

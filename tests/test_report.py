@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 
 from dfmsd import pages, report
 from dfmsd.pages import PageSpec
@@ -134,6 +136,41 @@ def test_figure_is_the_same_each_time_and_has_words(write_record: WriteRecord, t
 def test_every_recipe_has_a_colour_of_its_own() -> None:
     assert set(report.COLOURS) == set(RECIPES)
     assert len(set(report.COLOURS.values())) == len(RECIPES)
+
+
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+"""How linear red, green and blue appear, by Machado, Oliveira and Fernandes (2009)."""
+
+OKLAB = (
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ],
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ],
+)
+"""Ottosson's space, in which distances are as large as they look: to cones, and from their cube roots."""
+
+
+@pytest.mark.parametrize("kind", VISION)
+def test_colours_can_be_told_apart(kind: str) -> None:
+    plain = np.array([to_rgb(colour) for colour in report.COLOURS.values()])
+    linear = np.where(plain <= 0.04045, plain / 12.92, ((plain + 0.055) / 1.055) ** 2.4)
+    cones = np.clip(linear @ np.array(VISION[kind]).T, 0, 1) @ np.array(OKLAB[0]).T
+    seen = np.cbrt(cones) @ np.array(OKLAB[1]).T
+    apart = np.linalg.norm(seen[:, None] - seen, axis=2)
+    names = list(report.COLOURS)
+    close = [(names[i], names[j]) for i, j in zip(*np.where(apart < 0.09), strict=True) if i < j]
+    assert not close
 
 
 def test_shares_are_averaged_over_seeds_for_each_stage(write_record: WriteRecord) -> None:

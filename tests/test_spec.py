@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from dfmsd.methods import DFMSD, MGD
 from dfmsd.spec import (
+    AdversarialSpec,
     Balance,
     CocoData,
     EnhanceSpec,
@@ -45,6 +46,7 @@ def changed(run: Any, place: tuple[str, ...], value: Any) -> Any:
 
 
 WEAK = changed(TEACHER, ("seed",), 101)
+ATTACK = AdversarialSpec(epsilon=0.03, step=0.01, steps=5, decay=1.0, resize=0.9, diversity=0.5)
 STAGE = StageSpec(
     index=1,
     teacher=TEACHER,
@@ -102,6 +104,9 @@ CHANGES: list[tuple[tuple[str, ...], Any]] = [
     (("stage", "balance", "iterations"), 6),
     (("stage", "inherit"), True),
     (("stage", "enhance"), None),
+    (("stage", "beside"), (WEAK,)),
+    (("stage", "adversarial"), ATTACK),
+    (("stage", "methods"), (MGD(), DFMSD(adv=0.5))),
     (("stage", "enhance", "weak", "seed"), 200),
     (("stage", "enhance", "theta"), 0.6),
     (("stage", "enhance", "score"), 0.4),
@@ -114,6 +119,18 @@ CHANGES: list[tuple[tuple[str, ...], Any]] = [
 @pytest.mark.parametrize(("place", "value"), CHANGES, ids=[".".join(place) for place, _ in CHANGES])
 def test_every_field_is_in_the_key(place: tuple[str, ...], value: Any) -> None:
     assert changed(STUDENT, place, value).key != STUDENT.key
+
+
+@pytest.mark.parametrize("field", AdversarialSpec.model_fields)
+def test_an_attacks_fields_are_in_the_key(field: str) -> None:
+    attacked = changed(STUDENT, ("stage", "adversarial"), ATTACK)
+    assert changed(attacked, ("stage", "adversarial", field), getattr(ATTACK, field) / 2).key != attacked.key
+
+
+def test_a_teacher_beside_another_is_needed_and_its_changes_reach_the_student() -> None:
+    pair = changed(STUDENT, ("stage", "beside"), (WEAK,))
+    assert WEAK in list(pair.needs())
+    assert changed(STUDENT, ("stage", "beside"), (changed(WEAK, ("seed",), 7),)).key != pair.key
 
 
 def test_the_list_of_changes_above_is_complete() -> None:

@@ -103,6 +103,11 @@ def test_a_rehearsal_fetches_nothing_and_is_not_the_run_it_rehearses() -> None:
         (row(teachers=("fcos_r50",)), "fcos_r50 is its own teacher: take another one"),
         (row(teachers=("gfl_r101", "gfl_r101")), "name a teacher twice"),
         (row(teachers=PAIR[::-1]), "the stages gfl_x101 -> gfl_r101 are out of order"),
+        (row("fgd + pdk"), "unknown method 'pdk': did you mean 'pkd'?"),
+        (row("fgd + baseline"), "recipe 'fgd + baseline': baseline is a recipe of its own, only methods can be joined"),
+        (row(teachers=("gfl_r101 + gfl_x10",)), "unknown detector 'gfl_x10': did you mean 'gfl_x101'?"),
+        (row("crosskd"), "crosskd cannot teach fcos_r50 by gfl_x101: it needs two dense heads of one type"),
+        (row("crosskd", "faster_rcnn_r50"), "these are faster_rcnn and gfl"),
     ],
 )
 def test_rows_that_make_no_sense_are_refused(wrong: Row, message: str) -> None:
@@ -110,6 +115,48 @@ def test_rows_that_make_no_sense_are_refused(wrong: Row, message: str) -> None:
         check(wrong)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_methods_joined_in_a_recipe_share_one_stage_with_hyper_parameters_of_their_own() -> None:
+    (run,) = chain(row("fgd + pkd", hyper={"fgd.tau": 0.7, "pkd.levels": 2}), MINI, seed=0)
+    assert run.stage is not None
+    fgd, pkd = run.stage.methods
+    assert (fgd.type, fgd.tau, pkd.type, pkd.levels) == ("FGD", 0.7, "PKD", 2)
+    with pytest.raises(StudyError, match=r"hyper-parameter 'tau' of 'fgd \+ pkd': say whose it is, such as fgd.tau"):
+        chain(row("fgd + pkd", hyper={"tau": 0.7}), MINI, seed=0)
+
+
+def test_teachers_joined_in_a_stage_teach_at_the_same_time() -> None:
+    first, second = chain(row(teachers=("gfl_r101 + retinanet_r101", "gfl_x101")), MINI, seed=0)
+    assert first.stage is not None and second.stage is not None
+    assert [teacher.network.name for teacher in first.stage.teachers] == ["gfl_r101", "retinanet_r101"]
+    assert len(second.stage.teachers) == 1
+    assert second.stage.enhance is not None
+    assert second.stage.enhance.weak == first.stage.teacher
+
+
+def test_papers_values_go_by_student_teacher_and_family() -> None:
+    def method(recipe: str, student: str, teacher: str) -> Any:
+        (run,) = chain(row(recipe, student, (teacher,)), scales.get("coco"), seed=0)
+        assert run.stage is not None
+        return run.stage.methods[0]
+
+    assert method("fgd", "fcos_r50", "gfl_x101").tau == 0.8
+    assert method("fgd", "retinanet_r50", "gfl_x101").alpha == 1e-3
+    assert method("fgd", "faster_rcnn_r50", "gfl_x101").lam == 5e-7
+    assert method("pkd", "retinanet_r50", "faster_rcnn_r50").alpha == 6
+    assert method("pkd", "faster_rcnn_r50", "gfl_x101").alpha == 10
+    assert method("dfmsd", "retinanet_r50", "faster_rcnn_r50").sfa == 6
+    assert method("crosskd", "gfl_r101", "gfl_x101").reg == 4
+
+
+def test_adversarial_examples_are_in_the_last_stage_with_the_weight_beta() -> None:
+    first, second = chain(row(adversarial=True), MINI, seed=0)
+    assert first.stage is not None and second.stage is not None
+    assert first.stage.adversarial is None
+    assert second.stage.adversarial is not None
+    assert second.stage.methods[0].adv == second.stage.methods[0].beta > 0
+    assert chain(row(), MINI, seed=0)[-1].key != second.key
 
 
 def test_stages_may_be_out_of_order_when_that_is_asked_for() -> None:

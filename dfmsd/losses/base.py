@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class Method(nn.Module):
 
     name: ClassVar[str]
     uses_enhanced: ClassVar[bool] = False
-    """Whether :meth:`enhanced_terms` exists: a loss on masking-enhanced images."""
+    """Whether :meth:`enhanced_term` exists: a loss on changed images."""
 
     def __init__(self, strides: Sequence[int], weights: Mapping[str, float]) -> None:
         super().__init__()
@@ -34,6 +35,17 @@ class Method(nn.Module):
         self.active = frozenset(term for term, weight in weights.items() if weight)
         for term, weight in weights.items():
             self.register_buffer(f"weight_{term}", torch.tensor(float(weight)))
+
+    def connect(self, student: Any, teacher: Any) -> None:
+        """Look at the two detectors once, before training; a method that needs more than features keeps hold of their heads here.
+
+        Raises:
+            StudyError: if the method cannot work with this pair.
+        """
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Wrapped around the student's own loss; a method that needs more than features listens here."""
+        return nullcontext()
 
     def terms(
         self,
@@ -55,8 +67,8 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
-    def enhanced_terms(self, levels_s: Levels, levels_t: Levels) -> dict[str, Tensor]:
-        """Unweighted terms on the enhanced images."""
+    def enhanced_term(self, levels_s: Levels, levels_t: Levels) -> Tensor:
+        """The unweighted term on changed images."""
         raise NotImplementedError
 
     def forward(
@@ -67,17 +79,36 @@ class Method(nn.Module):
         image_shapes: Sequence[tuple[int, int]],
         *,
         generator: torch.Generator,
-        enhanced: tuple[Levels, Levels] | None = None,
+        enhanced: Mapping[str, tuple[Levels, Levels]] | None = None,
     ) -> dict[str, Tensor]:
-        """Weighted terms, each a scalar under ``loss_<method>_<term>``; a term of weight 0 is left out."""
+        """Weighted terms, each a scalar under ``loss_<method>_<term>``; a term of weight 0 is left out.
+
+        Args:
+            levels_s: See :meth:`terms`.
+            levels_t: See :meth:`terms`.
+            boxes: See :meth:`terms`.
+            image_shapes: See :meth:`terms`.
+            generator: See :meth:`terms`.
+            enhanced: Levels of student and teacher on changed images, by the name of the term that compares them.
+        """
         terms = self.terms(levels_s, levels_t, boxes=boxes, image_shapes=image_shapes, generator=generator)
-        if enhanced is not None and self.uses_enhanced:
-            terms |= self.enhanced_terms(*enhanced)
+        if self.uses_enhanced:
+            terms |= {term: self.enhanced_term(*pair) for term, pair in (enhanced or {}).items()}
         return {f"loss_{self.name}_{term}": self.weight(term) * value for term, value in terms.items() if term in self.active}
 
     def weight(self, term: str) -> Tensor:
         """The weight of a term."""
         return self.get_buffer(f"weight_{term}")
+
+
+def widened(feat: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are.
+
+    Example:
+        >>> widened(torch.ones(1, dtype=torch.float16)).dtype, widened(torch.ones(1, dtype=torch.float64)).dtype
+        (torch.float32, torch.float64)
+    """
+    return feat.to(torch.promote_types(feat.dtype, torch.float32))
 
 
 def sum_squares(difference: Tensor) -> Tensor:

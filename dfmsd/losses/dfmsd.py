@@ -48,7 +48,8 @@ def enhanced_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor | None) -> T
 class DFMSD(DMKD):
     """The terms of one DFMSD stage, Eqs. (2), (3), (5), (7) and (8); fields as in :class:`dfmsd.methods.DFMSD`.
 
-    Terms: ``rec`` (weight alpha), ``sfa`` (weight sfa), and on enhanced images ``aug`` (weight beta).
+    Terms: ``rec`` (weight alpha), ``sfa`` (weight sfa), and Eq. (8) twice: on enhanced images ``aug`` (weight beta) and on
+    adversarial examples ``adv`` (weight adv).
 
     Args:
         beta: Weight of :func:`enhanced_loss`.
@@ -56,6 +57,7 @@ class DFMSD(DMKD):
         sfa_strides: Levels to align; those that both pyramids have are used.
         sfa_inside: Standardise inside the reconstruction error; the separate term is then left out.
         enhanced_masked: Count only what the teacher's masks hide in :func:`enhanced_loss`.
+        adv: Weight of :func:`enhanced_loss` on adversarial examples; 0 leaves it out.
         **dual: Arguments of :class:`~dfmsd.losses.dmkd.DMKD`.
 
     Deviations:
@@ -73,9 +75,11 @@ class DFMSD(DMKD):
         sfa_strides: Sequence[int],
         sfa_inside: bool,
         enhanced_masked: bool,
+        adv: float,
         **dual: Any,
     ) -> None:
-        super().__init__(**dual, sfa=sfa, aug=beta)
+        weights = {"sfa": sfa, "aug": beta} | ({"adv": adv} if adv else {})
+        super().__init__(**(dual | weights))
         self.sfa_strides = tuple(stride for stride in sfa_strides if stride in self.strides)
         self.use_sfa = sfa > 0 and not sfa_inside and bool(self.sfa_strides)
         self.sfa_inside = sfa_inside
@@ -89,13 +93,13 @@ class DFMSD(DMKD):
             terms["sfa"] = torch.stack(aligned).sum()
         return terms
 
-    def enhanced_terms(self, levels_s: Levels, levels_t: Levels) -> dict[str, Tensor]:
-        """See :meth:`~dfmsd.losses.base.Method.enhanced_terms`."""
+    def enhanced_term(self, levels_s: Levels, levels_t: Levels) -> Tensor:
+        """See :meth:`~dfmsd.losses.base.Method.enhanced_term`."""
         total = [
             enhanced_loss(self._align(stride, levels_s), levels_t[stride], hidden=self._counted(levels_t[stride]))
             for stride in self.strides
         ]  # Eq. (8)
-        return {"aug": torch.stack(total).sum()}
+        return torch.stack(total).sum()
 
     def level_loss(self, reconstruction: Tensor, feat_t: Tensor) -> Tensor:
         """The error of one level's reconstruction, of standardised maps with ``sfa_inside``."""

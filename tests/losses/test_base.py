@@ -19,8 +19,8 @@ class Two(Method):
     def terms(self, levels_s: Levels, levels_t: Levels, **_: Any) -> dict[str, Tensor]:
         return {"a": levels_s[8].sum(), "b": levels_t[8].sum()}
 
-    def enhanced_terms(self, levels_s: Levels, levels_t: Levels) -> dict[str, Tensor]:
-        return {"c": (levels_s[8] * levels_t[8]).sum()}
+    def enhanced_term(self, levels_s: Levels, levels_t: Levels) -> Tensor:
+        return (levels_s[8] * levels_t[8]).sum()
 
 
 def call(method: Method, **options: Any) -> Mapping[str, Tensor]:
@@ -34,7 +34,7 @@ def test_terms_are_named_and_weighted() -> None:
 
 
 def test_enhanced_terms_appear_with_enhanced_features_only_where_a_method_uses_them() -> None:
-    enhanced = ({8: torch.full((1, 1, 1, 2), 3.0)}, {8: torch.ones(1, 1, 1, 2)})
+    enhanced = {"c": ({8: torch.full((1, 1, 1, 2), 3.0)}, {8: torch.ones(1, 1, 1, 2)})}
     method = Two([8], {"a": 1.0, "b": 1.0, "c": 10.0})
     assert call(method, enhanced=enhanced)["loss_two_c"].item() == 60.0
     method.uses_enhanced = False  # type: ignore[misc]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dfmsd.losses import DFMSD, DMKD, dual_masks, enhanced_loss, pearson_loss, standardise
-from dfmsd.methods import for_student
+from dfmsd.methods import for_pair
 
 STRIDES = (8, 16, 32, 64)
 DUAL: dict[str, Any] = {"channels_s": 4, "channels_t": 4, "strides": STRIDES, "tau": 0.5, "se_ratio": 2} | {
@@ -17,7 +17,14 @@ DUAL: dict[str, Any] = {"channels_s": 4, "channels_t": 4, "strides": STRIDES, "t
     "spatial_ratio": 0.65,
     "channel_ratio": 0.65,
 }
-OWN: dict[str, Any] = {"beta": 0.5, "sfa": 10.0, "sfa_strides": (8, 16, 32), "sfa_inside": False, "enhanced_masked": False}
+OWN: dict[str, Any] = {
+    "beta": 0.5,
+    "sfa": 10.0,
+    "sfa_strides": (8, 16, 32),
+    "sfa_inside": False,
+    "enhanced_masked": False,
+    "adv": 0.0,
+}
 
 
 def method(**changes: Any) -> DFMSD:
@@ -65,7 +72,7 @@ def test_alignment_inside_standardises_both_sides_of_the_reconstruction() -> Non
 
 def test_enhanced_images_add_the_error_of_their_plain_features() -> None:
     enhanced = pyramid(2, size=6), pyramid(3, size=6)
-    terms = run(method(), pyramid(0), pyramid(1), enhanced=enhanced)
+    terms = run(method(), pyramid(0), pyramid(1), enhanced={"aug": enhanced})
     expected = sum(((enhanced[0][stride].double() - enhanced[1][stride].double()) ** 2).sum() / 2 for stride in STRIDES)
     assert terms["loss_dfmsd_aug"].item() == pytest.approx(0.5 * float(expected), rel=1e-5)
 
@@ -80,20 +87,20 @@ def test_enhanced_loss_by_hand_masked_and_not() -> None:
 
 def test_enhanced_masked_counts_what_either_mask_hides() -> None:
     enhanced = pyramid(2), pyramid(3)
-    masked = run(method(enhanced_masked=True), pyramid(0), pyramid(1), enhanced=enhanced)["loss_dfmsd_aug"]
+    masked = run(method(enhanced_masked=True), pyramid(0), pyramid(1), enhanced={"aug": enhanced})["loss_dfmsd_aug"]
     expected = 0.0
     for stride in STRIDES:
         hidden_sp, hidden_ch = dual_masks(enhanced[1][stride], tau=0.5, spatial_ratio=0.65, channel_ratio=0.65)
         either = (hidden_sp | hidden_ch).double()
         expected += float((((enhanced[0][stride] - enhanced[1][stride]).double() ** 2) * either).sum()) / 2
     assert masked.item() == pytest.approx(0.5 * expected, rel=1e-5)
-    assert masked < run(method(), pyramid(0), pyramid(1), enhanced=enhanced)["loss_dfmsd_aug"]
+    assert masked < run(method(), pyramid(0), pyramid(1), enhanced={"aug": enhanced})["loss_dfmsd_aug"]
 
 
 def test_alignment_and_enhanced_error_see_the_student_through_its_projection() -> None:
     module = method(channels_s=3)
     levels_s = pyramid(0, channels=3)
-    terms = run(module, levels_s, pyramid(1), enhanced=(levels_s, pyramid(1)))
+    terms = run(module, levels_s, pyramid(1), enhanced={"aug": (levels_s, pyramid(1))})
     level: Any = module.levels
     expected = 10 * sum(pearson_loss(level[str(s)].align(levels_s[s]), pyramid(1)[s]) for s in (8, 16, 32))
     torch.testing.assert_close(terms["loss_dfmsd_sfa"], expected)
@@ -106,7 +113,7 @@ def test_teacher_gets_no_gradient_and_student_does_from_each_term() -> None:
     for term in ("rec", "sfa", "aug"):
         for feat in levels_s.values():
             feat.requires_grad_().grad = None
-        run(method(), levels_s, levels_t, enhanced=(levels_s, levels_t))[f"loss_dfmsd_{term}"].backward()
+        run(method(), levels_s, levels_t, enhanced={"aug": (levels_s, levels_t)})[f"loss_dfmsd_{term}"].backward()
         assert levels_s[8].grad is not None
         assert levels_s[8].grad.abs().sum() > 0
         assert all(feat.grad is None for feat in levels_t.values())
@@ -118,7 +125,7 @@ def test_gradient() -> None:
     student = torch.randn(1, 4, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
 
     def total(feat_s: torch.Tensor) -> torch.Tensor:
-        terms = run(module, {8: feat_s}, levels_t, enhanced=({8: feat_s}, levels_t))
+        terms = run(module, {8: feat_s}, levels_t, enhanced={"aug": ({8: feat_s}, levels_t)})
         assert len(terms) == 3
         return torch.stack(list(terms.values())).sum()
 
@@ -129,13 +136,14 @@ def test_gradient() -> None:
 def test_autocast_is_close_to_float32(dtype: torch.dtype) -> None:
     """Within 3 %."""
     levels = pyramid(0), pyramid(1)
-    plain = run(method(), *levels, enhanced=levels)
+    plain = run(method(), *levels, enhanced={"aug": levels})
     with torch.autocast("cpu", dtype=dtype):
-        mixed = run(method(), *levels, enhanced=levels)
+        mixed = run(method(), *levels, enhanced={"aug": levels})
     for name, value in plain.items():
         assert mixed[name].item() == pytest.approx(value.item(), rel=0.03)
 
 
 def test_constructor_takes_exactly_the_fields_of_the_specification() -> None:
-    fields = for_student("dfmsd", "two_stage", strides=(8,)).model_dump(exclude={"type"})
+    fields = dict(for_pair("dfmsd", "two_stage", strides=(8,)))
+    del fields["type"]
     assert DFMSD(channels_s=16, channels_t=16, **fields).weight("aug").item() == pytest.approx(2.5e-7)

@@ -1,0 +1,151 @@
+"""What the page of the losses' cost shows, computed from the records of measurements."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from statistics import median
+
+import pandas as pd
+from IPython.display import Markdown
+from pandas.io.formats.style import Styler
+
+from dfmsd.bench import floors, record
+from dfmsd.bench.record import Bench, Cost
+from dfmsd.pages import LABELS, BenchPage
+from dfmsd.report import NONE, _grouped, styled
+
+Shown = Styler | Markdown
+
+
+def costs(page: BenchPage) -> Shown:
+    """Time and memory of every method on every machine and at all shapes, with the targets and whether they are met."""
+    rows: list[dict[tuple[str, str], str]] = []
+    groups: list[str] = []
+    names: list[str] = []
+    for bench in record.all_records():
+        for number, measured in enumerate(bench.results):
+            for name, cost in measured.costs.items():
+                rows.append(_row(page, name, cost, quoted=number == 0 and bench.device == "cpu"))
+                groups.append(f"{measured.shapes.name}, {measured.shapes.kind.replace('_', '-')} networks, {_machine(bench)}")
+                stale = cost.code != record.code_digest(name)
+                names.append(LABELS[name] + ('<span class="interval flag">stale</span>' if stale else ""))
+    if not rows:
+        return not_measured()
+    frame = pd.DataFrame(rows)
+    frame.columns = pd.MultiIndex.from_tuples(list(rows[0]))
+    return _grouped(frame, groups, names, "costs", _caption(page))
+
+
+def not_measured() -> Markdown:
+    """What there is to do while there is no record."""
+    return Markdown(f"**Not measured yet**: run `{record.COMMAND}`.")
+
+
+def _machine(bench: Bench) -> str:
+    return bench.hardware if bench.device == "cuda" else f"{bench.hardware} with {_threads(bench)}"
+
+
+def _threads(bench: Bench) -> str:
+    return f"{bench.threads} thread{'s' * (bench.threads != 1)}"
+
+
+def _row(page: BenchPage, name: str, cost: Cost, *, quoted: bool) -> dict[tuple[str, str], str]:
+    public = page.public.times_mse.get(name) if quoted else None
+    convolutions = median(sample.convolutions_ms for sample in cost.samples)
+    memory = median(cost.memory_ms(sample) for sample in cost.samples)
+    return {
+        ("forward and backward", "ms"): _number(cost.ms),
+        ("forward and backward", "× MSE"): _spread(cost.times_mse()),
+        ("forward and backward", "public code"): NONE if public is None else f"{public:.1f}",
+        ("floor", "memory, ms"): _number(memory),
+        ("floor", "convolutions, ms"): _number(convolutions) if cost.convolutions else NONE,
+        ("floor", "× floor"): _spread(cost.times_floor()),
+        ("floor", "target"): _verdict(page, cost),
+        ("memory", "peak, MiB"): f"{cost.peak_mb:.0f}",
+    }
+
+
+def target(page: BenchPage, cost: Cost) -> float:
+    """How many times its floor a method may take: one number where convolutions are most of the floor, another elsewhere."""
+    return page.target_convolutions if cost.convolutions_share > 0.5 else page.target_memory
+
+
+def meets(page: BenchPage, cost: Cost) -> bool:
+    """Whether the median of the rounds is within :func:`target`."""
+    return median(cost.times_floor()) <= target(page, cost)
+
+
+def _verdict(page: BenchPage, cost: Cost) -> str:
+    limit = f"≤ {target(page, cost):g}"
+    return f"{limit}: met" if meets(page, cost) else f'<span class="flag">{limit}: missed</span>'
+
+
+def _number(value: float) -> str:
+    """Three digits, whatever the size.
+
+    Example:
+        >>> _number(0.01234), _number(1.234), _number(1234.5)
+        ('0.0123', '1.23', '1234')
+    """
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    return f'{median(ratios):.2f}<span class="interval">{min(ratios):.2f} to {max(ratios):.2f}</span>'
+
+
+def _caption(page: BenchPage) -> str:
+    parts = [
+        "Medians over the rounds, with the smallest and the largest ratio of a round below.",
+        f"Public code: the methods' released code, {page.public.where}, times plain MSE.",
+        f"Target: at most {page.target_convolutions:g} times the floor where most of it is convolutions,"
+        f" {page.target_memory:g} times elsewhere.",
+        "Peak: beyond features and parameters, gradients included.",
+    ]
+    parts += [f"{LABELS[name]} is left out: {why}." for name, why in left_out().items()]
+    return " ".join(parts)
+
+
+def left_out() -> dict[str, str]:
+    """Methods that no record has, and why."""
+    return {name: why for bench in record.all_records() for name, why in bench.left_out.items()}
+
+
+def passes() -> Styler:
+    """What each method must read and write, as :mod:`dfmsd.bench.floors` has it."""
+    rows = [
+        {"method": LABELS[name], "maps": f"{floors.maps(steps, inner=0.25):g}", "passes": "; ".join(steps).replace("->", "→")}
+        for name, steps in floors.PASSES.items()
+    ]
+    caption = "Maps: how many are read and written on a level; small letters of FKD are a quarter of one on its two finest levels."
+    return styled(pd.DataFrame(rows), "passes", caption).hide(axis="index")
+
+
+def provenance() -> Shown:
+    """Where the numbers come from, a column for each machine."""
+    found = record.all_records()
+    if not found:
+        return not_measured()
+    columns = {bench.name: _facts(bench) for bench in found}
+    frame = pd.DataFrame(columns).rename_axis(index="", columns="")
+    frame.insert(0, "", frame.index)
+    return styled(frame, "provenance").hide(axis="index").hide(axis="columns")
+
+
+def _facts(bench: Bench) -> dict[str, str]:
+    rates = [sample.copy_gb_s for measured in bench.results for cost in measured.costs.values() for sample in cost.samples]
+    facts = {
+        "hardware": _machine(bench),
+        "bandwidth of a copy": f"{median(rates):.1f} GB/s, read and written ({min(rates):.1f} to {max(rates):.1f})",
+        "clock": bench.clock,
+        "memory": bench.memory,
+        "rounds": str(bench.repeats),
+        "versions": ", ".join(f"{name} {number}" for name, number in bench.versions.items()),
+        "TF32 convolutions": "allowed" if bench.tf32 and bench.device == "cuda" else "no",
+        "commit": bench.commit,
+        "date": bench.finished[:10],
+        "again": f"{record.COMMAND} --device {bench.device} --threads {bench.threads} --repeats {bench.repeats}",
+    }
+    link = f'<a href="../records/bench/{bench.name}.json">{bench.name}.json</a>'
+    return {"record": link} | {name: html.escape(value) for name, value in facts.items()}

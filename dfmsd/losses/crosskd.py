@@ -1,0 +1,165 @@
+"""Cross-head knowledge distillation, CrossKD :cite:p:`crosskd` (arXiv 2306.11369)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmdet.utils import reduce_mean
+from torch import Tensor
+
+from dfmsd.losses import _heads
+from dfmsd.losses.base import Levels, Method
+
+EPS = 1e-6
+"""Added to the standard deviation of the student's feature."""
+
+
+def cross_standardise(feat_s: Tensor, feat_t: Tensor) -> Tensor:
+    r"""Give each channel of the student's feature the mean and the standard deviation of the teacher's.
+
+    .. math::
+        \hat S = \frac{S - \mu_S}{\sigma_S + 10^{-6}}\, \sigma_T + \mu_T
+
+    Args:
+        feat_s: Student's feature before the activation, ``(B, C, H, W)``.
+        feat_t: Teacher's, likewise.
+
+    Returns:
+        ``(B, C, H, W)``. Mean and unbiased standard deviation are taken over batch and positions; with one element per channel
+        the result is the teacher's feature.
+
+    Example:
+        >>> feat = torch.arange(8.0).reshape(2, 1, 2, 2)
+        >>> cross_standardise(3 * feat - 5, feat).flatten().round().tolist()
+        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    """
+    over = (0, 2, 3)
+    centred = feat_s - feat_s.mean(dim=over, keepdim=True)
+    if centred[:, 0].numel() > 1:
+        centred = centred / (feat_s.std(dim=over, keepdim=True) + EPS) * feat_t.std(dim=over, keepdim=True)
+    return centred + feat_t.mean(dim=over, keepdim=True)
+
+
+def crosskd_cls_loss(logits: Tensor, logits_t: Tensor, *, weight: Tensor, beta: float) -> Tensor:
+    r"""Quality focal loss between the cross-head's and the teacher's class scores, before normalisation.
+
+    .. math::
+        L_{cls} = \sum_{n} w_n \sum_k \left| \sigma(\hat p_{nk}) - \sigma(t_{nk}) \right|^\beta
+        \mathrm{BCE}\big( \hat p_{nk}, \sigma(t_{nk}) \big)
+
+    Args:
+        logits: Cross-head's predictions, ``(N, K)`` for N anchors or points and K classes.
+        logits_t: Teacher's, ``(N, K)``.
+        weight: Of each anchor, ``(N,)``.
+        beta: Focus on what differs; the paper's is 1.
+
+    Returns:
+        Scalar: the sum; divide it by the number of positives.
+
+    Example:
+        >>> crosskd_cls_loss(torch.zeros(1, 1), torch.full((1, 1), 20.0), weight=torch.ones(1), beta=1.0).item()  # ln(2) / 2
+        0.34657...
+    """
+    target = logits_t.sigmoid()
+    focus = (logits.sigmoid() - target).abs().pow(beta)
+    return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * focus).sum(dim=1).mul(weight).sum()
+
+
+def crosskd_bins_loss(bins: Tensor, bins_t: Tensor, *, weight: Tensor) -> Tensor:
+    r"""Divergence of the distributions over a box's four distances (GFL), before normalisation.
+
+    .. math::
+        L_{reg} = \sum_n w_n \frac14 \sum_{side} \mathrm{KL}\big( \mathrm{softmax}(t) \,\|\, \mathrm{softmax}(\hat p) \big)
+
+    Args:
+        bins: Cross-head's logits, ``(N, 4, R)`` for R bins.
+        bins_t: Teacher's, likewise.
+        weight: Of each anchor, ``(N,)``.
+
+    Returns:
+        Scalar: the sum; divide it by the sum of the weights.
+
+    Example:
+        >>> bins = torch.randn(3, 4, 17)
+        >>> crosskd_bins_loss(bins + 5, bins, weight=torch.ones(3)).abs().item() < 1e-5
+        True
+    """
+    divergence = F.kl_div(bins.log_softmax(dim=2), bins_t.log_softmax(dim=2), reduction="none", log_target=True)
+    return divergence.sum(dim=2).mean(dim=1).mul(weight).sum()
+
+
+@MODELS.register_module()
+class CrossKD(Method):
+    """The student's head features go on through the teacher's frozen head, and what comes out is compared with the teacher.
+
+    Terms: ``cls``, :func:`crosskd_cls_loss` over all positions, divided by the student's number of positives (FCOS: the sum of
+    their centerness); ``reg``, GIoU (RetinaNet) or IoU (FCOS) of the decoded boxes, divided by the same, or
+    :func:`crosskd_bins_loss` (GFL), divided by the sum of its weights. A position's weight in ``reg`` is the teacher's highest
+    class score. Fields as in :class:`dfmsd.methods.CrossKD`.
+
+    Args:
+        channels_s: Not used; methods have one signature.
+        channels_t: Not used.
+        strides: The levels.
+        layer: Convolutions of the student's head before its feature crosses over, at least 1.
+        cls: Weight of the term ``cls``.
+        reg: Weight of the term ``reg``.
+        beta: See :func:`crosskd_cls_loss`.
+
+    Raises:
+        StudyError: when the two heads are not dense heads of one type with the same layout.
+
+    Deviations:
+        Anchors that the student's assigner ignores count in neither term. For GFL the four sides are averaged, as in its own
+        distribution focal loss.
+    """
+
+    name = "crosskd"
+
+    def __init__(
+        self, *, channels_s: int, channels_t: int, strides: Sequence[int], layer: int, cls: float, reg: float, beta: float
+    ) -> None:
+        super().__init__(strides, {"cls": cls, "reg": reg})
+        self.layer, self.beta = layer, beta
+        self._seen: _heads.Seen | None = None
+
+    def connect(self, student: Any, teacher: Any) -> None:
+        """See :meth:`Method.connect`."""
+        # In a tuple: the heads belong to the detectors, not to this module.
+        self._heads = (_heads.of(student), _heads.of(teacher))
+        _heads.check_pair(*self._heads, self.layer)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Catch the student's head features before their activation, and its targets."""
+        with _heads.seen(self._heads[0], self.layer) as self._seen:
+            yield
+
+    def terms(self, levels_s: Levels, levels_t: Levels, **_: Any) -> dict[str, Tensor]:
+        """See :meth:`Method.terms`."""
+        assert self._seen is not None
+        seen, self._seen = self._seen, None
+        student, teacher = self._heads
+        crossed, taught = [], []
+        for level, stride in enumerate(self.strides):
+            with torch.no_grad():
+                before_t = teacher.towers_until(levels_t[stride], self.layer)
+                taught.append(teacher.predict(before_t, level, self.layer))
+            before = [cross_standardise(own.float(), target) for own, target in zip(seen.features(level), before_t, strict=True)]
+            crossed.append(teacher.predict(before, level, self.layer))
+        (cls, reg), (cls_t, reg_t) = teacher.flat(crossed), teacher.flat(taught)
+        weight, positives = student.targets(seen.targets)
+        weight = torch.ones_like(cls_t[:, 0]) if weight is None else weight
+        normaliser = reduce_mean(positives).clamp(min=1.0 if student.counts_positives else 1e-6)
+        certainty = cls_t.sigmoid().amax(dim=1) * (weight > 0)
+        if teacher.has_bins:
+            total = reduce_mean(certainty.sum()).clamp(min=1e-6)
+            regression = crosskd_bins_loss(reg, reg_t, weight=certainty) / total
+        else:
+            regression = teacher.box_loss(reg, reg_t, weight=certainty) / normaliser
+        return {"cls": crosskd_cls_loss(cls, cls_t, weight=weight, beta=self.beta) / normaliser, "reg": regression}

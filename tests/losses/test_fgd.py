@@ -1,0 +1,252 @@
+"""FGD against NumPy in float64, written from its equations with a loop over images and boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dfmsd.losses.fgd import FGD, Context, attention_maps, fgd_attention, fgd_focal, fgd_global, fgd_masks, relative_boxes
+
+Array = NDArray[np.float64]
+SHAPES = [(40, 48), (33, 47)]
+"""Height and width of two images of a batch padded to 40 x 48: at stride 8 a map of 5 x 6."""
+BOXES = [[(3, 5, 30, 20), (10, 0, 48, 17), (12, 6, 20, 39)], [(0, 0, 47, 9)]]
+NO_BOXES = [torch.zeros(0, 4), torch.zeros(0, 4)]
+
+
+def boxes() -> list[Tensor]:
+    return [torch.tensor(one, dtype=torch.float32) for one in BOXES]
+
+
+def maps(dtype: torch.dtype = torch.float64, shape: tuple[int, ...] = (2, 4, 5, 6)) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator, dtype=dtype), torch.randn(shape, generator=generator, dtype=dtype)
+
+
+def method(learnt: bool = False, **changes: Any) -> FGD:
+    """Weights of 1; `learnt` gives the context blocks, which start as the identity, an effect."""
+    torch.manual_seed(0)
+    fields: dict[str, Any] = {"channels_s": 4, "channels_t": 4, "strides": [8], "tau": 0.5}
+    module = FGD(**(fields | dict.fromkeys(("alpha", "beta", "gamma", "lam"), 1.0) | changes))
+    if learnt:
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter)
+    return module
+
+
+def run(module: FGD, feat_s: Tensor, feat_t: Tensor, given: list[Tensor] | None = None, shapes: Any = SHAPES) -> dict[str, Tensor]:
+    levels = {stride: feat_s for stride in module.strides}, {stride: feat_t for stride in module.strides}
+    given = boxes() if given is None else given
+    terms = module(*levels, given[: len(feat_s)], shapes[: len(feat_s)], generator=torch.Generator())
+    return {name.removeprefix("loss_fgd_"): value for name, value in terms.items()}
+
+
+def plain_masks(height: int, width: int) -> tuple[Array, Array]:
+    fg = np.zeros((2, height, width))
+    for b, (one, (image_h, image_w)) in enumerate(zip(BOXES, SHAPES, strict=True)):
+        for x1, y1, x2, y2 in one:
+            left, right = int(np.floor(x1 / image_w * width)), int(np.ceil(x2 / image_w * width))
+            top, bottom = int(np.floor(y1 / image_h * height)), int(np.ceil(y2 / image_h * height))
+            inside = fg[b, top : bottom + 1, left : right + 1]
+            inside[:] = np.maximum(inside, 1 / (bottom - top + 1) / (right - left + 1))
+    bg = np.where(fg > 0, 0.0, 1.0)
+    return fg, bg / np.maximum(bg.sum(axis=(1, 2), keepdims=True), 1)
+
+
+def plain_attention(feat: Array, tau: float) -> tuple[Array, Array]:
+    _, c, h, w = feat.shape
+    spatial, channel = np.exp(np.abs(feat).mean(1) / tau), np.exp(np.abs(feat).mean((2, 3)) / tau)
+    return h * w * spatial / spatial.sum((1, 2), keepdims=True), c * channel / channel.sum(1, keepdims=True)
+
+
+def plain_context(feat: Array, block: Context) -> Array:
+    def dense(x: Array, layer: Any) -> Array:
+        weight, bias = (parameter.detach().numpy() for parameter in (layer.weight, layer.bias))
+        return np.asarray(x @ weight[:, :, 0, 0].T + bias)
+
+    out = np.zeros(feat.shape[:2])
+    down, norm, _, up = block.channel_add_conv
+    for b, one in enumerate(feat):
+        logits = dense(one.reshape(len(one), -1).T, block.conv_mask)[:, 0]
+        share = np.exp(logits) / np.exp(logits).sum()
+        inner = dense(one.reshape(len(one), -1) @ share, down)
+        inner = (inner - inner.mean()) / np.sqrt(inner.var() + 1e-5)
+        inner = inner * norm.weight.detach().numpy().ravel() + norm.bias.detach().numpy().ravel()
+        out[b] = dense(np.maximum(inner, 0), up)
+    return feat + out[:, :, None, None]
+
+
+def test_masks_of_two_overlapping_boxes_and_one_on_the_border() -> None:
+    """Stride 8, 4 x 4: 3 x 3 cells of 1/9; 3 rows x 2 columns of 1/6, which wins; 3 x 3 of which the border cuts 5 off."""
+    given = [torch.tensor([[0.0, 0, 16, 16], [12, 12, 15, 20], [24, 0, 32, 9]])]
+    a, b, c = 1 / 9, 1 / 6, 1 / 6  # the last: rows 0 to 2, columns 3 and 4, of which 4 is outside
+    fg, bg = fgd_masks(relative_boxes(given, [(32, 32)]), size=(4, 4))
+    torch.testing.assert_close(fg[0], torch.tensor([[a, a, a, c], [a, b, b, c], [a, b, b, c], [0, b, b, 0]]))
+    torch.testing.assert_close(bg[0], torch.tensor([[0.0] * 4, [0.0] * 4, [0.0] * 4, [0.5, 0, 0, 0.5]]))
+
+
+@pytest.mark.parametrize("size", [(5, 6), (3, 3), (1, 1), (20, 24)])
+def test_masks_equal_a_loop_over_images_and_boxes(size: tuple[int, int]) -> None:
+    for mask, expected in zip(fgd_masks(relative_boxes(boxes(), SHAPES), size=size), plain_masks(*size), strict=True):
+        np.testing.assert_allclose(mask.numpy(), expected, rtol=1e-6)
+
+
+def test_boxes_are_scaled_by_their_own_image_not_by_the_padded_batch() -> None:
+    """The second image's only box is as wide as the image: it covers the padded map's whole width."""
+    fg = fgd_masks(relative_boxes(boxes(), SHAPES), size=(5, 6))[0][1]
+    assert (fg > 0).tolist() == [[True] * 6] * 3 + [[False] * 6] * 2
+
+
+def test_a_box_without_area_or_outside_of_its_image_covers_at_most_what_it_touches() -> None:
+    """A point, whose end is rounded up to the next cell, one on a corner of cells, a box turned round, and two outside."""
+    given = [[12, 20, 12, 20], [16, 0, 16, 0], [32, 8, 24, 9], [-30, -30, -9, 60], [60, 60, 70, 70]]
+    fg = fgd_masks(relative_boxes([torch.tensor(given, dtype=torch.float32)], [(32, 32)]), size=(4, 4))[0]
+    assert fg[0].tolist() == [[0, 0, 1, 0], [0, 0, 0, 0], [0, 0.25, 0.25, 0], [0, 0.25, 0.25, 0]]
+
+
+@pytest.mark.parametrize("tau", [0.5, 0.8])
+def test_every_term_equals_its_equation(tau: float) -> None:
+    module = method(learnt=True, tau=tau).double()
+    feat_s, feat_t = maps()
+    s, t = feat_s.numpy(), feat_t.numpy()
+    (sp_s, ch_s), (sp_t, ch_t) = plain_attention(s, tau), plain_attention(t, tau)
+    weight = sp_t[:, None] * ch_t[:, :, None, None] / 2
+    level: Any = module.levels["8"]
+    fg, bg = plain_masks(5, 6)
+    expected = {
+        "fg": (fg[:, None] * weight * (t - s) ** 2).sum(),
+        "bg": (bg[:, None] * weight * (t - s) ** 2).sum(),
+        "att": (np.abs(sp_s - sp_t).sum() + np.abs(ch_s - ch_t).sum()) / 2,
+        "glob": ((plain_context(t, level.context_t) - plain_context(s, level.context_s)) ** 2).sum() / 2,
+    }
+    terms = {name: value.item() for name, value in run(module, feat_s, feat_t).items()}
+    assert terms == pytest.approx(expected, rel=1e-6)  # the masks are float32
+
+
+def test_without_boxes_there_is_background_only() -> None:
+    feat_s, feat_t = maps()
+    terms = run(method().double(), feat_s, feat_t, NO_BOXES)
+    attn_sp, attn_ch = attention_maps(feat_t, tau=0.5)
+    assert terms["fg"] == 0
+    mean = torch.einsum("bhw,bc,bchw->", attn_sp, attn_ch, (feat_s - feat_t) ** 2) / 30 / 2
+    torch.testing.assert_close(terms["bg"], mean, rtol=1e-6, atol=0)
+
+
+def test_an_image_without_boxes_is_background_beside_one_with_boxes() -> None:
+    feat_s, feat_t = maps()
+    mixed = run(method().double(), feat_s, feat_t, [boxes()[0], torch.zeros(0, 4)])
+    alone = run(method().double(), feat_s[:1], feat_t[:1])
+    torch.testing.assert_close(mixed["fg"], alone["fg"] / 2)
+    assert mixed["bg"] > alone["bg"] / 2
+
+
+def test_boxes_everywhere_leave_no_background() -> None:
+    whole = [torch.tensor([[0.0, 0, width, height]]) for height, width in SHAPES]
+    terms = run(method(), *maps(torch.float32), whole)
+    assert terms["bg"] == 0
+    assert terms["fg"] > 0
+
+
+def test_equal_features_have_no_loss_until_the_context_blocks_differ() -> None:
+    feat = maps()[0]
+    assert all(value == 0 for value in run(method().double(), feat, feat).values())
+    learnt = run(method(learnt=True).double(), feat, feat)
+    assert {name for name, value in learnt.items() if value != 0} == {"glob"}
+
+
+def test_context_blocks_are_half_as_wide_and_start_as_the_identity() -> None:
+    feat_s, feat_t = maps()
+    assert Context(6).channel_add_conv[0].out_channels == 3
+    torch.testing.assert_close(run(method().double(), feat_s, feat_t)["glob"], ((feat_s - feat_t) ** 2).sum() / 2)
+
+
+def test_scale_of_the_attention_term() -> None:
+    """Two maps that share no active position and no active channel differ by twice their sums, H W and C."""
+    feat_s, feat_t = torch.zeros(1, 4, 5, 6), torch.zeros(1, 4, 5, 6)
+    feat_s[0, 0, 0, 0], feat_t[0, 1, 2, 3] = 1e5, -1e5
+    assert fgd_attention(attention_maps(feat_s, tau=0.5), attention_maps(feat_t, tau=0.5)).item() == 2 * (5 * 6 + 4)
+
+
+def test_attention_does_not_see_signs_but_the_other_terms_do() -> None:
+    feat = maps()[0]
+    terms = run(method().double(), -feat, feat)
+    assert terms["att"] == 0
+    assert min(terms["fg"], terms["bg"], terms["glob"]) > 0
+
+
+def test_a_repeated_batch_and_the_sum_over_levels() -> None:
+    """Means over the batch, sums over the levels."""
+    feat_s, feat_t = maps(torch.float32)
+    once = run(method(), feat_s, feat_t)
+    twice = run(method(), torch.cat([feat_s] * 2), torch.cat([feat_t] * 2), boxes() * 2, SHAPES * 2)
+    levels = run(method(strides=[8, 16]), feat_s, feat_t)
+    torch.testing.assert_close(twice, once)
+    torch.testing.assert_close(levels, {name: 2 * value for name, value in once.items()})
+
+
+def test_same_inputs_give_the_identical_loss() -> None:
+    assert run(method(), *maps(torch.float32)) == run(method(), *maps(torch.float32))
+
+
+def test_gradient() -> None:
+    feat_s, feat_t = maps(shape=(2, 2, 2, 3))
+    module = method(learnt=True, channels_s=2, channels_t=2).double()
+    assert torch.autograd.gradcheck(lambda s: tuple(run(module, s, feat_t).values()), feat_s.requires_grad_())
+
+
+def test_gradient_reaches_student_and_every_block_but_not_the_teacher() -> None:
+    feat_s, feat_t = maps(torch.float32)
+    feat_s, feat_t = feat_s[:, :3].clone().requires_grad_(), feat_t.requires_grad_()
+    module = method(learnt=True, channels_s=3)
+    sum(run(module, feat_s, feat_t).values()).backward()  # type: ignore[union-attr]
+    assert feat_t.grad is None
+    # A softmax over positions does not change with the bias of its logits.
+    learnt = {name: one.grad for name, one in module.named_parameters() if "conv_mask.bias" not in name}
+    assert [name for name, grad in (learnt | {"student": feat_s.grad}).items() if grad is None or not grad.any()] == []
+
+
+def test_pure_terms_pass_nothing_to_the_teacher() -> None:
+    feat_s, feat_t = (feat.requires_grad_() for feat in maps())
+    attn_s, attn_t = attention_maps(feat_s, tau=0.5), attention_maps(feat_t, tau=0.5)
+    masks = fgd_masks(relative_boxes(boxes(), SHAPES), size=(5, 6))
+    focal, same = fgd_focal(feat_s, feat_t, attn_t=attn_t, masks=masks), torch.nn.Identity()
+    (sum(focal) + fgd_attention(attn_s, attn_t) + fgd_global(feat_s, feat_t, context_s=same, context_t=same)).backward()
+    assert feat_t.grad is None
+    assert feat_s.grad is not None
+
+
+@pytest.mark.parametrize("given", [NO_BOXES, None])
+def test_one_pixel_and_constant_maps_are_finite_in_loss_and_gradient(given: list[Tensor] | None) -> None:
+    for feat in (torch.ones(1, 4, 1, 1), torch.zeros(2, 4, 5, 6), torch.full((2, 4, 5, 6), 7.0)):
+        feat_s = feat.clone().requires_grad_()
+        terms = run(method(learnt=True), feat_s, feat, given)
+        sum(terms.values()).backward()  # type: ignore[union-attr]
+        assert all(value.isfinite() for value in terms.values())
+        assert feat_s.grad is not None
+        assert feat_s.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("given", [NO_BOXES, None])
+def test_nan_of_the_teacher_is_not_hidden(given: list[Tensor] | None) -> None:
+    feat_s, feat_t = maps(torch.float32)
+    feat_t[0, 0, 0, 0] = torch.nan
+    assert all(value.isnan() for value in run(method(), feat_s, feat_t, given).values())
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_close_to_float32(dtype: torch.dtype, autocast: bool) -> None:
+    """Within 2 %, also where the square of a difference overflows float16."""
+    module = method(learnt=True)
+    feat_s, feat_t = maps(torch.float32)
+    feat_s = feat_s + 300 * (feat_s > 2)
+    plain = run(module, feat_s, feat_t)
+    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+        half = run(module, *((feat_s, feat_t) if autocast else (feat_s.to(dtype), feat_t.to(dtype))))
+    assert all(value.dtype == torch.float32 for value in half.values())
+    assert {name: value.item() for name, value in half.items()} == pytest.approx({n: v.item() for n, v in plain.items()}, rel=0.02)

@@ -1,0 +1,270 @@
+"""FKD against NumPy in float64, written from its equations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmcv.cnn import NonLocal2d
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dfmsd.losses.fkd import FKD, NonLocal, fkd_channel, fkd_feature, fkd_nonlocal, fkd_spatial, fkd_weights
+
+Array = NDArray[np.float64]
+MASKS: list[Any] = ["spatial", "spatial_channel"]
+SAME = nn.Identity()
+
+
+def maps(dtype: torch.dtype = torch.float64, shape: tuple[int, ...] = (2, 4, 5, 6)) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator, dtype=dtype), torch.randn(shape, generator=generator, dtype=dtype)
+
+
+def method(learnt: bool = False, **changes: Any) -> FKD:
+    """Weights of 1; `learnt` gives the non-local blocks, which start as the identity, an effect."""
+    torch.manual_seed(0)
+    fields: dict[str, Any] = {"channels_s": 4, "channels_t": 4, "strides": [8], "tau": 0.5, "mask": "spatial_channel"}
+    module = FKD(**(fields | {"alpha": 1.0, "beta": 1.0} | changes))
+    if learnt:
+        for parameter in module.parameters():
+            nn.init.normal_(parameter)
+    return module
+
+
+def run(module: FKD, feat_s: Tensor, feat_t: Tensor) -> dict[str, Tensor]:
+    levels = {stride: feat_s for stride in module.strides}, {stride: feat_t for stride in module.strides}
+    terms = module(*levels, [], [], generator=torch.Generator())
+    return {name.removeprefix("loss_fkd_"): value for name, value in terms.items()}
+
+
+def pure(feat_s: Tensor, feat_t: Tensor, mask: Any = "spatial_channel") -> list[Tensor]:
+    """The four terms with nothing learnt."""
+    return [
+        fkd_feature(feat_s, feat_t, tau=0.5, mask=mask, adapt=SAME),
+        fkd_channel(feat_s, feat_t, adapt=SAME),
+        fkd_spatial(feat_s, feat_t, adapt=SAME),
+        fkd_nonlocal(feat_s, feat_t, relate_s=SAME, relate_t=SAME, adapt=SAME),
+    ]
+
+
+def value(module: Any, name: str) -> Array:
+    return np.asarray(module.get_parameter(name).detach().numpy(), dtype=np.float64)
+
+
+def dense(x: Array, layer: Any) -> Array:
+    """A 1 x 1 convolution of ``(B, C, ...)``, or a linear layer."""
+    weight, bias = value(layer, "weight").reshape(layer.weight.shape[:2]), value(layer, "bias")
+    return np.asarray(np.einsum("oc,bc...->bo...", weight, x) + bias.reshape(-1, *[1] * (x.ndim - 2)))
+
+
+def plain_weights(s: Array, t: Array, tau: float, mask: Any) -> Array:
+    weight = np.zeros((len(s), 1, *s.shape[2:])), np.zeros((*s.shape[:2], 1, 1))
+    for feat in (s, t):
+        for total, axes, dims in zip(weight, ((1,), (2, 3)), ((2, 3), (1,)), strict=True):
+            power = np.exp(np.abs(feat).mean(axes, keepdims=True) / tau)
+            total += power / power.mean(dims, keepdims=True) / 2
+    return weight[0] * weight[1] if mask == "spatial_channel" else weight[0] * np.ones_like(s)
+
+
+def plain_nonlocal(x: Array, block: NonLocal, pool: int) -> Array:
+    def pooled(conv: Any) -> Array:
+        full = dense(x, conv.conv)
+        rows, columns = x.shape[2] // pool, x.shape[3] // pool
+        cells = [full[:, :, pool * i : pool * i + pool, pool * j : pool * j + pool] for i in range(rows) for j in range(columns)]
+        return np.stack([cell.max((2, 3)) for cell in cells], axis=2)
+
+    phi, g, theta = pooled(block.phi), pooled(block.g), dense(x, block.theta.conv)
+    out = np.zeros_like(theta)
+    for b, i, j in np.ndindex(len(x), *x.shape[2:]):
+        for n in range(phi.shape[2]):
+            out[b, :, i, j] += theta[b, :, i, j] @ phi[b, :, n] * g[b, :, n] / phi.shape[2]
+    out = np.einsum("oc,bchw->bohw", value(block.conv_out.conv, "weight")[:, :, 0, 0], out)
+    out = (out - out.mean((0, 2, 3), keepdims=True)) / np.sqrt(out.var((0, 2, 3), keepdims=True) + 1e-5)
+    scale, offset = (value(block.conv_out.norm, name).reshape(-1, 1, 1) for name in ("weight", "bias"))
+    return np.asarray(x + scale * out + offset)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("tau", [0.1, 0.5])
+def test_every_term_equals_its_equation(tau: float, mask: Any) -> None:
+    """The third level, whose window is 2."""
+    module = method(learnt=True, tau=tau, mask=mask, strides=[8, 16, 32]).double()
+    module.strides = (32,)
+    feat_s, feat_t = maps()
+    s, t = feat_s.numpy(), feat_t.numpy()
+    level: Any = module.levels["32"]
+    kernel, offset = value(level.adapt_spatial, "weight")[0, 0], value(level.adapt_spatial, "bias")
+    padded = np.pad(s.mean(1), ((0, 0), (1, 1), (1, 1)))
+    spatial = sum(kernel[i, j] * padded[:, i : i + 5, j : j + 6] for i in range(3) for j in range(3)) + offset
+    related = plain_nonlocal(t, level.relate_t, 2) - dense(plain_nonlocal(s, level.relate_s, 2), level.adapt_nonlocal)
+    expected = {
+        "feat": (plain_weights(s, t, tau, mask) * (t - dense(s, level.adapt_feature)) ** 2).sum() ** 0.5,
+        "channel": ((t.mean((2, 3)) - dense(s.mean((2, 3)), level.adapt_channel)) ** 2).sum() ** 0.5,
+        "spatial": ((t.mean(1) - spatial) ** 2).sum() ** 0.5,
+        "nonlocal": (related**2).sum() ** 0.5,
+    }
+    terms = {name: term.item() for name, term in run(module, feat_s, feat_t).items()}
+    assert terms == pytest.approx(expected, rel=1e-10)
+
+
+def test_hand_computed() -> None:
+    """Magnitudes ln 1 and ln 3 share two positions as 1/2 : 3/2; averaged with an even share, 3/4 : 5/4."""
+    feat_s, feat_t = torch.zeros(1, 1, 1, 2), torch.tensor([[[[0.0, -np.log(3.0)]]]], dtype=torch.float32)
+    torch.testing.assert_close(fkd_weights(feat_s, feat_t, tau=1.0, mask="spatial")[0], torch.tensor([[[0.75, 1.25]]]))
+    loss = fkd_feature(feat_s, feat_t, tau=1.0, mask="spatial", adapt=SAME)
+    assert loss.item() == pytest.approx(1.25**0.5 * np.log(3.0), rel=1e-6)
+
+
+def test_norms_are_over_the_whole_batch() -> None:
+    """A batch repeated n times has the root of n times the loss: not a mean, not a sum over images."""
+    feat_s, feat_t = maps()
+    for once, fourfold in zip(pure(feat_s, feat_t), pure(feat_s.repeat(4, 1, 1, 1), feat_t.repeat(4, 1, 1, 1)), strict=True):
+        torch.testing.assert_close(fourfold, 2 * once)
+
+
+def test_masks_differ_in_whether_channels_count_alike() -> None:
+    feat_s, feat_t = maps()
+    feat_t[:, 0] *= 5
+    spatial, both = (fkd_weights(feat_s, feat_t, tau=0.5, mask=mask) for mask in MASKS)
+    assert torch.equal(spatial[0], both[0])
+    assert torch.equal(spatial[1], torch.ones(2, 4, dtype=torch.float64))
+    assert (both[1][:, 0] > 1).all()
+    assert pure(feat_s, feat_t)[0] > pure(feat_s, feat_t, "spatial")[0]
+
+
+def test_means_forget_what_the_features_keep() -> None:
+    """Positions in another order leave the channels' means, channels in another order the positions' means."""
+    feat = maps()[0]
+    for changed, silent in ((feat.flip(2), 1), (feat.flip(1), 2)):
+        terms = pure(changed, feat)
+        assert [term.item() < 1e-12 for term in terms] == [index == silent for index in range(4)]
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_equal_features_have_loss_0_with_a_gradient_of_0(mask: Any) -> None:
+    feat = maps()[0]
+    feat_s = feat.clone().requires_grad_()
+    terms = pure(feat_s, feat, mask)
+    torch.stack(terms).sum().backward()
+    assert [term.item() for term in terms] == [0.0] * 4
+    assert feat_s.grad is not None
+    assert not feat_s.grad.any()  # NaN would be true
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+def test_non_local_block_is_the_librarys_in_another_order(pool: int) -> None:
+    torch.manual_seed(0)
+    feat = maps(shape=(2, 8, 5, 6))[0]
+    block = NonLocal(8, width=3, pool=pool).double()
+    library = NonLocal2d(8, reduction=3, sub_sample=pool == 2, mode="dot_product", norm_cfg={"type": "BN"}).double()
+    for one in block.parameters():
+        nn.init.normal_(one)
+    names = {name: name.replace("g.", "g.0.").replace("phi.", "phi.0.") if pool == 2 else name for name in block.state_dict()}
+    library.load_state_dict({names[name]: one for name, one in block.state_dict().items()})
+    torch.testing.assert_close(block(feat), library(feat))
+
+
+def test_non_local_blocks_have_the_authors_widths_and_windows_by_level() -> None:
+    module = method(channels_s=256, channels_t=256, strides=[64, 4, 8, 16, 32, 128])
+    blocks: list[Any] = [module.levels[stride].relate_s for stride in ("4", "8", "16", "32", "64", "128")]
+    assert [block.pool for block in blocks] == [8, 4, 2, 2, 2, 2]
+    assert [block.theta.conv.out_channels for block in blocks] == [64, 64, 128, 128, 128, 128]
+
+
+def test_non_local_block_starts_as_the_identity_and_is_never_wider_than_the_map() -> None:
+    feat = maps(torch.float32)[0]
+    block: Any = method().levels["8"].relate_s
+    assert torch.equal(block(feat), feat)
+    assert block.theta.conv.out_channels == 4
+
+
+def test_levels_add_up_and_the_same_inputs_give_the_identical_loss() -> None:
+    feat_s, feat_t = maps(torch.float32)
+    module = method(strides=[8, 16])
+    total = run(module, feat_s, feat_t)
+    assert total == run(module, feat_s, feat_t)
+    parts = []
+    for stride in (8, 16):
+        module.strides = (stride,)
+        parts.append(run(module, feat_s, feat_t))
+    torch.testing.assert_close(total, {name: parts[0][name] + parts[1][name] for name in total})
+
+
+def test_gradient() -> None:
+    feat_s, feat_t = maps(shape=(2, 2, 2, 3))
+    level: Any = method(learnt=True, channels_s=2, channels_t=2).double().levels["8"]
+    relations = {"relate_s": level.relate_s, "relate_t": level.relate_t, "adapt": level.adapt_nonlocal}
+
+    def terms(s: Tensor) -> tuple[Tensor, ...]:
+        return (
+            fkd_channel(s, feat_t, adapt=level.adapt_channel),
+            fkd_spatial(s, feat_t, adapt=level.adapt_spatial),
+            fkd_nonlocal(s, feat_t, **relations),
+        )
+
+    assert torch.autograd.gradcheck(terms, feat_s.requires_grad_())
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_attention_weights_are_constants_to_the_gradient(mask: Any) -> None:
+    feat_s, feat_t = maps(shape=(2, 2, 2, 3))
+    sp, ch = fkd_weights(feat_s, feat_t, tau=0.5, mask=mask)
+    feat_s.requires_grad_()
+    frozen = ((sp.unsqueeze(1) * ch[:, :, None, None]) * (feat_t - torch.sin(feat_s)) ** 2).sum().sqrt()
+    loss = fkd_feature(feat_s, feat_t, tau=0.5, mask=mask, adapt=torch.sin)
+    torch.testing.assert_close(torch.autograd.grad(loss, feat_s), torch.autograd.grad(frozen, feat_s))
+
+
+def test_gradient_reaches_student_and_every_block_but_not_the_teacher() -> None:
+    feat_s, feat_t = maps(torch.float32)
+    feat_s, feat_t = feat_s[:, :3].clone().requires_grad_(), feat_t.requires_grad_()
+    module = method(learnt=True, channels_s=3)
+    torch.stack(list(run(module, feat_s, feat_t).values()) + pure(feat_t.detach(), feat_t)).sum().backward()
+    assert feat_t.grad is None
+    grads = {name: one.grad for name, one in module.named_parameters()} | {"student": feat_s.grad}
+    assert [name for name, grad in grads.items() if grad is None or not grad.any()] == []
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 1, 1), (2, 4, 1, 7), (2, 4, 5, 6)])
+def test_small_and_constant_maps_are_finite_in_loss_and_gradient(shape: tuple[int, ...]) -> None:
+    for constant in (0.0, 7.0):
+        feat_s = torch.full(shape, constant, requires_grad=True)
+        terms = torch.stack(list(run(method(learnt=True), feat_s, torch.ones(shape)).values()))
+        terms.sum().backward()
+        assert terms.isfinite().all()
+        assert feat_s.grad is not None
+        assert feat_s.grad.isfinite().all()
+
+
+def test_a_single_value_is_standardised_to_the_offset_as_two_equal_ones_are() -> None:
+    block = NonLocal(4, width=64, pool=8)
+    nn.init.normal_(block.conv_out.norm.weight)
+    nn.init.normal_(block.conv_out.norm.bias)
+    feat = torch.ones(1, 4, 1, 1)
+    torch.testing.assert_close(block(feat), feat + block.conv_out.norm.bias.view(1, 4, 1, 1))
+    torch.testing.assert_close(block(feat.expand(2, -1, -1, -1))[:1], block(feat))
+    assert block.conv_out.norm.running_var.isfinite().all()
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_nan_of_the_teacher_is_not_hidden(mask: Any) -> None:
+    feat_s, feat_t = maps(torch.float32)
+    feat_t[0, 0, 0, 0] = torch.nan
+    assert all(term.isnan() for term in run(method(mask=mask), feat_s, feat_t).values())
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_close_to_float32(dtype: torch.dtype, autocast: bool) -> None:
+    """Within 2 %, also where the square of a difference overflows float16."""
+    module = method()
+    feat_s, feat_t = maps(torch.float32)
+    feat_s = feat_s + 300 * (feat_s > 2)
+    plain = run(module, feat_s, feat_t)
+    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+        half = run(module, *((feat_s, feat_t) if autocast else (feat_s.to(dtype), feat_t.to(dtype))))
+    assert all(term.dtype == torch.float32 for term in half.values())
+    assert {name: term.item() for name, term in half.items()} == pytest.approx({n: t.item() for n, t in plain.items()}, rel=0.02)
