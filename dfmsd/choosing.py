@@ -28,6 +28,8 @@ CHANNELS = 256
 STRIDES = (8, 16, 32, 64, 128)
 """Of the same pyramids."""
 
+NOT_RUN = '<span class="interval">not run</span>'
+
 STUDENT, TEACHERS = "retinanet_r50", ("retinanet_r101", "retinanet_x101")
 """A student and two teachers that every method can work with."""
 
@@ -80,7 +82,7 @@ def needs_table() -> Styler:
         rows.append(
             {"method": f'<a href="{method}.html">{LABELS[method]}</a>'}
             | {"boxes": _yes(found.boxes), "same type of head": _yes(found.head), "changed images": _yes(found.images)}
-            | {"trainings": str(found.trainings), "extra parameters": f"{found.parameters / 1e6:.1f} M"}
+            | {"trainings": str(found.trainings), "extra parameters": _millions(found.parameters)}
             | (ratios or {"× MSE": "not measured"})
         )
     caption = (
@@ -96,6 +98,10 @@ def _machine(bench: Bench) -> str:
     return html.escape(bench.hardware) + threads
 
 
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f} M" if count else NONE
+
+
 def _yes(needed: bool) -> str:
     return "yes" if needed else NONE
 
@@ -107,7 +113,8 @@ def gains(page: ChoosingPage) -> Styler | Markdown:
         for pair, by_recipe in _by_pair(comparison).items():
             rows.append({LABELS[name]: _cell(by_recipe, name) for name in METHODS})
             groups.append(comparison.title)
-            pairs.append(pair)
+            student, _, teachers = pair.partition(" ← ")
+            pairs.append(f'{student}<span class="interval">← {teachers}</span>')
     if not rows:
         return Markdown("There are no comparisons.")
     caption = (
@@ -130,4 +137,4 @@ def _cell(by_recipe: dict[str, Line], method: str) -> str:
     if method not in by_recipe:
         return NONE
     text = _gain(by_recipe[method], by_recipe.get("baseline"))
-    return "not run" if text == NONE else text
+    return NOT_RUN if text == NONE else text

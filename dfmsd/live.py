@@ -196,7 +196,7 @@ def teacher_weights(run: RunSpec | TeacherSpec) -> tuple[str, dict[str, Any]]:
         if file.exists():
             with _silence():
                 row = checkpoints.read(file)["row"]
-            return str(file), row | {"origin": "kept from an earlier run of this notebook"}
+            return str(file), row | {"origin": "kept from an earlier run"}
         trained = _fit(run, None)
         row = _row(trained, "trained in this notebook")
         _save({"state_dict": trained.after.state_dict(), "row": row}, file)

@@ -64,7 +64,9 @@ def network(name: str, scale: str) -> NetworkSpec:
         {}
     """
     row, kin, backbone = _row(name)
-    overrides = kin["slim"].get(scale, {}) | backbone["slim"].get(scale, {})
+    overrides: dict[str, Any] = {}
+    for part in (kin, backbone, row):
+        overrides |= part.get("slim", {}).get(scale, {})
     return NetworkSpec(name=name, config=row["config"], overrides=overrides, kind=kin["kind"])
 
 

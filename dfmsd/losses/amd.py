@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dfmsd.losses._attention import spatial_attention
 from dfmsd.losses._blocks import align, generation
 from dfmsd.losses._masking import top_mask
-from dfmsd.losses.base import Levels, Method, sum_squares
+from dfmsd.losses.base import Levels, Method, sum_squares, widened
 
 
 def amd_loss(feat_s: Tensor, feat_t: Tensor, *, tau: float, ratio: float, branch: Callable[[Tensor], Tensor]) -> Tensor:
@@ -50,8 +50,7 @@ def amd_loss(feat_s: Tensor, feat_t: Tensor, *, tau: float, ratio: float, branch
         >>> amd_loss(feat_s, feat_t, tau=0.5, ratio=0.75, branch=torch.nn.Identity()).item()
         114.0
     """
-    wide = torch.promote_types(feat_t.dtype, torch.float32)
-    feat_s, feat_t = feat_s.to(wide), feat_t.detach().to(wide)
+    feat_s, feat_t = widened(feat_s), widened(feat_t.detach())
     hidden = top_mask(spatial_attention(feat_t, tau=tau), ratio=ratio).unsqueeze(1)  # (B, H, W) -> (B, 1, H, W)
     return sum_squares(branch(feat_s.masked_fill(hidden, 0.0)) - feat_t)
 

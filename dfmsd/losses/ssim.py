@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from dfmsd.errors import StudyError
 from dfmsd.losses._blocks import align
-from dfmsd.losses.base import Levels, Method
+from dfmsd.losses.base import Levels, Method, widened
 
 Distance = Literal["ssim", "l1", "l2"]
 Compare = Callable[[Tensor, Tensor], Tensor]
@@ -29,8 +29,6 @@ C3 = C2 / 2
 
 BLOCK = 2**22
 """Elements of a map that are compared at a time: 16 MiB in float32, which keeps a large GPU busy for longer than a launch takes."""
-BLOCK_CPU = 2**16
-"""The same on a processor: 256 KiB, so that a few such temporaries stay in its cache."""
 
 
 def minmax(feat: Tensor) -> Tensor:
@@ -170,7 +168,7 @@ def structural_loss(
         >>> round(loss.item(), 5)
         0.0
     """
-    feat_s = feat_s.to(torch.promote_types(feat_s.dtype, torch.float32))
+    feat_s = widened(feat_s)
     feat_t = feat_t.detach().to(feat_s.dtype)
     # Variances are differences of squares: half precision would leave nothing of them.
     with torch.autocast(feat_s.device.type, enabled=False):
@@ -276,7 +274,7 @@ class _Blockwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, feat_s: Tensor, feat_t: Tensor, compare: Compare, compare_with_gradient: CompareWithGradient) -> Tensor:
         b, c, h, w = feat_s.shape
-        size = max(1, (BLOCK_CPU if feat_s.device.type == "cpu" else BLOCK) // (b * h * w))
+        size = max(1, BLOCK // (b * h * w))
         blocks = [slice(start, start + size) for start in range(0, c, size)]
         total = feat_s.new_zeros(())
         if not ctx.needs_input_grad[0]:
@@ -384,22 +382,25 @@ def _dissimilarity_with_gradient(x: Tensor, y: Tensor, rows: Tensor, columns: Te
     """Sum of (1 - SSIM) / 2 with all exponents 1, and its gradient with respect to x, as a formula.
 
     In the terms of :func:`_similarity`, and with r = apart / scale, scale = both + apart + constant, for luminance (1) and the
-    merged part (2), each element is r1 + r2 - 2 r1 r2. It moves half the bytes of automatic differentiation.
+    merged part (2), each element is r1 + r2 - 2 r1 r2. It moves three fifths of the bytes of automatic differentiation.
     """
-    u, v = x + y - 1, x - y
-    mean_u, mean_v, uu, vv = rows @ torch.stack([u, v, u * u, v * v]) @ columns.T
+    maps = x.new_empty(4, *x.shape)
+    u, v = torch.add(x, y, out=maps[0]).sub_(1), torch.sub(x, y, out=maps[1])
+    torch.mul(maps[:2], maps[:2], out=maps[2:])
+    mean_u, mean_v, uu, vv = rows @ maps @ columns.T
     var_u = uu.addcmul_(mean_u, mean_u, value=-1).clamp_(min=0)
     var_v = vv.addcmul_(mean_v, mean_v, value=-1).clamp_(min=0)
     mean, apart = mean_u + 1, mean_v * mean_v
     scale1, scale2 = torch.addcmul(apart, mean, mean).add_(2 * C1), (var_u + var_v).add_(2 * C2)
-    r1, r2 = apart / scale1, var_v / scale2
+    r1, r2 = apart.div_(scale1), var_v.div_(scale2)
     value = (r1 + r2).addcmul_(r1, r2, value=-2).sum()
 
     # A slope by r becomes (1 - r) / scale of it by what is apart and -r / scale of it by what is both. Either is a square of
-    # filtered maps, or a filtered square, whose own slope has a factor 2: it is in the slopes from the start.
-    slope1, slope2 = (2 - 4 * r2).div_(scale1), (2 - 4 * r1).div_(scale2)
-    both1, both2 = r1.mul_(slope1), r2.mul_(slope2)
-    apart1, apart2 = slope1.sub_(both1), slope2.sub_(both2)
-    means = (mean_v * (apart1 - apart2)).addcmul_(mean_u, both2).addcmul_(mean, both1, value=-1)
-    means, both2, apart2 = rows.T @ torch.stack([means, both2, apart2]) @ columns
-    return value, means.addcmul_(v, apart2).addcmul_(u, both2, value=-1)
+    # filtered maps, or a filtered square, whose own slope has a factor 2: it is in the slopes from the start, 2 - 4 r.
+    slope1, slope2 = torch.rsub(r2, 2, alpha=4).div_(scale1), torch.rsub(r1, 2, alpha=4).div_(scale2)
+    slopes = x.new_empty(3, *x.shape)
+    both1, both2 = r1.mul_(slope1), torch.mul(r2, slope2, out=slopes[1])
+    apart1, apart2 = slope1.sub_(both1), torch.sub(slope2, both2, out=slopes[2])
+    torch.mul(mean_v, apart1.sub_(apart2), out=slopes[0]).addcmul_(mean_u, both2).addcmul_(mean, both1, value=-1)
+    by_mean, by_uu, by_vv = rows.T @ slopes @ columns
+    return value, by_mean.addcmul_(v, by_vv).addcmul_(u, by_uu, value=-1)

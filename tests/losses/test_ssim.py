@@ -139,7 +139,7 @@ def test_blocks_and_formula_give_the_value_and_gradient_of_the_whole_map(
     block: int, exponents: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One, two or all of the three channels at a time; the reference is differentiated automatically."""
-    monkeypatch.setattr(ssim, "BLOCK_CPU", block)
+    monkeypatch.setattr(ssim, "BLOCK", block)
     feat_s, feat_t = maps()
     feat_s.requires_grad_()
     plain = (1 - ssim_map(minmax(feat_s), minmax(feat_t), **options(exponents))).mean() / 2
