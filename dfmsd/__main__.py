@@ -11,7 +11,7 @@ from typing import NoReturn
 from dfmsd import pages, paths, plan, records, scales
 from dfmsd.errors import StudyError, suggest
 from dfmsd.spec import RunSpec
-from dfmsd.stages import Row, chain
+from dfmsd.stages import RECIPES, Row, chain
 
 Chains = list[tuple[RunSpec, ...]]
 
@@ -54,7 +54,7 @@ def _arguments() -> _Parser:
     sub = command("run", "Train one row: a student, its teachers from weak to strong, a method.")
     sub.add_argument("--student", required=True)
     sub.add_argument("--teachers", nargs="*", default=[])
-    sub.add_argument("--method", required=True, help="baseline, mgd, dmkd, equal_budget or dfmsd")
+    sub.add_argument("--method", required=True, help=", ".join(RECIPES) + ", or several methods: 'fgd + pkd'")
     sub.add_argument("--scale", default="mini")
     sub.add_argument("--seed", type=_number(0), default=0)
     sub.add_argument("--jobs", type=_number(1), default=1, help="runs at a time")
