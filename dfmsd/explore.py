@@ -21,7 +21,18 @@ from dfmsd.canvas import PANEL, covered, displayed, draw_channels, draw_image, d
 from dfmsd.datapage import PALETTE
 from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError
-from dfmsd.losses import DMKD, MGD, Levels, Method, channel_attention, dual_masks, random_mask, spatial_attention
+from dfmsd.losses import (
+    AMD,
+    DMKD,
+    MGD,
+    Levels,
+    Method,
+    channel_attention,
+    dual_masks,
+    random_mask,
+    spatial_attention,
+    top_mask,
+)
 from dfmsd.methods import DMKD as DualDefaults
 from dfmsd.spec import RunSpec
 from dfmsd.stages import Options
@@ -130,6 +141,15 @@ def _(method: MGD, stride: int, feat_s: Tensor, feat_t: Tensor) -> Masked:
     hidden = random_mask(feat_t, ratio=method.ratio, generator=torch.Generator().manual_seed(SEED))
     aligned = method.align[str(stride)](feat_s).masked_fill(hidden, 0.0)
     return Masked(hidden, None, method.generation[str(stride)](aligned))
+
+
+@reconstruct.register
+@torch.no_grad()
+def _(method: AMD, stride: int, feat_s: Tensor, feat_t: Tensor) -> Masked:
+    attention = spatial_attention(feat_t, tau=method.masking["tau"])
+    hidden = top_mask(attention, ratio=method.masking["ratio"]).unsqueeze(1)
+    aligned = method.align[str(stride)](feat_s).masked_fill(hidden, 0.0)
+    return Masked(hidden, None, method.branch[str(stride)](aligned))
 
 
 def pictured(distiller: Distiller, stride: int) -> Method:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dfmsd import data, explore, live, paths
 from dfmsd.errors import StudyError
-from dfmsd.losses import DFMSD, MGD, Method
+from dfmsd.losses import AMD, DFMSD, MGD, Method
 from dfmsd.methods import for_pair
 from dfmsd.spec import RunSpec
 from dfmsd.stages import Options
@@ -52,7 +52,7 @@ def method(name: str, cls: type[Method]) -> Method:
     return cls(channels_s=CHANNELS, channels_t=CHANNELS, **fields)
 
 
-@pytest.mark.parametrize(("name", "cls"), [("mgd", MGD), ("dfmsd", DFMSD)])
+@pytest.mark.parametrize(("name", "cls"), [("mgd", MGD), ("amd", AMD), ("dfmsd", DFMSD)])
 def test_the_reconstruction_shown_is_the_one_that_the_loss_compares(name: str, cls: type[Method]) -> None:
     method_ = method(name, cls)
     levels_s, levels_t = levels(1), levels(2)
