@@ -92,8 +92,11 @@ def test_a_run_that_is_killed_is_reported_and_stays_resumable() -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_runs_end_with_the_process_that_started_them(how: signal.Signals) -> None:
     code = (
+        "import signal\n"
         "from dfmsd import study\n"
         "from tests.test_study import ENDLESS\n"
+        # Under a shell that started the tests in the background, interrupts would be ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try: study.ensure([(ENDLESS,)], quiet=True)\n"
         "except KeyboardInterrupt: raise SystemExit(130)"
     )
