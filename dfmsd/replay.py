@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -54,8 +56,10 @@ def replay(run: RunSpec, record: Record) -> Replay:
     threads = torch.get_num_threads()
     torch.set_num_threads(record.provenance.threads)
     try:
-        iterations = _train_again(run, record)
-        _evaluate_again(run, record)
+        # pycocotools prints what it does.
+        with contextlib.redirect_stdout(io.StringIO()):
+            iterations = _train_again(run, record)
+            _evaluate_again(run, record)
     finally:
         torch.set_num_threads(threads)
     return Replay(
@@ -72,11 +76,10 @@ def _train_again(run: RunSpec, record: Record) -> int:
     iterations = FIRST * max(1, plan.iterations(run) // POINTS)
     with tempfile.TemporaryDirectory(prefix="dfmsd-replay-") as place:
         config = train.config(run, Path(place))
+        config.log_level = "ERROR"
         config.custom_hooks.append({"type": "StopAfter", "iterations": iterations})
-        try:
+        with contextlib.suppress(_Enough):
             Runner.from_cfg(config).train()
-        except _Enough:
-            pass
         again = read_curve(Path(place) / "curve.jsonl")
     for before, after in zip(record.curve[:FIRST], again, strict=True):
         _compare(run, f"at iteration {int(before['iteration'])}", before, after)
@@ -88,7 +91,7 @@ def _evaluate_again(run: RunSpec, record: Record) -> None:
     weights = train.weights(run)
     with tempfile.TemporaryDirectory(prefix="dfmsd-replay-") as place:
         config = build.run_config(run.model_copy(update={"stage": None, "parent": None}), root, Path(place))
-        config.load_from = weights
+        config.load_from, config.log_level = weights, "ERROR"
         Runner.from_cfg(config).val()
         metrics, _ = evaluate(
             train.evaluated_split(run, root).annotations, Path(place) / "predictions.bbox.json", resamples=1, seed=run.seed

@@ -23,11 +23,13 @@ def trained() -> Record:
     return found
 
 
-def test_a_replay_confirms_a_record_under_changed_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_confirms_a_record_under_changed_code(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     record = trained()
+    capfd.readouterr()
     monkeypatch.setattr(records, "code_digest", lambda _: "0" * 12)
     assert records.is_stale(record, RUN)
     confirmed = replay.replay(RUN, record)
+    assert capfd.readouterr().out == ""
     assert confirmed.iterations == replay.FIRST
     replay.write(confirmed)
     assert not records.is_stale(record, RUN)
@@ -51,6 +53,6 @@ def test_a_difference_is_named() -> None:
         replay.replay(RUN, other)
 
 
-def test_the_command_leaves_alone_what_is_not_stale(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_leaves_alone_what_is_not_stale(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["replay", "table03", "--scale", "smoke"]) == 0
-    assert capsys.readouterr().out == ""
+    assert capfd.readouterr().out == ""
