@@ -99,5 +99,5 @@ def table(page: PageSpec) -> Styler:
     for claim in claims():
         if claim.page == page.page:
             verdict, numbers = judge(claim, page)
-            rows.append({"claim": claim.text, "section": claim.section, f"verdict, {page.scale}": verdict, "numbers": numbers})
+            rows.append({"claim": claim.text, page.scale: verdict, "numbers": numbers})
     return report.styled(pd.DataFrame(rows), "claims").hide(axis="index")
