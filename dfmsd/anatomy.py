@@ -20,6 +20,7 @@ from dfmsd.canvas import Array, covered, displayed, draw_channels, draw_image, d
 from dfmsd.datapage import PALETTE
 from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError
+from dfmsd.figures import Picture
 from dfmsd.losses import (
     Levels,
     _heads,
@@ -34,7 +35,6 @@ from dfmsd.losses.crosskd import cross_standardise
 from dfmsd.losses.fgd import attention_maps, fgd_masks, relative_boxes
 from dfmsd.losses.fkd import fkd_weights
 from dfmsd.losses.ssim import minmax, ssim_map, ssim_parts
-from dfmsd.report import Picture
 from dfmsd.stages import Options
 
 SIGNED = "PuOr"

@@ -251,7 +251,7 @@ def _begin_worker(threads: int) -> None:
 
 def _generate(selected: Iterable[Page]) -> None:
     """What the book and the README take from records: answers, the table of pages, figures, raw records."""
-    from dfmsd import report
+    from dfmsd import figures, report
 
     generated = paths.pages() / "generated"
     raw = paths.pages() / "extra" / "records"
@@ -265,7 +265,7 @@ def _generate(selected: Iterable[Page]) -> None:
             _write(raw / file.relative_to(paths.records()), file.read_text())
         if isinstance(page, PageSpec):
             answers.append(f"### [{page.title}](pages/{page.page}.ipynb)\n\n{report.answer(page)}")
-            report.figure(page).save(paths.book() / "figures" / f"{page.page}.svg")
+            figures.comparison(page).save(paths.book() / "figures" / f"{page.page}.svg")
     _write(generated / "answers.md", "\n".join(answers))
     _write(generated / "pages.md", table_of_pages("pages/{page}.ipynb"))
     readme = paths.book().parent / "README.md"

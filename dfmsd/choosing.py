@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import inspect
 from dataclasses import dataclass
 from statistics import median
@@ -14,13 +13,15 @@ from pandas.io.formats.style import Styler
 
 from dfmsd import scales
 from dfmsd.bench import record
-from dfmsd.bench.record import Bench
+from dfmsd.bench.page import machine
 from dfmsd.losses import Method
 from dfmsd.methodpage import class_of
 from dfmsd.methods import METHODS, for_pair
 from dfmsd.pages import LABELS, ChoosingPage, PageSpec
-from dfmsd.report import NONE, Line, _gain, _grouped, lines, styled
+from dfmsd.report import gain
+from dfmsd.results import Line, lines
 from dfmsd.stages import Options, Row, chain
+from dfmsd.tables import NONE, below, grouped, styled
 
 CHANNELS = 256
 """Of the pyramids whose extra parameters are counted: mmdet's own."""
@@ -28,7 +29,7 @@ CHANNELS = 256
 STRIDES = (8, 16, 32, 64, 128)
 """Of the same pyramids."""
 
-NOT_RUN = '<span class="interval">not run</span>'
+NOT_RUN = below("not run")
 
 STUDENT, TEACHERS = "retinanet_r50", ("retinanet_r101", "retinanet_x101")
 """A student and two teachers that every method can work with."""
@@ -71,7 +72,7 @@ def needs(method: str) -> Needs:
 
 def needs_table() -> Styler:
     """What each method needs and costs; its name leads to its page."""
-    benches = {f'× MSE<span class="interval">{_machine(bench)}</span>': bench for bench in record.all_records()}
+    benches = {f"× MSE{below(machine(bench))}": bench for bench in record.all_records()}
     rows = []
     for method in METHODS:
         found = needs(method)
@@ -93,11 +94,6 @@ def needs_table() -> Styler:
     return styled(pd.DataFrame(rows), "needs", caption).hide(axis="index")
 
 
-def _machine(bench: Bench) -> str:
-    threads = "" if bench.device == "cuda" else f", {bench.threads} thread{'s' * (bench.threads != 1)}"
-    return html.escape(bench.hardware) + threads
-
-
 def _millions(count: int) -> str:
     return f"{count / 1e6:.1f} M" if count else NONE
 
@@ -114,14 +110,14 @@ def gains(page: ChoosingPage) -> Styler | Markdown:
             rows.append({LABELS[name]: _cell(by_recipe, name) for name in METHODS})
             groups.append(comparison.title)
             student, _, teachers = pair.partition(" ← ")
-            pairs.append(f'{student}<span class="interval">← {teachers}</span>')
+            pairs.append(student + below(f"← {teachers}"))
     if not rows:
         return Markdown("There are no comparisons.")
     caption = (
         f"AP in percent above the baseline at scale {page.scale}, with its interval where three seeds or more were run. "
         f"{NONE}: not a row of that comparison."
     )
-    return _grouped(pd.DataFrame(rows), groups, pairs, "gains", caption)
+    return grouped(pd.DataFrame(rows), groups, pairs, "gains", caption)
 
 
 def _by_pair(comparison: PageSpec) -> dict[str, dict[str, Line]]:
@@ -136,5 +132,5 @@ def _by_pair(comparison: PageSpec) -> dict[str, dict[str, Line]]:
 def _cell(by_recipe: dict[str, Line], method: str) -> str:
     if method not in by_recipe:
         return NONE
-    text = _gain(by_recipe[method], by_recipe.get("baseline"))
+    text = gain(by_recipe[method], by_recipe.get("baseline"))
     return NOT_RUN if text == NONE else text

@@ -9,11 +9,12 @@ import pandas as pd
 import yaml
 from pandas.io.formats.style import Styler
 
-from dfmsd import paths, report, stats
+from dfmsd import paths, stats
 from dfmsd.errors import StudyError, suggest
 from dfmsd.pages import PageSpec, name_of
-from dfmsd.report import Line
+from dfmsd.results import Line, lines
 from dfmsd.spec import Frozen
+from dfmsd.tables import signed, styled
 
 Verdict = Literal["holds", "fails", "undecided", "not run"]
 
@@ -52,7 +53,7 @@ def judge(claim: Claim, page: PageSpec) -> tuple[Verdict, str]:
         StudyError: if the page has no such rows.
     """
     pairs: dict[str, dict[str, Line]] = {}
-    for line in report.lines(page):
+    for line in lines(page):
         if claim.student in (None, line.row.student) and claim.teachers in (None, line.row.teachers):
             pairs.setdefault(line.pair, {})[name_of(line.row)] = line
     chosen = [(rows[claim.subject], rows[claim.rival]) for rows in pairs.values() if claim.subject in rows and claim.rival in rows]
@@ -73,7 +74,7 @@ def _gain(claim: Claim, subject: Line, rival: Line) -> tuple[Verdict, str]:
     found = stats.difference(subject.values("AP"), rival.values("AP"))
     if found is None:
         return "not run", ""
-    number = f"{found.mean:+.1f} AP".replace("-", "−")
+    number = f"{signed(found.mean)} AP"
     if found.interval is None:
         return "undecided", f"{number} ({len(found.values)} seed{'s' * (len(found.values) != 1)})"
     low, high = found.interval
@@ -100,4 +101,4 @@ def table(page: PageSpec) -> Styler:
         if claim.page == page.page:
             verdict, numbers = judge(claim, page)
             rows.append({"claim": claim.text, page.scale: verdict, "numbers": numbers})
-    return report.styled(pd.DataFrame(rows), "claims").hide(axis="index")
+    return styled(pd.DataFrame(rows), "claims").hide(axis="index")

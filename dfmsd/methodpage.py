@@ -17,12 +17,14 @@ from pandas.io.formats.style import Styler
 
 from dfmsd import anatomy, docstrings, explore, live, paths, scales
 from dfmsd.bench import record
+from dfmsd.bench.page import machine, not_measured
 from dfmsd.docstrings import Docstring
 from dfmsd.errors import StudyError, suggest
+from dfmsd.figures import Picture
 from dfmsd.losses import Method
 from dfmsd.methods import METHODS
 from dfmsd.pages import MethodPage
-from dfmsd.report import Picture, styled
+from dfmsd.tables import below, styled
 
 
 def module_of(method: str) -> ModuleType:
@@ -172,12 +174,11 @@ def cost(page: MethodPage) -> Styler | Markdown:
     for bench in record.all_records():
         for measured in bench.results:
             if (found := measured.costs.get(page.method)) is not None:
-                threads = "" if bench.device == "cuda" else f", {bench.threads} thread{'s' * (bench.threads != 1)}"
                 stale = found.code != record.code_digest(page.method)
                 rows.append(
                     {
-                        "machine": html.escape(bench.hardware) + threads,
-                        "maps": measured.shapes.name + ('<span class="interval flag">stale</span>' if stale else ""),
+                        "machine": machine(bench),
+                        "maps": measured.shapes.name + below("stale" * stale, flag=True),
                         "ms": f"{found.ms:.3g}",
                         "× MSE": f"{median(found.times_mse()):.2f}",
                         "× floor": f"{median(found.times_floor()):.2f}",
@@ -185,7 +186,7 @@ def cost(page: MethodPage) -> Styler | Markdown:
                     }
                 )
     if not rows:
-        return Markdown(f"**Not measured yet**: run `{record.COMMAND}`.")
+        return not_measured()
     caption = (
         "Forward and backward of the loss on two images, without the networks. × MSE: times plain feature MSE on the same maps. "
         "× floor: times the least that it must move, and its convolutions. Peak: memory beyond features and parameters."

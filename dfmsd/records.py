@@ -177,6 +177,12 @@ def find(key: str) -> Record | None:
     return None
 
 
+def result(key: str) -> Record | None:
+    """The record of a run that gave a result; None while there is none."""
+    record = find(key)
+    return record if record is not None and record.is_result else None
+
+
 def unfinished(key: str) -> Record | None:
     """The record in a run's partial folder: of one that broke off, or that was killed between its record and its last move."""
     file = paths.runs() / f"{key}.partial" / "record.json"

@@ -8,17 +8,17 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from dfmsd import records, scales
+from dfmsd.figures import COLOURS, Picture
 from dfmsd.pages import LABELS, TuningPage
-from dfmsd.report import COLOURS, Picture
 
 
 def trials(page: TuningPage) -> pd.DataFrame:
     """A line for each trial: ``recipe``, ``share`` of the detection loss, ``AP`` in percent or missing if not run, and ``key``."""
     lines = []
     for entry in page.entries():
-        record = records.find(entry.runs[-1].key)
+        record = records.result(entry.runs[-1].key)
         share = sum(entry.row.options.hyper[weight] for weight in page.methods.get(entry.row.recipe, ()))
-        ap = record.metrics["AP"] if record is not None and record.is_result else None
+        ap = None if record is None else record.metrics["AP"]
         lines.append({"recipe": entry.row.recipe, "share": share, "AP": ap, "key": entry.runs[-1].key})
     return pd.DataFrame(lines).astype({"AP": float})
 

@@ -55,7 +55,7 @@ def test_the_module_of_a_method_takes_its_fields(name: str, kind: Kind) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_has_all_that_belongs_to_it(name: str) -> None:
     """What book/add-a-method.md asks for; a method that lacks a part is told which."""
-    from dfmsd import docstrings, methodpage, paths, report
+    from dfmsd import docstrings, figures, methodpage, paths
 
     module = methodpage.module_of(name)
     assert re.search(r"arXiv \d{4}\.\d{5}|[A-Z]{2,} \d{4}", module.__doc__ or ""), (
@@ -72,6 +72,6 @@ def test_a_method_has_all_that_belongs_to_it(name: str) -> None:
     assert (pages.file_of(name).parent.name, page.method) == ("method", name)
     assert any(docstrings.read(function).equations for function in methodpage.functions(page).values())
     assert "{cite:p}" in page.idea or name == "mse"
-    assert name in report.COLOURS and name in pages.LABELS
+    assert name in figures.COLOURS and name in pages.LABELS
     toc = yaml.safe_load((paths.ROOT / "book" / "_toc.yml").read_text())
     assert {"file": f"pages/{name}"} in [chapter for part in toc["parts"] for chapter in part["chapters"]]

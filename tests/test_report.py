@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from dfmsd import pages, report
+from dfmsd import figures, pages, report
 from dfmsd.pages import PageSpec
 from dfmsd.records import Record
+from dfmsd.results import lines
 from dfmsd.stages import RECIPES
 
 WriteRecord = Callable[..., Record]
@@ -47,7 +48,7 @@ def test_without_records_every_row_is_not_run(write_record: WriteRecord) -> None
     assert sum("not run (about" in name for name in rows) == len(RECIPES_HERE)
     assert all("not run" in sentence for sentence in report.verdicts(page()).data.splitlines())
     assert "0 of" in report.progress(page()).data
-    assert "not run" in report.figure(page()).alt
+    assert "not run" in figures.comparison(page()).alt
 
 
 def test_papers_numbers_stand_beside_ours(write_record: WriteRecord) -> None:
@@ -80,7 +81,7 @@ def test_stale_and_empty_results_are_marked(write_record: WriteRecord) -> None:
     fresh = write_record(run["baseline"], 20.0)
     write_record(run["mgd"], 21.0, provenance=fresh.provenance.model_copy(update={"code_digest": "another"}))
     write_record(run["dmkd"], 0.0, state="no detections")
-    marks = {line.row.recipe: line.marks() for line in report.lines(spec)}
+    marks = {line.row.recipe: line.marks() for line in lines(spec)}
     assert marks["baseline"] == []
     assert marks["mgd"] == ["stale"]
     assert marks["dmkd"] == ["no detections"] or marks["dmkd"] == ["no detections", "stale"]
@@ -89,7 +90,7 @@ def test_stale_and_empty_results_are_marked(write_record: WriteRecord) -> None:
 def test_a_run_that_broke_off_is_no_result(write_record: WriteRecord) -> None:
     spec = page()
     write_record(spec.entries()[0].runs[-1], 0.0, state="nan", metrics={})
-    assert report.lines(spec)[0].ap is None
+    assert lines(spec)[0].ap is None
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_smoke_is_no_evidence(write_record: WriteRecord) -> None:
 def test_figure_is_the_same_each_time_and_has_words(write_record: WriteRecord, tmp_path: Path) -> None:
     spec = page()
     run_all(spec, write_record, {"baseline": (20.0,), "dfmsd": (23.5,)})
-    first, second = report.figure(spec), report.figure(spec)
+    first, second = figures.comparison(spec), figures.comparison(spec)
     assert first.svg == second.svg
     assert "DFMSD 23.5" in first.alt
     assert "MGD not run" in first.alt
@@ -134,8 +135,8 @@ def test_figure_is_the_same_each_time_and_has_words(write_record: WriteRecord, t
 
 
 def test_every_recipe_has_a_colour_of_its_own() -> None:
-    assert set(report.COLOURS) == set(RECIPES)
-    assert len(set(report.COLOURS.values())) == len(RECIPES)
+    assert set(figures.COLOURS) == set(RECIPES)
+    assert len(set(figures.COLOURS.values())) == len(RECIPES)
 
 
 VISION = {
@@ -163,12 +164,12 @@ OKLAB = (
 
 @pytest.mark.parametrize("kind", VISION)
 def test_colours_can_be_told_apart(kind: str) -> None:
-    plain = np.array([to_rgb(colour) for colour in report.COLOURS.values()])
+    plain = np.array([to_rgb(colour) for colour in figures.COLOURS.values()])
     linear = np.where(plain <= 0.04045, plain / 12.92, ((plain + 0.055) / 1.055) ** 2.4)
     cones = np.clip(linear @ np.array(VISION[kind]).T, 0, 1) @ np.array(OKLAB[0]).T
     seen = np.cbrt(cones) @ np.array(OKLAB[1]).T
     apart = np.linalg.norm(seen[:, None] - seen, axis=2)
-    names = list(report.COLOURS)
+    names = list(figures.COLOURS)
     close = [(names[i], names[j]) for i, j in zip(*np.where(apart < 0.09), strict=True) if i < j]
     assert not close
 

@@ -13,7 +13,7 @@ from pandas.io.formats.style import Styler
 from dfmsd.bench import floors, record
 from dfmsd.bench.record import Bench, Cost
 from dfmsd.pages import LABELS, BenchPage
-from dfmsd.report import NONE, _grouped, styled
+from dfmsd.tables import NONE, below, grouped, spread, styled, threads
 
 Shown = Styler | Markdown
 
@@ -27,14 +27,14 @@ def costs(page: BenchPage) -> Shown:
         for number, measured in enumerate(bench.results):
             for name, cost in measured.costs.items():
                 rows.append(_row(page, name, cost, quoted=number == 0 and bench.device == "cpu"))
-                groups.append(f"{measured.shapes.name}, {measured.shapes.kind.replace('_', '-')} networks, {_machine(bench)}")
+                groups.append(f"{measured.shapes.name}, {measured.shapes.kind.replace('_', '-')} networks, {machine(bench)}")
                 stale = cost.code != record.code_digest(name)
-                names.append(LABELS[name] + ('<span class="interval flag">stale</span>' if stale else ""))
+                names.append(LABELS[name] + below("stale" * stale, flag=True))
     if not rows:
         return not_measured()
     frame = pd.DataFrame(rows)
     frame.columns = pd.MultiIndex.from_tuples(list(rows[0]))
-    return _grouped(frame, groups, names, "costs", _caption(page))
+    return grouped(frame, groups, names, "costs", _caption(page))
 
 
 def not_measured() -> Markdown:
@@ -42,12 +42,9 @@ def not_measured() -> Markdown:
     return Markdown(f"**Not measured yet**: run `{record.COMMAND}`.")
 
 
-def _machine(bench: Bench) -> str:
-    return bench.hardware if bench.device == "cuda" else f"{bench.hardware} with {_threads(bench)}"
-
-
-def _threads(bench: Bench) -> str:
-    return f"{bench.threads} thread{'s' * (bench.threads != 1)}"
+def machine(bench: Bench) -> str:
+    """What was measured on; threads do not matter on a GPU."""
+    return html.escape(bench.hardware if bench.device == "cuda" else f"{bench.hardware}, {threads(bench.threads)}")
 
 
 def _row(page: BenchPage, name: str, cost: Cost, *, quoted: bool) -> dict[tuple[str, str], str]:
@@ -92,7 +89,7 @@ def _number(value: float) -> str:
 
 
 def _spread(ratios: Sequence[float]) -> str:
-    return f'{median(ratios):.2f}<span class="interval">{min(ratios):.2f} to {max(ratios):.2f}</span>'
+    return f"{median(ratios):.2f}" + spread((min(ratios), max(ratios)), "{:.2f}".format)
 
 
 def _caption(page: BenchPage) -> str:
@@ -136,7 +133,6 @@ def provenance() -> Shown:
 def _facts(bench: Bench) -> dict[str, str]:
     rates = [sample.copy_gb_s for measured in bench.results for cost in measured.costs.values() for sample in cost.samples]
     facts = {
-        "hardware": _machine(bench),
         "bandwidth of a copy": f"{median(rates):.1f} GB/s, read and written ({min(rates):.1f} to {max(rates):.1f})",
         "clock": bench.clock,
         "memory": bench.memory,
@@ -148,4 +144,4 @@ def _facts(bench: Bench) -> dict[str, str]:
         "again": f"{record.COMMAND} --device {bench.device} --threads {bench.threads} --repeats {bench.repeats}",
     }
     link = f'<a href="../records/bench/{bench.name}.json">{bench.name}.json</a>'
-    return {"record": link} | {name: html.escape(value) for name, value in facts.items()}
+    return {"record": link, "hardware": machine(bench)} | {name: html.escape(value) for name, value in facts.items()}

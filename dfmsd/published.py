@@ -1,0 +1,47 @@
+"""The paper's own numbers, quoted in ``params/published.yaml``."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import yaml
+
+from dfmsd import paths
+from dfmsd.errors import StudyError
+from dfmsd.spec import Frozen
+
+
+class Published(Frozen):
+    """A row of the paper's tables, as quoted in ``params/published.yaml``."""
+
+    student: str
+    recipe: str
+    name: str = ""
+    """Of a row that its recipe alone does not tell from another, see :class:`dfmsd.stages.Row`."""
+    variant: dict[str, str] | None = None
+    teachers: tuple[str, ...]
+    metrics: dict[str, float]
+    reconstructed: tuple[str, ...] = ()
+    """What the table itself does not show legibly."""
+    note: str = ""
+
+
+@cache
+def _tables() -> dict[int | str, dict[str, Any]]:
+    return yaml.safe_load((paths.PARAMS / "published.yaml").read_text())["tables"]  # type: ignore[no-any-return]
+
+
+def published(table: int | str) -> list[Published]:
+    """The rows of a table of the paper, or of a page's other source by its name.
+
+    Raises:
+        StudyError: if the paper has no such table.
+
+    Example:
+        >>> published(3)[3].metrics["AP"]
+        41.2
+    """
+    if table not in _tables():
+        raise StudyError(f"the paper has no table {table}: valid are {', '.join(map(str, _tables()))}")
+    return [Published.model_validate(row) for row in _tables()[table]["rows"]]
