@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import sys
@@ -185,6 +186,8 @@ def _work(run: RunSpec, threads: int, log: str, environment: dict[str, str], ans
         from dfmsd import train
 
         torch.set_num_threads(threads)
+        # mmengine collects garbage for each data set it opens: what was imported is none.
+        gc.freeze()
         train.run(run, workers=threads if torch.cuda.is_available() else 0)
     except StudyError as error:
         message = str(error)

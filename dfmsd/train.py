@@ -120,7 +120,7 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
         StudyError: see :func:`weights`, and if the data cannot be had.
     """
     root = data.ensure(spec.data, progress=False)
-    return build.run_config(
+    made = build.run_config(
         spec,
         root,
         folder,
@@ -129,6 +129,8 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
         ratios=_area_ratios(spec, root, folder) if spec.stage and spec.stage.enhance else None,
         workers=workers,
     )
+    # mmengine prints a config six times a run, and laying it out took as long as a run at the scale smoke.
+    return Config(made.to_dict(), format_python_code=False)
 
 
 def evaluated_split(spec: RunSpec, root: data.DataRoot) -> data.Split:

@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from dfmsd.losses.fgd import FGD, Context, attention_maps, fgd_attention, fgd_focal, fgd_global, fgd_masks, relative_boxes
+from dfmsd.losses.fgd import Context, attention_maps, fgd_attention, fgd_focal, fgd_global, fgd_masks, relative_boxes
+from tests.losses import helpers
 
 Array = NDArray[np.float64]
 SHAPES = [(40, 48), (33, 47)]
 """Height and width of two images of a batch padded to 40 x 48: at stride 8 a map of 5 x 6."""
-BOXES = [[(3, 5, 30, 20), (10, 0, 48, 17), (12, 6, 20, 39)], [(0, 0, 47, 9)]]
-NO_BOXES = [torch.zeros(0, 4), torch.zeros(0, 4)]
+BOXES = [torch.tensor([[3.0, 5, 30, 20], [10, 0, 48, 17], [12, 6, 20, 39]]), torch.tensor([[0.0, 0, 47, 9]])]
 
-
-def boxes() -> list[Tensor]:
-    return [torch.tensor(one, dtype=torch.float32) for one in BOXES]
-
-
-def maps(dtype: torch.dtype = torch.float64, shape: tuple[int, ...] = (2, 4, 5, 6)) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(shape, generator=generator, dtype=dtype), torch.randn(shape, generator=generator, dtype=dtype)
-
-
-def method(learnt: bool = False, **changes: Any) -> FGD:
-    """Weights of 1; `learnt` gives the context blocks, which start as the identity, an effect."""
-    torch.manual_seed(0)
-    fields: dict[str, Any] = {"channels_s": 4, "channels_t": 4, "strides": [8], "tau": 0.5}
-    module = FGD(**(fields | dict.fromkeys(("alpha", "beta", "gamma", "lam"), 1.0) | changes))
-    if learnt:
-        for parameter in module.parameters():
-            torch.nn.init.normal_(parameter)
-    return module
-
-
-def run(module: FGD, feat_s: Tensor, feat_t: Tensor, given: list[Tensor] | None = None, shapes: Any = SHAPES) -> dict[str, Tensor]:
-    levels = {stride: feat_s for stride in module.strides}, {stride: feat_t for stride in module.strides}
-    given = boxes() if given is None else given
-    terms = module(*levels, given[: len(feat_s)], shapes[: len(feat_s)], generator=torch.Generator())
-    return {name.removeprefix("loss_fgd_"): value for name, value in terms.items()}
+maps = partial(helpers.maps, dtype=torch.float64)
+method = partial(helpers.method, "fgd", strides=(8,), alpha=1.0, beta=1.0, gamma=1.0, lam=1.0)
+run = partial(helpers.run, boxes=BOXES, shapes=SHAPES)
 
 
 def plain_masks(height: int, width: int) -> tuple[Array, Array]:
     fg = np.zeros((2, height, width))
     for b, (one, (image_h, image_w)) in enumerate(zip(BOXES, SHAPES, strict=True)):
-        for x1, y1, x2, y2 in one:
+        for x1, y1, x2, y2 in one.tolist():
             left, right = int(np.floor(x1 / image_w * width)), int(np.ceil(x2 / image_w * width))
             top, bottom = int(np.floor(y1 / image_h * height)), int(np.ceil(y2 / image_h * height))
             inside = fg[b, top : bottom + 1, left : right + 1]
@@ -92,13 +69,13 @@ def test_masks_of_two_overlapping_boxes_and_one_on_the_border() -> None:
 
 @pytest.mark.parametrize("size", [(5, 6), (3, 3), (1, 1), (20, 24)])
 def test_masks_equal_a_loop_over_images_and_boxes(size: tuple[int, int]) -> None:
-    for mask, expected in zip(fgd_masks(relative_boxes(boxes(), SHAPES), size=size), plain_masks(*size), strict=True):
+    for mask, expected in zip(fgd_masks(relative_boxes(BOXES, SHAPES), size=size), plain_masks(*size), strict=True):
         np.testing.assert_allclose(mask.numpy(), expected, rtol=1e-6)
 
 
 def test_boxes_are_scaled_by_their_own_image_not_by_the_padded_batch() -> None:
     """The second image's only box is as wide as the image: it covers the padded map's whole width."""
-    fg = fgd_masks(relative_boxes(boxes(), SHAPES), size=(5, 6))[0][1]
+    fg = fgd_masks(relative_boxes(BOXES, SHAPES), size=(5, 6))[0][1]
     assert (fg > 0).tolist() == [[True] * 6] * 3 + [[False] * 6] * 2
 
 
@@ -116,7 +93,7 @@ def test_every_term_equals_its_equation(tau: float) -> None:
     s, t = feat_s.numpy(), feat_t.numpy()
     (sp_s, ch_s), (sp_t, ch_t) = plain_attention(s, tau), plain_attention(t, tau)
     weight = sp_t[:, None] * ch_t[:, :, None, None] / 2
-    level: Any = module.levels["8"]
+    level = module.levels["8"]
     fg, bg = plain_masks(5, 6)
     expected = {
         "fg": (fg[:, None] * weight * (t - s) ** 2).sum(),
@@ -130,7 +107,7 @@ def test_every_term_equals_its_equation(tau: float) -> None:
 
 def test_without_boxes_there_is_background_only() -> None:
     feat_s, feat_t = maps()
-    terms = run(method().double(), feat_s, feat_t, NO_BOXES)
+    terms = helpers.run(method().double(), feat_s, feat_t)
     attn_sp, attn_ch = attention_maps(feat_t, tau=0.5)
     assert terms["fg"] == 0
     mean = torch.einsum("bhw,bc,bchw->", attn_sp, attn_ch, (feat_s - feat_t) ** 2) / 30 / 2
@@ -139,15 +116,15 @@ def test_without_boxes_there_is_background_only() -> None:
 
 def test_an_image_without_boxes_is_background_beside_one_with_boxes() -> None:
     feat_s, feat_t = maps()
-    mixed = run(method().double(), feat_s, feat_t, [boxes()[0], torch.zeros(0, 4)])
-    alone = run(method().double(), feat_s[:1], feat_t[:1])
+    mixed = run(method().double(), feat_s, feat_t, boxes=[BOXES[0], torch.zeros(0, 4)])
+    alone = run(method().double(), feat_s[:1], feat_t[:1], boxes=BOXES[:1], shapes=SHAPES[:1])
     torch.testing.assert_close(mixed["fg"], alone["fg"] / 2)
     assert mixed["bg"] > alone["bg"] / 2
 
 
 def test_boxes_everywhere_leave_no_background() -> None:
     whole = [torch.tensor([[0.0, 0, width, height]]) for height, width in SHAPES]
-    terms = run(method(), *maps(torch.float32), whole)
+    terms = run(method(), *maps(dtype=torch.float32), boxes=whole)
     assert terms["bg"] == 0
     assert terms["fg"] > 0
 
@@ -181,16 +158,12 @@ def test_attention_does_not_see_signs_but_the_other_terms_do() -> None:
 
 def test_a_repeated_batch_and_the_sum_over_levels() -> None:
     """Means over the batch, sums over the levels."""
-    feat_s, feat_t = maps(torch.float32)
+    feat_s, feat_t = maps(dtype=torch.float32)
     once = run(method(), feat_s, feat_t)
-    twice = run(method(), torch.cat([feat_s] * 2), torch.cat([feat_t] * 2), boxes() * 2, SHAPES * 2)
-    levels = run(method(strides=[8, 16]), feat_s, feat_t)
+    twice = run(method(), torch.cat([feat_s] * 2), torch.cat([feat_t] * 2), boxes=BOXES * 2, shapes=SHAPES * 2)
+    levels = run(method(strides=(8, 16)), feat_s, feat_t)
     torch.testing.assert_close(twice, once)
     torch.testing.assert_close(levels, {name: 2 * value for name, value in once.items()})
-
-
-def test_same_inputs_give_the_identical_loss() -> None:
-    assert run(method(), *maps(torch.float32)) == run(method(), *maps(torch.float32))
 
 
 def test_gradient() -> None:
@@ -199,54 +172,11 @@ def test_gradient() -> None:
     assert torch.autograd.gradcheck(lambda s: tuple(run(module, s, feat_t).values()), feat_s.requires_grad_())
 
 
-def test_gradient_reaches_student_and_every_block_but_not_the_teacher() -> None:
-    feat_s, feat_t = maps(torch.float32)
-    feat_s, feat_t = feat_s[:, :3].clone().requires_grad_(), feat_t.requires_grad_()
-    module = method(learnt=True, channels_s=3)
-    sum(run(module, feat_s, feat_t).values()).backward()  # type: ignore[union-attr]
-    assert feat_t.grad is None
-    # A softmax over positions does not change with the bias of its logits.
-    learnt = {name: one.grad for name, one in module.named_parameters() if "conv_mask.bias" not in name}
-    assert [name for name, grad in (learnt | {"student": feat_s.grad}).items() if grad is None or not grad.any()] == []
-
-
 def test_pure_terms_pass_nothing_to_the_teacher() -> None:
     feat_s, feat_t = (feat.requires_grad_() for feat in maps())
     attn_s, attn_t = attention_maps(feat_s, tau=0.5), attention_maps(feat_t, tau=0.5)
-    masks = fgd_masks(relative_boxes(boxes(), SHAPES), size=(5, 6))
+    masks = fgd_masks(relative_boxes(BOXES, SHAPES), size=(5, 6))
     focal, same = fgd_focal(feat_s, feat_t, attn_t=attn_t, masks=masks), torch.nn.Identity()
     (sum(focal) + fgd_attention(attn_s, attn_t) + fgd_global(feat_s, feat_t, context_s=same, context_t=same)).backward()
     assert feat_t.grad is None
     assert feat_s.grad is not None
-
-
-@pytest.mark.parametrize("given", [NO_BOXES, None])
-def test_one_pixel_and_constant_maps_are_finite_in_loss_and_gradient(given: list[Tensor] | None) -> None:
-    for feat in (torch.ones(1, 4, 1, 1), torch.zeros(2, 4, 5, 6), torch.full((2, 4, 5, 6), 7.0)):
-        feat_s = feat.clone().requires_grad_()
-        terms = run(method(learnt=True), feat_s, feat, given)
-        sum(terms.values()).backward()  # type: ignore[union-attr]
-        assert all(value.isfinite() for value in terms.values())
-        assert feat_s.grad is not None
-        assert feat_s.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("given", [NO_BOXES, None])
-def test_nan_of_the_teacher_is_not_hidden(given: list[Tensor] | None) -> None:
-    feat_s, feat_t = maps(torch.float32)
-    feat_t[0, 0, 0, 0] = torch.nan
-    assert all(value.isnan() for value in run(method(), feat_s, feat_t, given).values())
-
-
-@pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_close_to_float32(dtype: torch.dtype, autocast: bool) -> None:
-    """Within 2 %, also where the square of a difference overflows float16."""
-    module = method(learnt=True)
-    feat_s, feat_t = maps(torch.float32)
-    feat_s = feat_s + 300 * (feat_s > 2)
-    plain = run(module, feat_s, feat_t)
-    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
-        half = run(module, *((feat_s, feat_t) if autocast else (feat_s.to(dtype), feat_t.to(dtype))))
-    assert all(value.dtype == torch.float32 for value in half.values())
-    assert {name: value.item() for name, value in half.items()} == pytest.approx({n: v.item() for n, v in plain.items()}, rel=0.02)

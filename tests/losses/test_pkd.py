@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from dfmsd import methods
 from dfmsd.losses import pearson_loss
-from dfmsd.losses.pkd import PKD, pkd_loss
-
-
-def maps(dtype: torch.dtype = torch.float32, shape: tuple[int, ...] = (2, 4, 5, 6)) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(shape, generator=generator, dtype=dtype), torch.randn(shape, generator=generator, dtype=dtype)
-
-
-def method(**changes: Any) -> PKD:
-    torch.manual_seed(0)
-    fields = methods.PKD(strides=(8, 16)).model_dump(exclude={"type"})
-    return PKD(**({"channels_s": 4, "channels_t": 4} | fields | changes))
-
-
-def run(module: PKD, levels_s: dict[int, Tensor], levels_t: dict[int, Tensor]) -> Tensor:
-    terms = module(levels_s, levels_t, [torch.empty(0, 4)] * 2, [], generator=torch.Generator())
-    assert list(terms) == ["loss_pkd_feat"]
-    return terms["loss_pkd_feat"]  # type: ignore[no-any-return]
+from dfmsd.losses.pkd import pkd_loss
+from tests.losses.helpers import maps, method, run
 
 
 def test_equation() -> None:
     """Each channel over batch and positions: minus its mean, by its unbiased deviation plus 1e-6."""
-    feat_s, feat_t = (feat * 5 + 3 for feat in maps(torch.float64))
+    feat_s, feat_t = (feat * 5 + 3 for feat in maps(dtype=torch.float64))
     expected = 0.0
     for channel in range(4):
         s, t = (feat[:, channel].numpy().ravel() for feat in (feat_s, feat_t))
@@ -50,7 +30,7 @@ def test_by_hand() -> None:
 
 
 def test_a_channels_scale_and_offset_do_not_matter_but_an_images_scale_does() -> None:
-    feat_s, feat_t = maps(torch.float64)
+    feat_s, feat_t = maps(dtype=torch.float64)
     scale = torch.tensor([0.5, 2.0, 30.0, 1.0], dtype=torch.float64).view(1, 4, 1, 1)
     torch.testing.assert_close(pkd_loss(feat_s * scale - 7, feat_t), pkd_loss(feat_s, feat_t), rtol=1e-5, atol=0)
     assert pkd_loss(feat_t * scale - 7, feat_t) < 1e-9
@@ -64,28 +44,18 @@ def test_the_finest_levels_take_part_whatever_their_order(levels: int | None, us
     strides = (128, 8, 32, 16, 64)
     levels_s = {stride: maps()[0][..., : 1 + i, :] for i, stride in enumerate(strides)}
     levels_t = {stride: maps()[1][..., : 1 + i, :] for i, stride in enumerate(strides)}
-    total = run(method(strides=strides, levels=levels, alpha=6.0), levels_s, levels_t)
-    torch.testing.assert_close(total, 6 * torch.stack([pkd_loss(levels_s[stride], levels_t[stride]) for stride in used]).sum())
+    terms = run(method("pkd", strides=strides, levels=levels, alpha=6.0), levels_s, levels_t)
+    expected = 6 * torch.stack([pkd_loss(levels_s[stride], levels_t[stride]) for stride in used]).sum()
+    torch.testing.assert_close(terms, {"feat": expected})
 
 
 def test_levels_that_take_no_part_have_no_projection() -> None:
-    assert list(method(channels_s=3, strides=(32, 16, 8), levels=2).align) == ["8", "16"]
+    assert list(method("pkd", channels_s=3, strides=(32, 16, 8), levels=2).align) == ["8", "16"]
 
 
 def test_gradient() -> None:
-    feat_s, feat_t = maps(torch.float64, (2, 2, 3, 2))
+    feat_s, feat_t = maps(dtype=torch.float64, shape=(2, 2, 3, 2))
     assert torch.autograd.gradcheck(lambda s: pkd_loss(s, feat_t), feat_s.requires_grad_())
-
-
-def test_gradient_reaches_student_and_projection_but_not_a_teacher_that_asks_for_it() -> None:
-    feat_s, feat_t = maps()
-    feat_s, feat_t = feat_s[:, :3].clone().requires_grad_(), feat_t.requires_grad_()
-    module = method(channels_s=3)
-    run(module, {8: feat_s, 16: feat_s}, {8: feat_t, 16: feat_t}).backward()
-    assert feat_t.grad is None
-    for name, tensor in (("feat_s", feat_s), *module.named_parameters()):
-        assert tensor.grad is not None
-        assert name.endswith("bias") or tensor.grad.abs().sum() > 0  # an offset does not matter
 
 
 def test_one_pixel_and_constant_maps() -> None:
@@ -97,21 +67,3 @@ def test_one_pixel_and_constant_maps() -> None:
     constant = torch.full((2, 4, 5, 6), 0.25)
     assert pkd_loss(constant, maps()[1]).item() == pytest.approx(59 / 120, rel=1e-4)
     assert pkd_loss(constant, 2 * constant).item() == 0.0
-
-
-def test_a_teachers_nan_is_not_hidden() -> None:
-    feat_s, feat_t = maps()
-    feat_t[1, 2, 3, 4] = torch.nan
-    assert run(method(strides=(8,)), {8: feat_s}, {8: feat_t}).isnan()
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_close_to_float32(dtype: torch.dtype) -> None:
-    """Within 1 %; sums over many values would overflow float16 or stall in bfloat16."""
-    feat_s, feat_t = (100 * feat for feat in maps(shape=(2, 4, 64, 64)))
-    plain = pkd_loss(feat_s, feat_t)
-    low = pkd_loss(feat_s.to(dtype), feat_t.to(dtype))
-    assert low.dtype == torch.float32
-    assert low.item() == pytest.approx(plain.item(), rel=0.01)
-    with torch.autocast("cpu", dtype=dtype):
-        assert pkd_loss(feat_s, feat_t).item() == pytest.approx(plain.item(), rel=0.01)
