@@ -180,6 +180,8 @@ class SSIM(_Method):
     """Side of the Gaussian window in positions, odd."""
     sigma: float = Field(default=1.5, gt=0)
     """Standard deviation of the window in positions."""
+    detach_range: bool = False
+    """Whether the student's range counts as a constant in the gradient."""
     adapter: bool = False
     """A 1 x 1 convolution on the student's side even where the channels agree."""
 

@@ -41,7 +41,7 @@ def minmax(feat: Tensor) -> Tensor:
         feat: Feature map :math:`X` of one level, ``(B, C, H, W)``.
 
     Returns:
-        The same shape. A constant image becomes 0. The range carries no gradient.
+        The same shape. A constant image becomes 0.
 
     Deviations:
         The paper gives the range [0, 1] but not its scope: here it is that of one image and level, over channels and positions.
@@ -129,6 +129,7 @@ def structural_loss(
     structure: int,
     window: int,
     sigma: float,
+    detach_range: bool,
 ) -> Tensor:
     r"""How far the student's normalised map is from the teacher's, for one level.
 
@@ -151,6 +152,7 @@ def structural_loss(
         structure: See :func:`ssim_map`.
         window: See :func:`ssim_parts`.
         sigma: See :func:`ssim_parts`.
+        detach_range: Whether the student's range counts as a constant in the gradient.
 
     Returns:
         Scalar in [0, 1]: mean over batch, channels and positions. It can be differentiated once, with respect to the student.
@@ -159,9 +161,13 @@ def structural_loss(
         The paper's text at hand says nothing of what l1 and l2 compare. They see the normalised features too, because third-party
         notes on the paper place the normalisation in the loss's general form, before any distance.
 
+        With ``detach_range`` the gradient asks for another scale of the features though the loss does not depend on it: each step
+        changes the scale, the next one changes it again, and training fails (the page "SSIM with a detached range").
+
     Example:
         >>> feat_t = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> options = {"luminance": 1, "contrast": 1, "structure": 1, "window": 11, "sigma": 1.5}
+        >>> options["detach_range"] = False
         >>> feat_s = (3 * feat_t - 7).requires_grad_()
         >>> loss = structural_loss(feat_s, feat_t, distance="ssim", **options)
         >>> loss.backward()
@@ -172,7 +178,7 @@ def structural_loss(
     feat_t = feat_t.detach().to(feat_s.dtype)
     # Variances are differences of squares: half precision would leave nothing of them.
     with torch.autocast(feat_s.device.type, enabled=False):
-        range_s, range_t = _range(feat_s), _range(feat_t)
+        range_s, range_t = _range(feat_s.detach()), _range(feat_t)
         rows, columns = _matrices(feat_s, window, sigma)
 
         def compare(block_s: Tensor, block_t: Tensor) -> Tensor:
@@ -192,7 +198,8 @@ def structural_loss(
         plain = distance == "ssim" and luminance == contrast == structure == 1
         if not torch.is_grad_enabled():
             feat_s = feat_s.detach()
-        total: Tensor = _Blockwise.apply(feat_s, feat_t, compare, compare_fast if plain else _differentiated(compare))
+        slopes = compare_fast if plain else _differentiated(compare)
+        total: Tensor = _Blockwise.apply(feat_s, feat_t, compare, slopes, None if detach_range else range_s)
     return total / feat_s.numel()
 
 
@@ -211,6 +218,7 @@ class SSIM(Method):
         structure: Exponent of the structure.
         window: Side of the Gaussian window in positions, odd.
         sigma: Standard deviation of the window in positions.
+        detach_range: Whether the student's range counts as a constant in the gradient.
         adapter: A 1 x 1 convolution on the student's side even where the channels agree.
 
     Raises:
@@ -232,6 +240,7 @@ class SSIM(Method):
         structure: int,
         window: int,
         sigma: float,
+        detach_range: bool,
         adapter: bool,
     ) -> None:
         if window % 2 == 0:
@@ -246,6 +255,7 @@ class SSIM(Method):
             "structure": structure,
             "window": window,
             "sigma": sigma,
+            "detach_range": detach_range,
         }
         self.align = nn.ModuleDict(
             {
@@ -272,7 +282,14 @@ class _Blockwise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, feat_s: Tensor, feat_t: Tensor, compare: Compare, compare_with_gradient: CompareWithGradient) -> Tensor:
+    def forward(
+        ctx: Any,
+        feat_s: Tensor,
+        feat_t: Tensor,
+        compare: Compare,
+        compare_with_gradient: CompareWithGradient,
+        moving: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
         b, c, h, w = feat_s.shape
         size = max(1, BLOCK // (b * h * w))
         blocks = [slice(start, start + size) for start in range(0, c, size)]
@@ -285,14 +302,29 @@ class _Blockwise(torch.autograd.Function):
         for block in blocks:
             value, gradient[:, block] = compare_with_gradient(feat_s[:, block], feat_t[:, block])
             total += value
+        if moving is not None:
+            _add_slope_of_range(gradient, feat_s, *moving)
         ctx.save_for_backward(gradient)
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return grad * gradient, None, None, None
+        return grad * gradient, None, None, None, None
+
+
+def _add_slope_of_range(gradient: Tensor, feat: Tensor, low: Tensor, extent: Tensor) -> None:
+    """Add what the loss changes by way of the range, to the gradient at each image's first smallest and first largest value.
+
+    With psi = (X - low) / (high - low) and G the gradient at a fixed range, the largest value gets - sum G psi, and the smallest
+    sum G psi - sum G.
+    """
+    slopes, values = gradient.flatten(1), feat.flatten(1)
+    shifts = slopes.sum(dim=1, keepdim=True)
+    scales = (torch.linalg.vecdot(slopes, values)[:, None] - low.flatten(1) * shifts) / extent.flatten(1)
+    slopes.scatter_add_(1, values.argmax(dim=1, keepdim=True), -scales)
+    slopes.scatter_add_(1, values.argmin(dim=1, keepdim=True), scales - shifts)
 
 
 def _differentiated(compare: Compare) -> CompareWithGradient:
@@ -309,7 +341,7 @@ def _differentiated(compare: Compare) -> CompareWithGradient:
 
 def _range(feat: Tensor) -> tuple[Tensor, Tensor]:
     """Smallest value and extent of each image, ``(B, 1, 1, 1)``; the extent of a constant image is infinite."""
-    low, high = (bound[:, None, None, None] for bound in feat.detach().flatten(1).aminmax(dim=1))
+    low, high = (bound[:, None, None, None] for bound in feat.flatten(1).aminmax(dim=1))
     extent = high - low
     return low, extent.where(extent > torch.finfo(extent.dtype).tiny, torch.inf)
 

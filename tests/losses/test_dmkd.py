@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from dfmsd.losses import dmkd_loss, dmkd_reconstruction, dual_masks
 from tests.losses import helpers
 from tests.losses.helpers import run
 
-RATIOS = {"tau": 0.5, "spatial_ratio": 0.65, "channel_ratio": 0.45}
+RATIOS: dict[str, Any] = {"tau": 0.5, "spatial_ratio": 0.65, "channel_ratio": 0.45}
 
 maps = partial(helpers.maps, shape=(2, 16, 4, 5))
 method = partial(helpers.method, "dmkd", channels_s=16, channels_t=16, strides=(8,), alpha=1.0, se_ratio=4, **RATIOS)

@@ -22,6 +22,7 @@ PARTS = ("luminance", "contrast", "structure")
 SHAPES = [(2, 3, 7, 11), (1, 2, 13, 21), (2, 3, 1, 1), (1, 3, 2, 6)]
 EXPONENTS = [(1, 1, 1), (0, 1, 1), (0, 0, 1), (1, 0, 0), (1, 1, 0), (2, 2, 2), (1, 2, 3)]
 WINDOW: dict[str, Any] = {"window": 11, "sigma": 1.5}
+DETACHED = {"detach_range": True}
 
 method = partial(helpers.method, "ssim", channels_s=3, channels_t=3)
 
@@ -37,7 +38,7 @@ def options(exponents: tuple[int, ...] = (1, 1, 1), **changes: Any) -> dict[str,
 
 
 def loss(feat_s: Tensor, feat_t: Tensor, distance: Any = "ssim", **changes: Any) -> Tensor:
-    return structural_loss(feat_s, feat_t, distance=distance, **options(**changes))
+    return structural_loss(feat_s, feat_t, distance=distance, **{"detach_range": False} | options(**changes))
 
 
 def plain_range(feat: Array) -> list[tuple[float, float]]:
@@ -147,27 +148,36 @@ def test_blocks_and_formula_give_the_value_and_gradient_of_the_whole_map(
 )
 @pytest.mark.parametrize("shape", [(2, 2, 2, 2), (1, 3, 1, 1)])
 def test_gradient(shape: tuple[int, ...], distance: str, exponents: tuple[int, ...]) -> None:
-    """Of all but each image's extremes, which change the range as well."""
+    """Each image's extremes included, which change the range as well."""
     feat_s, feat_t = maps(shape=shape)
-    extreme = (minmax(feat_s) == 0) | (minmax(feat_s) == 1)
-
-    def inner(feat: Tensor) -> Tensor:
-        return loss(torch.where(extreme, feat_s, feat), feat_t, distance, exponents=exponents)
-
-    assert torch.autograd.gradcheck(inner, feat_s.clone().requires_grad_())
+    assert torch.autograd.gradcheck(lambda s: loss(s, feat_t, distance, exponents=exponents), feat_s.requires_grad_())
 
 
-def test_the_range_carries_no_gradient() -> None:
+def test_a_detached_range_carries_no_gradient() -> None:
     """The slope at the largest value is that of the equations with the range held."""
     feat_s, feat_t = maps(shape=(1, 2, 4, 4))
     feat_s.requires_grad_()
-    loss(feat_s, feat_t).backward()
+    loss(feat_s, feat_t, **DETACHED).backward()
     assert feat_s.grad is not None
     values, at = feat_s.detach().numpy(), np.unravel_index(int(feat_s.argmax()), feat_s.shape)
     step = np.zeros(values.shape)
     step[at] = 1e-5
     up, down = (plain_loss(values + way * step, feat_t.numpy(), (1, 1, 1), ranges=plain_range(values)) for way in (1, -1))
     assert feat_s.grad.numpy()[at] == pytest.approx((up - down) / 2e-5, rel=1e-5)
+
+
+@pytest.mark.parametrize("distance", ["ssim", "l1", "l2"])
+def test_the_gradient_asks_for_no_other_scale_or_offset_unless_the_range_is_detached(distance: str) -> None:
+    """The loss does not depend on them, so a step along the gradient must not change them."""
+    feat_s, feat_t = maps()
+    feat_s.requires_grad_()
+    whole, detached = (
+        torch.autograd.grad(loss(feat_s, feat_t, distance, **changes), feat_s)[0].flatten(1) for changes in ({}, DETACHED)
+    )
+    values = feat_s.detach().flatten(1)
+    for along in (values, torch.ones_like(values)):
+        torch.testing.assert_close(torch.linalg.vecdot(whole, along), torch.zeros(2).double(), rtol=0, atol=1e-12)
+        assert torch.linalg.vecdot(detached, along).abs().min() > 1e-4
 
 
 @pytest.mark.parametrize("distance", ["ssim", "l1", "l2"])
@@ -252,6 +262,6 @@ def test_float32_is_close_to_float64(exponents: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [({"window": 10}, "odd"), (dict.fromkeys(PARTS, 0), "nothing is compared")])
-def test_what_makes_no_sense_is_refused(change: dict[str, int], message: str) -> None:
+def test_what_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(StudyError, match=message):
         method(**change)
