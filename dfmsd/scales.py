@@ -14,6 +14,9 @@ from dfmsd.spec import Balance, CocoData, DataSpec, Frozen, ScheduleSpec
 
 SCALES = ("smoke", "mini", "gpu", "coco")
 
+PUBLIC = ("mini", "gpu", "coco")
+"""Scales whose numbers mean something; ``smoke`` is for tests."""
+
 
 class _Schedule(Frozen):
     epochs: int
@@ -39,17 +42,17 @@ class Scale(Frozen):
     balance: Balance | None = None
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
-    def schedule_of(self, network: str, *, teacher: bool = False, stages: int = 1) -> ScheduleSpec:
+    def schedule_of(self, network: str, *, teacher: bool = False, budget: float = 1.0) -> ScheduleSpec:
         """The schedule of a network.
 
         Args:
             network: Its name in the zoo.
             teacher: Whether it trains to teach.
-            stages: Multiplies the epochs, for a run of equal budget to a chain of as many stages.
+            budget: Multiplies the epochs: as many as a chain has stages, for a run of equal budget to it.
         """
         family, _, backbone = network.rpartition("_")
         epochs = self.teacher_epochs.get(backbone, self.schedule.epochs) if teacher else self.schedule.epochs
-        plain = self.schedule.model_dump() | {"epochs": stages * epochs}
+        plain = self.schedule.model_dump() | {"epochs": max(1, round(budget * epochs))}
         return ScheduleSpec(**plain, lr=self.lr[family], max_iters=self.rehearsal)
 
     def rehearse(self, iterations: int, *, batch: int = 2, images: int = 8) -> Scale:

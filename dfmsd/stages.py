@@ -48,10 +48,14 @@ class Options(Frozen):
     crop: float = Field(default=0.8, gt=0, le=1)
     matching: Literal["stride", "index"] = "stride"
     inherit: bool = False
+    epochs: Literal["each", "shared"] = "each"
+    """Whether each stage has the scale's epochs, or all stages of a chain share them."""
     adversarial: bool = False
     """Adversarial examples in the last stage, beside or instead of masking enhancement, with the weight beta."""
     hyper: dict[str, Any] = Field(default_factory=dict)
     """Changes to the method's hyper-parameters (:mod:`dfmsd.methods`); of a recipe of several methods, as ``fgd.alpha``."""
+    times: dict[str, float] = Field(default_factory=dict)
+    """Factors on the weights that the scale or the paper sets, of a recipe of one method."""
 
 
 class Row(Frozen):
@@ -137,7 +141,9 @@ def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = 
         return (_run(row, scale, seed, split),)
     staged = row.recipe == "dfmsd" and row.options.sal
     teachers = row.teachers if staged else row.teachers[-1:]
-    schedule_stages = len(row.teachers) if row.recipe == "equal_budget" else 1
+    budget = len(row.teachers) if row.recipe == "equal_budget" else 1.0
+    if row.options.epochs == "shared":
+        budget /= len(teachers)
     runs: list[RunSpec] = []
     for index, group in enumerate(teachers, start=1):
         names = group.split(JOIN)
@@ -153,7 +159,7 @@ def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = 
             adversarial=ADVERSARIAL if _is_attacked(row, index, len(teachers)) else None,
             inherit=row.options.inherit and index == 1,
         )
-        runs.append(_run(row, scale, seed, split, stage=stage, parent=runs[-1] if runs else None, stages=schedule_stages))
+        runs.append(_run(row, scale, seed, split, stage=stage, parent=runs[-1] if runs else None, budget=budget))
     return tuple(runs)
 
 
@@ -183,14 +189,14 @@ def _network(name: str, scale: Scale) -> NetworkSpec:
     return network.model_copy(update={"overrides": network.overrides | {"model.backbone.init_cfg": None, threshold: 0.0}})
 
 
-def _run(row: Row, scale: Scale, seed: int, split: Literal["val", "tune"], *, stages: int = 1, **links: Any) -> RunSpec:
+def _run(row: Row, scale: Scale, seed: int, split: Literal["val", "tune"], *, budget: float = 1.0, **links: Any) -> RunSpec:
     return RunSpec(
         scale=scale.name,
         network=_network(row.student, scale),
         data=scale.data,
         eval_split=split,
         image_size=scale.image_size,
-        schedule=scale.schedule_of(row.student, stages=stages),
+        schedule=scale.schedule_of(row.student, budget=budget),
         seed=seed,
         **links,
     )
@@ -209,6 +215,9 @@ def _method(row: Row, part: str, teacher: str, scale: Scale) -> Any:
     except ValidationError as error:
         problem = error.errors()[0]
         raise StudyError(f"{name}: {problem['loc'][-1]} = {problem['input']!r}: {problem['msg']}") from None
+    if unknown := sorted(set(row.options.times) - set(METHODS[name].model_fields)):
+        raise StudyError(f"{name} has no weight {unknown[0]!r} to multiply: {suggest(unknown[0], METHODS[name].model_fields)}")
+    method = method.model_copy(update={weight: factor * getattr(method, weight) for weight, factor in row.options.times.items()})
     return method.model_copy(update={"adv": method.beta}) if name == "dfmsd" and row.options.adversarial else method
 
 

@@ -28,7 +28,7 @@ def test_an_unknown_scale_is_refused_with_the_nearest() -> None:
 
 def test_stages_multiply_epochs() -> None:
     mini = scales.get("mini")
-    assert mini.schedule_of("fcos_r50", stages=3).epochs == 3 * mini.schedule_of("fcos_r50").epochs
+    assert mini.schedule_of("fcos_r50", budget=3).epochs == 3 * mini.schedule_of("fcos_r50").epochs
 
 
 def test_teachers_may_train_longer_than_students() -> None:

@@ -173,3 +173,9 @@ def test_a_hyper_parameter_out_of_range_is_refused_in_one_line() -> None:
     with pytest.raises(StudyError, match=r"spatial_ratio = 1.5: Input should be less than or equal to 1") as caught:
         chain(row("dmkd", hyper={"spatial_ratio": 1.5}), MINI, seed=0)
     assert "\n" not in str(caught.value)
+
+
+def test_stages_may_share_the_epochs_of_one() -> None:
+    first, second = chain(row(epochs="shared"), MINI, seed=0)
+    assert first.schedule.epochs + second.schedule.epochs == MINI.schedule.epochs
+    assert [run.schedule.epochs for run in chain(row(), MINI, seed=0)] == [MINI.schedule.epochs] * 2
