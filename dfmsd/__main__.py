@@ -1,4 +1,4 @@
-"""The command line: ``python -m dfmsd plan | page | run | publish | check | replay | bench | book | doctor``."""
+"""The command line: ``python -m dfmsd plan | page | run | publish | observe | check | replay | bench | book | doctor``."""
 
 from __future__ import annotations
 
@@ -60,6 +60,12 @@ def _arguments() -> _Parser:
     sub.add_argument("--jobs", type=_number(1), default=1, help="runs at a time")
     sub.add_argument("--rehearse", type=_number(1), metavar="N", help="try it out: N iterations a run, random weights, 8 images")
     page_options(command("publish", "Copy the records of pages into book/records/."))
+    sub = command("observe", "Read off trained networks what pages of features show, and write the records.")
+    sub.add_argument("pages", nargs="*", metavar="PAGE", help="names of pages, such as fig04")
+    sub.add_argument("--all", action="store_true", help="all pages that look into networks")
+    sub.add_argument("--scale", help="smoke, mini, gpu or coco; a page's own if left out")
+    sub.add_argument("--train", action="store_true", help="train the networks whose weights are not here")
+    sub.add_argument("--jobs", type=_number(1), default=1, help="runs at a time")
     page_options(command("check", "List stale, missing, unused and damaged records."))
     page_options(command("replay", "Confirm stale records of pages: run their beginning again with today's code and compare."))
     sub = command("bench", "Measure what the methods' losses cost on this machine, and write the record.")
@@ -83,7 +89,7 @@ def _number(least: int) -> Callable[[str], int]:
     return number
 
 
-COMMANDS = ("plan", "page", "run", "publish", "check", "replay", "bench", "book", "doctor")
+COMMANDS = ("plan", "page", "run", "publish", "observe", "check", "replay", "bench", "book", "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -196,6 +202,28 @@ def _publish(arguments: argparse.Namespace) -> None:
     new = study.publish(chains)
     lacking = [run for run in plan.order(chains) if not (paths.records() / f"{run.key}.json").exists()]
     print(f"{len(new)} new records; {len(lacking)} runs have none yet")
+
+
+def _observe(arguments: argparse.Namespace) -> int:
+    from dfmsd import observe, study
+
+    looking = [name for name in pages.names() if isinstance(pages.get(name), pages.FeaturesPage)]
+    names = looking if arguments.all else arguments.pages
+    if not names:
+        raise StudyError(f"name a page ({', '.join(looking)}) or say --all")
+    complaints = 0
+    for name in names:
+        page = pages.get(name, scale=arguments.scale)
+        if not isinstance(page, pages.FeaturesPage):
+            raise StudyError(f"page {name} looks into no networks: {suggest(name, looking)}")
+        try:
+            if arguments.train:
+                complaints = max(complaints, _report(study.ensure(page.chains(), jobs=arguments.jobs, weights=True)))
+            print(f"{name}: {observe.run(page)}", flush=True)
+        except StudyError as error:
+            complaints = 1
+            print(f"error: {error}", file=sys.stderr)
+    return complaints
 
 
 def _check(arguments: argparse.Namespace) -> int:

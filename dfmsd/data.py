@@ -141,7 +141,7 @@ def statistics(spec: DataSpec) -> dict[str, list[Json]]:
         images, objects = content["images"], content["annotations"]
         row = {"split": split, "images": len(images), "objects": len(objects)}
         row |= {"mean_objects": len(objects) / len(images)}
-        sizes = Counter(_size_class(item["area"]) for item in objects)
+        sizes = Counter(size_class(item["area"]) for item in objects)
         row |= {size: sizes[size] for size in ("small", "medium", "large")}
         if "kind" in images[0]:
             kinds = Counter(image["kind"] for image in images)
@@ -157,7 +157,13 @@ def statistics(spec: DataSpec) -> dict[str, list[Json]]:
     return tables
 
 
-def _size_class(area: float) -> str:
+def size_class(area: float) -> str:
+    """COCO's name for an object of so many pixels.
+
+    Example:
+        >>> [size_class(side**2) for side in (31, 33, 97)]
+        ['small', 'medium', 'large']
+    """
     return "small" if area < shapes.SMALL_SIDE**2 else "large" if area > shapes.LARGE_SIDE**2 else "medium"
 
 

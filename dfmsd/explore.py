@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -80,19 +80,25 @@ def picture(run: RunSpec, index: int) -> Picture:
     Raises:
         StudyError: if the data has no image of that index.
     """
+    return next(pictures(run, [index]))
+
+
+def pictures(run: RunSpec, indices: Sequence[int]) -> Iterator[Picture]:
+    """Several validation images, see :func:`picture`."""
     split = data.ensure(run.data).val
     content = json.loads(split.annotations.read_text())
     images = content["images"]
-    if not 0 <= index < len(images):
-        raise StudyError(f"image = {index}: the validation images are 0 to {len(images) - 1}")
-    pixels = mmcv.imread(str(split.images / images[index]["file_name"]))
-    scaled, factor = mmcv.imrescale(pixels, run.image_size, return_scale=True)
     classes = {category["id"]: category["name"] for category in content["categories"]}
-    objects = [item for item in content["annotations"] if item["image_id"] == images[index]["id"]]
-    corners = torch.tensor([item["bbox"] for item in objects], dtype=torch.float32).reshape(-1, 4) * factor
-    corners[:, 2:] += corners[:, :2]
-    names = tuple(classes[item["category_id"]] for item in objects)
-    return Picture(torch.from_numpy(scaled).permute(2, 0, 1).contiguous(), corners, names)
+    for index in indices:
+        if not 0 <= index < len(images):
+            raise StudyError(f"image = {index}: the validation images are 0 to {len(images) - 1}")
+        pixels = mmcv.imread(str(split.images / images[index]["file_name"]))
+        scaled, factor = mmcv.imrescale(pixels, run.image_size, return_scale=True)
+        objects = [item for item in content["annotations"] if item["image_id"] == images[index]["id"]]
+        corners = torch.tensor([item["bbox"] for item in objects], dtype=torch.float32).reshape(-1, 4) * factor
+        corners[:, 2:] += corners[:, :2]
+        names = tuple(classes[item["category_id"]] for item in objects)
+        yield Picture(torch.from_numpy(scaled).permute(2, 0, 1).contiguous(), corners, names)
 
 
 @torch.no_grad()

@@ -36,6 +36,9 @@ COLOURS = {
 }
 """One colour a method on every page: Okabe and Ito's palette, and colours that any colour vision tells from these."""
 
+COLUMNS = 3
+"""Panels side by side."""
+
 IMAGE_DPI = 144
 """Of images inside a drawing; its lines and letters have no resolution."""
 
@@ -73,12 +76,17 @@ def comparison(page: PageSpec) -> Picture:
         by_pair.setdefault(line.pair, []).append(line)
     with mpl.rc_context(), sns.axes_style("whitegrid"), mpl.rc_context({"font.size": 10}):
         names = list(dict.fromkeys(name_of(line.row) for line in known))
-        drawing = Figure(figsize=(1.2 + 2.5 * len(by_pair), 1.2 + 0.4 * len(names)), layout="constrained")
-        axes = drawing.subplots(1, len(by_pair), sharey=True, squeeze=False)[0]
-        for ax, (pair, rows) in zip(axes, by_pair.items(), strict=True):
+        columns = min(len(by_pair), COLUMNS)
+        lines_of_panels = -(-len(by_pair) // columns)
+        size = 1.2 + 2.5 * columns, 0.4 + (0.8 + 0.4 * len(names)) * lines_of_panels
+        drawing = Figure(figsize=size, layout="constrained")
+        axes = drawing.subplots(lines_of_panels, columns, sharey=True, squeeze=False)
+        for ax, (pair, rows) in zip(axes.flat, by_pair.items(), strict=False):
             _panel(ax, pair, rows, names)
-        axes[0].set_yticks(range(len(names)), labels=names)
-        axes[0].set_ylim(len(names) - 0.5, -0.5)
+        for ax in axes.flat[len(by_pair) :]:
+            ax.set_axis_off()
+        axes[0, 0].set_yticks(range(len(names)), labels=names)
+        axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
         drawing.supxlabel(f"AP in percent, scale {page.scale}", fontsize=10)
         return Picture.of(drawing, _alt(page, by_pair))
 

@@ -38,6 +38,7 @@ from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError, suggest
 from dfmsd.hooks import read_curve
 from dfmsd.methods import METHODS
+from dfmsd.scales import Scale
 from dfmsd.spec import RunSpec, TeacherSpec
 from dfmsd.stages import Row, chain, teacher_of
 
@@ -108,12 +109,25 @@ def planned(student: str, teacher: str, method: str, scale: str, *, teacher_epoc
     base = scales.get(scale)
     generated(base.data)
     (run,) = chain(Row(student=student, teachers=(teacher,), recipe=method), base, base.seeds[0])
-    full = teacher_of(teacher, base)
-    assert run.stage is not None and isinstance(full, RunSpec)
-    taught = full if plan.has_weights(full) else _short(full, teacher_epochs)
+    assert run.stage is not None
+    taught = teacher_run(teacher, base, epochs=teacher_epochs)
     enhance = run.stage.enhance and run.stage.enhance.model_copy(update={"weak": taught})
     stage = run.stage.model_copy(update={"teacher": taught, "enhance": enhance})
     return _short(run, epochs, stage=stage)
+
+
+def teacher_run(teacher: str, scale: Scale, *, epochs: float) -> RunSpec:
+    """The study's own training of a teacher, where it was done on this machine; else one for a short while.
+
+    Args:
+        teacher: A network of the zoo.
+        scale: A scale of generated data.
+        epochs: Passes of a short training over the training images, or a part of one.
+    """
+    generated(scale.data)
+    full = teacher_of(teacher, scale)
+    assert isinstance(full, RunSpec)
+    return full if plan.has_weights(full) else _short(full, epochs)
 
 
 def _short(run: RunSpec, epochs: float, **changes: Any) -> RunSpec:
@@ -159,12 +173,17 @@ def begin(run: RunSpec) -> Begun:
         torch.manual_seed(run.seed)
         distiller: Distiller = MODELS.build(config.model)
         distiller.init_weights()
-    short = isinstance(run.stage.teacher, RunSpec) and run.stage.teacher.schedule.max_iters is not None
+    learned = f"the study's baseline, AP {_record(alone).metrics['AP']:.1f}" if known else "with its initial weights"
+    student = f"{zoo.label(run.network.name)}, {learned}"
+    return Begun(run, distiller.eval(), in_words(run.stage.teacher, row), student)
+
+
+def in_words(teacher: RunSpec | TeacherSpec, row: dict[str, Any]) -> str:
+    """A teacher and where its weights come from, as :func:`teacher_weights` tells it."""
+    short = isinstance(teacher, RunSpec) and teacher.schedule.max_iters is not None
     plural = "s" * (row["iterations"] != 1)
     taught = f"trained for {row['iterations']} iteration{plural} only" if short else row["origin"]
-    learned = f"the study's baseline, AP {_record(alone).metrics['AP']:.1f}" if known else "with its initial weights"
-    names = zoo.label(run.stage.teacher.network.name), zoo.label(run.network.name)
-    return Begun(run, distiller.eval(), f"{names[0]}, {taught}", f"{names[1]}, {learned}")
+    return f"{zoo.label(teacher.network.name)}, {taught}"
 
 
 def machine() -> str:

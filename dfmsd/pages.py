@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -16,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from dfmsd import paths, scales, zoo
 from dfmsd.errors import StudyError, suggest
 from dfmsd.methods import METHODS
-from dfmsd.spec import Frozen, RunSpec, TeacherSpec
+from dfmsd.spec import Frozen, RunSpec, TeacherSpec, _digest
 from dfmsd.stages import JOIN, Options, Row, chain, check, teacher_of
 
 LABELS = {"baseline": "baseline", "equal_budget": "DMKD, equal budget"} | {
@@ -102,6 +103,52 @@ class DataPage(Page):
     """Sample images of each kind."""
 
 
+class SpectraPage(Page):
+    """What augmentations do to the spectra of images (:mod:`dfmsd.spectra`): computed from the images alone."""
+
+    images: int = Field(default=200, gt=0)
+    """Validation images, from the first on."""
+    rings: int = Field(default=24, gt=0)
+    """Of a radial profile."""
+    cycles: float = Field(default=1.0, gt=0)
+    """Waves on an object at COCO's limit of small ones, which part low from high frequencies."""
+    window: Literal["hann", "none"] = "hann"
+    """What an image is multiplied by before its spectrum is taken."""
+    options: Options = Options()
+    """Strength of the noise and size of the crop; the rest is not used."""
+
+
+class EnhancementPage(Page):
+    """What a teacher attends to in changed versions of images (:mod:`dfmsd.attending`)."""
+
+    view: Literal["frequencies", "augmentation"]
+    """The versions: low and high frequencies as the weak teacher sees them, or Eq. (4)'s changes as the strong one does."""
+    weak: str = "retinanet_r101"
+    """The teacher whose boxes decide which objects dominate an image."""
+    strong: str = "retinanet_x101"
+    """The teacher of the last stage."""
+    teacher_epochs: float = Field(default=1.0, gt=0)
+    """Passes of a teacher over the training images, unless the study has trained it on this machine."""
+    images: int = Field(default=100, gt=0)
+    """Validation images over which numbers are taken, from the first on."""
+    stride: int = 8
+    """Of the level to look at, in pixels."""
+    cycles: float = Field(default=1.0, gt=0)
+    """As on the page of spectra."""
+    options: Options = Options()
+    """What Eq. (4) leaves open: theta, score, sigma, crop; the rest is not used."""
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Those that the page needs: the weak one, and the strong one if its attention is shown."""
+        return (self.weak,) if self.view == "frequencies" else (self.weak, self.strong)
+
+    def files(self) -> list[Path]:
+        """The records of the teachers."""
+        scale = scales.get(self.scale)
+        return _published([teacher_of(name, scale) for name in self.teachers])
+
+
 class PublicCode(Frozen):
     """What the methods' released code was measured to take."""
 
@@ -168,13 +215,30 @@ class ChoosingPage(Page):
 
     def comparisons(self) -> list[PageSpec]:
         """Every comparison, at this page's scale."""
-        stems = [file.stem for file in _files() if NOTEBOOKS.get(file.parent.name) is PageSpec]
-        found = (get(name, scale=self.scale) for name in stems)
-        return [page for page in found if isinstance(page, PageSpec)]
+        return _comparisons(self.scale)
 
     def files(self) -> list[Path]:
         """The records of all measurements and of the comparisons' results."""
         return [*_published(entry.runs[-1] for page in self.comparisons() for entry in page.entries()), *_measurements()]
+
+
+class ScoreboardPage(Page):
+    """What became of every claim of the papers (:mod:`dfmsd.scoreboard`), at each scale that has records."""
+
+    def scales(self) -> tuple[str, ...]:
+        """The page's own, then the others."""
+        return tuple(dict.fromkeys([self.scale, *scales.PUBLIC]))
+
+    def files(self) -> list[Path]:
+        """The records of all comparisons."""
+        pages = [page for scale in self.scales() for page in _comparisons(scale)]
+        return _published(run for page in pages for entry in page.entries() for run in entry.runs)
+
+
+def _comparisons(scale: str) -> list[PageSpec]:
+    stems = [file.stem for file in _files() if issubclass(NOTEBOOKS.get(file.parent.name, Page), PageSpec)]
+    found = (get(name, scale=scale) for name in stems)
+    return [page for page in found if isinstance(page, PageSpec)]
 
 
 def _measurements() -> list[Path]:
@@ -225,6 +289,17 @@ class PageSpec(Page):
         return [entry.runs for entry in self.entries()]
 
 
+class SensitivityPage(PageSpec):
+    """Rows of one pair that differ in the values of one or two options, drawn over these values."""
+
+    vary: tuple[str, ...] = Field(min_length=1, max_length=2)
+    """Fields of :class:`dfmsd.stages.Options`, or weights that its ``times`` multiplies."""
+
+    def values(self, row: Row) -> tuple[float, ...]:
+        """A row's values of what is varied; of a weight its factor."""
+        return tuple(float(getattr(row.options, name, row.options.times.get(name, 1.0))) for name in self.vary)
+
+
 class TuningPage(Page):
     """Which share of the detection loss each method gets at a scale: the same trials for all, on the split kept for it."""
 
@@ -262,12 +337,133 @@ class TuningPage(Page):
         return [entry.runs for entry in self.entries()]
 
 
+class Look(Frozen):
+    """A network to look into: the student of a row, after its last stage or an earlier one, or a teacher."""
+
+    name: str
+    """What the page calls it."""
+    network: str
+    """Of the zoo."""
+    teaches: bool = False
+    """It is the run that teaches others; nothing else is to be said of it."""
+    like: str | None = None
+    """The name of a network that it is compared with besides the page's teacher."""
+    teachers: tuple[str, ...] = ()
+    recipe: str = "baseline"
+    options: Options = Options()
+    stage: int | None = Field(default=None, ge=1)
+    """None: the last."""
+    seed: int | None = None
+    """None: the scale's first."""
+
+    def run(self, scale: scales.Scale) -> RunSpec | TeacherSpec:
+        """The run whose network it is, or the published teacher."""
+        return teacher_of(self.network, scale) if self.teaches else self.chain(scale)[-1]
+
+    def chain(self, scale: scales.Scale) -> tuple[RunSpec, ...]:
+        """The chain of runs that ends in the network; none for a published teacher.
+
+        Raises:
+            StudyError: if the recipe has no such stage, or a teacher has a recipe.
+        """
+        if self.teaches:
+            if given := sorted(self.model_fields_set - {"name", "network", "teaches", "like"}):
+                raise StudyError(f"{self.name!r} is a teacher: it has no {given[0]}")
+            teacher = teacher_of(self.network, scale)
+            return (teacher,) if isinstance(teacher, RunSpec) else ()
+        row = Row(student=self.network, teachers=self.teachers, recipe=self.recipe, options=self.options)
+        runs = chain(row, scale, scale.seeds[0] if self.seed is None else self.seed)
+        if self.stage is not None and self.stage > len(runs):
+            raise StudyError(f"{self.name!r}: stage = {self.stage}, but {self.recipe} has {len(runs)} here")
+        return runs[: self.stage]
+
+
+class FeaturesPage(Page):
+    """A look into trained networks, from a record of what was read off them (:mod:`dfmsd.observation`)."""
+
+    TEACHER: ClassVar[str] = "teacher"
+    """What the page calls the teacher."""
+
+    view: Literal["attention", "stages", "distribution"]
+    """What is drawn: attention and masks, features beside the teacher's, or distributions of values."""
+    networks: tuple[Look, ...] = Field(min_length=1)
+    teacher: str | None = None
+    """A network of the zoo that all are compared with; None: each is compared with each."""
+    claim: str
+    """What the paper says of its figure, as MyST Markdown."""
+    stride: int = 8
+    """Of the level that is drawn, in pixels."""
+    images: int = Field(default=200, gt=0)
+    """Validation images over which numbers are taken, from the first on."""
+    shown: int = Field(default=3, gt=0)
+    """Images that are drawn: the first ones that have an object of each of COCO's sizes."""
+
+    @model_validator(mode="after")
+    def _check(self) -> FeaturesPage:
+        names = [look.name for look in self.networks] + [self.TEACHER] * (self.teacher is not None)
+        if len(set(names)) < len(names):
+            raise StudyError(f"page {self.page!r}: two networks have one name: {', '.join(names)}")
+        if len(names) < 2:
+            raise StudyError(f"page {self.page!r}: a comparison needs two networks, or one and a teacher")
+        for look in self.networks:
+            look.chain(scales.get(self.scale))
+            if look.like is not None and look.like not in set(names) - {look.name}:
+                raise StudyError(f"page {self.page!r}: {look.name!r} is like {look.like!r}: {suggest(look.like, names)}")
+        if self.teacher is not None:
+            zoo.label(self.teacher)
+        return self
+
+    def runs(self) -> dict[str, RunSpec | TeacherSpec]:
+        """The run behind each network, by the page's name for it; the teacher comes last."""
+        scale = scales.get(self.scale)
+        found = {look.name: look.run(scale) for look in self.networks}
+        return found | ({} if self.teacher is None else {self.TEACHER: teacher_of(self.teacher, scale)})
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Which networks are compared: each with the teacher and with what it is like, or each with each."""
+        names = [look.name for look in self.networks]
+        if self.teacher is None:
+            return list(combinations(names, 2))
+        likes = [(look.name, look.like) for look in self.networks if look.like is not None]
+        return [*((name, self.TEACHER) for name in names), *likes]
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """The chains of runs that end in the networks."""
+        scale = scales.get(self.scale)
+        teacher = self.runs().get(self.TEACHER)
+        chains = [*(look.chain(scale) for look in self.networks), (teacher,) if isinstance(teacher, RunSpec) else ()]
+        return [runs for runs in chains if runs]
+
+    def observation(self) -> Path:
+        """Where the record lies once it is made."""
+        return paths.records() / "observations" / f"{self.page}-{self.scale}.json"
+
+    def files(self) -> list[Path]:
+        """The record, once it is made."""
+        return [file] if (file := self.observation()).exists() else []
+
+    def asked(self) -> str:
+        """Hash of all that decides what the record holds."""
+        keys = {name: run.key for name, run in self.runs().items()}
+        return _digest([keys, self.pairs(), self.stride, self.images, self.shown])
+
+    def command(self) -> str:
+        """What makes the record."""
+        return f"python -m dfmsd observe {self.page} --scale {self.scale}"
+
+
 NOTEBOOKS: dict[str, type[Page]] = {
+    "ablation": PageSpec,
     "bench": BenchPage,
     "choosing": ChoosingPage,
     "comparison": PageSpec,
     "dataset": DataPage,
+    "enhancement": EnhancementPage,
+    "features": FeaturesPage,
     "method": MethodPage,
+    "scoreboard": ScoreboardPage,
+    "sensitivity": SensitivityPage,
+    "spectra": SpectraPage,
     "tuning": TuningPage,
 }
 """The page model of each folder of ``params/``, which is also the name of its notebook."""
@@ -300,7 +496,7 @@ def _explain(error: ValidationError, model: type[Page]) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        parts: dict[str, type[Frozen]] = {"groups": Group, "options": Options}
+        parts: dict[str, type[Frozen]] = {"groups": Group, "networks": Look, "options": Options}
         inside = [part for part in first["loc"][:-1] if isinstance(part, str)]
         known = parts[inside[-1]] if inside else model
         return f"unknown parameter {place!r}: {suggest(str(first['loc'][-1]), known.model_fields)}"

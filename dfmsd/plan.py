@@ -52,13 +52,20 @@ def order(chains: Iterable[tuple[RunSpec, ...]]) -> list[RunSpec]:
     return list(ordered.values())
 
 
-def plan(chains: Iterable[tuple[RunSpec, ...]]) -> list[Planned]:
+def plan(chains: Iterable[tuple[RunSpec, ...]], *, weights: bool = False) -> list[Planned]:
     """The runs of some chains with their state and an estimate.
 
     A run that has a published record but no weights here is done, unless one that is not done needs it.
+
+    Args:
+        chains: The chains.
+        weights: The last run of a chain is done only if its weights are here.
     """
-    speeds = _speeds()
+    chains, speeds = list(chains), _speeds()
     planned = {run.key: _planned(run, speeds) for run in order(chains)}
+    for run in (runs[-1] for runs in chains if weights):
+        if planned[run.key].state == "done" and not has_weights(run):
+            planned[run.key] = _unrecorded(run, planned[run.key].whole, "recorded, but its weights are wanted")
     for item in reversed(list(planned.values())):
         if planned[item.run.key].state in ("done", "damaged"):
             continue

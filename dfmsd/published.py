@@ -19,7 +19,6 @@ class Published(Frozen):
     recipe: str
     name: str = ""
     """Of a row that its recipe alone does not tell from another, see :class:`dfmsd.stages.Row`."""
-    variant: dict[str, str] | None = None
     teachers: tuple[str, ...]
     metrics: dict[str, float]
     reconstructed: tuple[str, ...] = ()

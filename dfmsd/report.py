@@ -236,8 +236,3 @@ def _sentence(subject: str, rival: str, found: Mapping[str, Estimate | None]) ->
     if missing := len(found) - len(run):
         text += f"; {missing} not run"
     return text + "."
-
-
-def answer(page: PageSpec) -> str:
-    """A page in short, as Markdown: its question and the verdicts, for the home page."""
-    return f"**{page.question}**\n\n{progress(page).data}\n\n{verdicts(page).data}\n"

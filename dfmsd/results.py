@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from dfmsd import plan, records, stats, zoo
 from dfmsd.pages import Entry, PageSpec, name_of
@@ -23,6 +23,8 @@ class Line:
     records: Mapping[int, Record]
     """By seed; seeds that have not been run are absent."""
     published: Published | None
+    stage: int | None = None
+    """The stage after which the student is taken; None: the last."""
 
     def values(self, metric: str) -> dict[int, float]:
         """A metric by seed, in percent."""
@@ -62,13 +64,23 @@ def lines(page: PageSpec) -> list[Line]:
     entries: dict[int, list[Entry]] = {}
     for entry in page.entries():
         entries.setdefault(entry.place, []).append(entry)
+    return [_line(row, tuple(entries[place]), quoted) for place, row in enumerate(page.rows())]
+
+
+def between(known: Iterable[Line]) -> list[Line]:
+    """The students of some rows before their last stage, as rows of their own: ``DFMSD, stage 1``."""
     found = []
-    for place, row in enumerate(page.rows()):
-        own = tuple(entries[place])
-        kept = {entry.seed: record for entry in own if (record := records.result(entry.runs[-1].key)) is not None}
-        match = (q for q in quoted if _matches(q, row))
-        found.append(Line(row, own, kept, next(match, None)))
+    for line in known:
+        for stage in range(1, len(line.entries[0].runs)):
+            row = line.row.model_copy(update={"name": f"{name_of(line.row)}, stage {stage}"})
+            entries = tuple(replace(entry, row=row, runs=entry.runs[:stage]) for entry in line.entries)
+            found.append(replace(_line(row, entries, published("stages")), stage=stage))
     return found
+
+
+def _line(row: Row, entries: tuple[Entry, ...], quoted: Iterable[Published]) -> Line:
+    kept = {entry.seed: record for entry in entries if (record := records.result(entry.runs[-1].key)) is not None}
+    return Line(row, entries, kept, next((q for q in quoted if _matches(q, row)), None))
 
 
 def _matches(quoted: Published, row: Row) -> bool:

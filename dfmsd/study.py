@@ -53,7 +53,7 @@ def folder(run: RunSpec) -> Path:
     return paths.runs() / run.key
 
 
-def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool = False) -> Outcome:
+def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool = False, weights: bool = False) -> Outcome:
     """Train what is missing, several runs at a time, each in a process of its own.
 
     A run that fails costs only the runs that need it. An interrupted call goes on where it was when called again.
@@ -62,6 +62,7 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
         chains: Chains of runs, see :func:`dfmsd.stages.chain`.
         jobs: Processes at a time; each gets its share of the processor's cores, or as many threads as ``OMP_NUM_THREADS`` says.
         quiet: Show no progress bar.
+        weights: Train the last run of a chain, too, if it has a record but no weights here.
 
     Returns:
         What was done, what failed and why, and what was skipped for it.
@@ -71,7 +72,7 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
     """
     if jobs < 1:
         raise StudyError(f"jobs = {jobs}: at least 1 run at a time is needed")
-    planned = [item for item in plan.plan(chains) if item.state != "done"]
+    planned = [item for item in plan.plan(chains, weights=weights) if item.state != "done"]
     outcome = Outcome(failed={item.run.key: item.note for item in planned if item.state == "damaged"})
     todo = {item.run.key: item for item in planned if item.state != "damaged"}
     if not todo:
@@ -145,7 +146,8 @@ class _Child:
         # Processes are forked from a server that has imported torch. To ask the CUDA runtime for devices there would break them.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["dfmsd.train"])
+        # Optimisers import torch._dynamo, which takes longer than a run at the scale smoke.
+        context.set_forkserver_preload(["dfmsd.train", "torch._dynamo"])
         log_file(run).parent.mkdir(parents=True, exist_ok=True)
         self.run = run
         self.task = TaskID(0)

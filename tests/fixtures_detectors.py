@@ -6,9 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 
 from dfmsd import build, zoo
@@ -40,8 +42,8 @@ def _classes() -> tuple[str, ...]:
     return tuple(f"class {i}" for i in range(CLASSES))
 
 
-def batch(images: int = 2, size: int = 64, seed: int = 0) -> dict[str, Any]:
-    """Raw images and their boxes, as mmdet's loader hands them to a data preprocessor."""
+def batch(images: int = 2, size: int = 64, seed: int = 0, *, masks: bool = False) -> dict[str, Any]:
+    """Raw images and their boxes, as mmdet's loader hands them to a data preprocessor; a mask fills the middle of its box."""
     generator = torch.Generator().manual_seed(seed)
     samples, inputs = [], []
     for index in range(images):
@@ -51,5 +53,14 @@ def batch(images: int = 2, size: int = 64, seed: int = 0) -> dict[str, Any]:
             metainfo={"img_id": index, "img_shape": (size, size), "ori_shape": (size, size), "scale_factor": (1.0, 1.0)}
         )
         sample.gt_instances = InstanceData(bboxes=torch.cat([corner, corner + size / 3], dim=1), labels=torch.tensor([1, 4]))
+        if masks:
+            sample.gt_instances.masks = _masks(sample.gt_instances.bboxes, size)
         samples.append(sample)
     return {"inputs": inputs, "data_samples": samples}
+
+
+def _masks(boxes: torch.Tensor, size: int) -> BitmapMasks:
+    filled = np.zeros((len(boxes), size, size), dtype=np.uint8)
+    for mask, (left, top, right, bottom) in zip(filled, boxes.int().tolist(), strict=True):
+        mask[top + 3 : bottom - 3, left + 3 : right - 3] = 1
+    return BitmapMasks(filled, size, size)

@@ -14,9 +14,11 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
-from dfmsd import book, pages, paths, plan, records
+from dfmsd import book, claims, pages, paths, plan, records, scoreboard
 from dfmsd.errors import StudyError
+from dfmsd.scoreboard import Board
 from tests.conftest import Built, copy_book
+from tests.fixtures_study import finish
 
 pytestmark = [pytest.mark.book, pytest.mark.slow, pytest.mark.xdist_group("book")]
 
@@ -171,9 +173,39 @@ def test_a_broken_reference_fails_the_strict_book(tmp_path: Path, monkeypatch: p
         book._render(strict=True)
 
 
-def test_readme_has_the_table_of_pages_as_it_is() -> None:
+@pytest.fixture(scope="module")
+def board() -> Board:
+    return book.published_board()
+
+
+def test_readme_has_its_generated_parts_as_they_are(board: Board) -> None:
     text = (paths.ROOT / "README.md").read_text()
-    assert book.with_table_of_pages(text) == text, "`python -m dfmsd book` brings it up to date"
+    assert f"Of the papers' {len(board.claims)} claims" in text
+    assert book.with_generated_parts(text, board) == text, "`python -m dfmsd book` brings it up to date"
+
+
+def test_the_committed_scoreboard_is_that_of_the_committed_records(board: Board) -> None:
+    file = paths.ROOT / "book" / "figures" / "scoreboard.svg"
+    assert file.read_text() == scoreboard.figure(board).svg, "`python -m dfmsd book` brings it up to date"
+
+
+def test_what_is_committed_shows_published_records_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DFMSD_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("DFMSD_RECORDS", str(tmp_path / "records"))
+    few = tuple(found for found in claims.claims() if found.id == "t3-rcnn-dmkd")
+    monkeypatch.setattr(scoreboard, "claims", lambda: few)
+    table = pages.get("table03")
+    assert isinstance(table, pages.PageSpec)
+    for entry in table.entries():
+        finish(entry.runs[-1])
+    assert "not run" not in scoreboard.board(_scoreboard_page()).count("mini")
+    assert book.published_board().count("mini") == {"not run": 1}
+
+
+def _scoreboard_page() -> pages.ScoreboardPage:
+    found = pages.get("scoreboard")
+    assert isinstance(found, pages.ScoreboardPage)
+    return found
 
 
 def test_table_of_pages_counts_published_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

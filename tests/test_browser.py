@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pandas as pd
 import pytest
 
-from dfmsd import doctor
+from dfmsd import doctor, paths
+from dfmsd.tables import below, grouped, styled
 from tests.conftest import Built
 from tests.test_book import toc
 
@@ -95,3 +97,79 @@ def test_links_inside_the_book_lead_somewhere(browser: Any, built_book: Built) -
             parts = urlsplit(link)
             if parts.scheme == "file":
                 assert Path(unquote(parts.path)).exists(), f"{page}: {link}"
+
+
+def table_alone(browser: Any, folder: Path, html: str) -> Any:
+    """The browser with a page of one table and the book's script."""
+    script = (paths.ROOT / "book" / "_static" / "tables.js").as_uri()
+    file = folder / "mine.html"
+    file.write_text(f'<!doctype html><meta charset="utf-8"><title>t</title>{html}<script src="{script}"></script>')
+    browser.get(file.as_uri())
+    return browser
+
+
+def column(browser: Any) -> list[str]:
+    return list(browser.execute_script("return [...document.querySelectorAll('tbody tr')].map(r => r.cells[0].textContent)"))
+
+
+def click(browser: Any, place: int) -> str | None:
+    """Click a head; returns how the column is sorted then."""
+    head = f"document.querySelector('thead tr:last-child').cells[{place}]"
+    sorted_: str | None = browser.execute_script(f"{head}.querySelector('button').click(); return {head}.ariaSort")
+    return sorted_
+
+
+def csv(browser: Any) -> list[str]:
+    """The lines that the link would download."""
+    href = browser.execute_script(
+        "const link = document.querySelector('a.csv'); link.addEventListener('click', e => e.preventDefault());"
+        "link.click(); return link.href"
+    )
+    start = "data:text/csv;charset=utf-8,"
+    assert href.startswith(start)
+    return unquote(href.removeprefix(start)).removeprefix("\ufeff").splitlines()
+
+
+def test_tables_are_sorted_within_their_groups(browser: Any, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"AP": ["9.5" + below("9.0 to 10.0"), "–", "10.5", "−2.0", "+1.0"]})
+    shown = table_alone(browser, tmp_path, grouped(frame, list("xxxyy"), list("abcde"), "mine", "").to_html())
+    before = column(shown)
+    assert before == ["x", "a", "b", "c", "y", "d", "e"]
+    assert click(shown, 1) == "ascending"
+    assert column(shown) == ["x", "a", "c", "b", "y", "d", "e"]
+    assert click(shown, 1) == "descending"
+    assert column(shown) == ["x", "c", "a", "b", "y", "e", "d"]
+    assert click(shown, 1) == "none"
+    assert column(shown) == before
+    click(shown, 1)
+    assert click(shown, 0) == "ascending"
+    assert shown.execute_script("return document.querySelectorAll('th[aria-sort]').length") == 1
+    assert [entry for entry in shown.get_log("browser") if entry["level"] == "SEVERE" and "favicon" not in entry["message"]] == []
+
+
+def test_tables_are_downloaded_with_their_groups_and_intervals(browser: Any, tmp_path: Path) -> None:
+    heads = pd.MultiIndex.from_tuples([("ours, mini", "AP"), ("ours, mini", "seeds")])
+    frame = pd.DataFrame([["9.5" + below("9.0 to 10.0"), "1, 2"], ["−2.0", "–"]], columns=heads)
+    shown = table_alone(browser, tmp_path, grouped(frame, ["x", "y"], ["a", 'b "c"'], "mine", "").to_html())
+    assert csv(shown) == [
+        'group,,"ours, mini / AP","ours, mini / AP, note","ours, mini / seeds"',
+        'x,a,9.5,9.0 to 10.0,"1, 2"',
+        'y,"b ""c""",-2.0,,',
+    ]
+    assert shown.execute_script("return document.querySelector('a.csv').download") == "mine-mine.csv"
+
+
+def test_a_table_without_heads_or_rows_is_left_as_it_is(browser: Any, tmp_path: Path) -> None:
+    facts = styled(pd.DataFrame({"": ["scale"], "these numbers": ["mini"]}), "facts").hide(axis="index").hide(axis="columns")
+    shown = table_alone(browser, tmp_path, facts.to_html())
+    assert shown.execute_script("return document.querySelectorAll('button').length") == 0
+    assert csv(shown) == [",", "scale,mini"]
+    shown = table_alone(browser, tmp_path, styled(pd.DataFrame({"AP": []}), "none").to_html())
+    assert shown.execute_script("return document.querySelectorAll('button, a.csv').length") == 0
+
+
+def test_every_table_of_the_book_can_be_downloaded(browser: Any, built_book: Built) -> None:
+    shown = opened(browser, built_book, "pages/scoreboard")
+    count = "return document.querySelectorAll(arguments[0]).length"
+    assert shown.execute_script(count, "a.csv") == shown.execute_script(count, "table.study") > 0
+    assert shown.execute_script(count, "#T_scoreboard thead button") >= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,16 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from dfmsd import build, scales, zoo
+from dfmsd import build, checkpoints, pyramids, scales, zoo
 from dfmsd.data import DataRoot, Split
 from dfmsd.errors import StudyError
 from dfmsd.spec import NetworkSpec, RunSpec
 from dfmsd.stages import Row, chain
-from tests.fixtures_detectors import CLASSES, batch
+from tests.fixtures_detectors import CLASSES, batch, checkpoint, detector
+
+
+def has_masks(name: str) -> bool:
+    return "mask" in name
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -31,7 +36,15 @@ def test_a_slimmed_network_keeps_mmdets_types(name: str) -> None:
         assert (part in slim) == (part in full)
         if part in full:
             assert slim[part].type == full[part].type
+    if "roi_head" in full:
+        assert stages(slim.roi_head) == stages(full.roi_head)
+        assert ("mask_head" in slim.roi_head) == ("mask_head" in full.roi_head)
     assert slim.data_preprocessor == full.data_preprocessor
+
+
+def stages(roi_head: Any) -> int:
+    """Box heads, one after the other."""
+    return len(roi_head.bbox_head) if isinstance(roi_head.bbox_head, list) else 1
 
 
 @pytest.mark.parametrize("name", zoo.names())
@@ -39,23 +52,69 @@ def test_a_network_learns_and_predicts_at_smoke_and_builds_at_mini(name: str) ->
     torch.manual_seed(0)
     network = build.built(zoo.network(name, "smoke"), CLASSES)
     network.init_weights()
-    data = network.data_preprocessor(batch(), True)
-    losses, _ = network.parse_losses(network(**data, mode="loss"))
+    data = network.data_preprocessor(batch(masks=has_masks(name)), True)
+    terms = network(**data, mode="loss")
+    assert has_masks(name) == any("loss_mask" in term for term in terms)
+    losses, _ = network.parse_losses(terms)
     losses.backward()
     assert losses.isfinite()
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+    # Untrained, a network is sure of nothing: every box counts, so that there are some.
+    config = network.test_cfg.rcnn if "rcnn" in network.test_cfg else network.test_cfg
+    config.score_thr = 0.0
     with torch.no_grad():
         predicted = network.eval()(**network.data_preprocessor(batch(), False), mode="predict")
     assert len(predicted) == 2
-    assert all(sample.pred_instances.labels.lt(CLASSES).all() for sample in predicted)
+    for found in (sample.pred_instances for sample in predicted):
+        assert len(found) > 0
+        assert found.labels.lt(CLASSES).all()
+        assert found.bboxes.isfinite().all()
+        assert ("masks" in found) == has_masks(name)
     assert parameters(build.built(zoo.network(name, "mini"), CLASSES)) >= parameters(network)
 
 
-def test_at_mini_a_teacher_is_larger_than_a_student_and_x101_than_r101() -> None:
-    sizes = [
-        parameters(build.built(zoo.network(name, "mini"), CLASSES))
-        for name in ("retinanet_r50", "retinanet_r101", "retinanet_x101")
-    ]
+@pytest.mark.parametrize("name", filter(has_masks, zoo.names()))
+def test_a_mask_teacher_learns_from_images_without_objects(name: str) -> None:
+    data = batch(masks=True)
+    for sample in data["data_samples"]:
+        sample.gt_instances = sample.gt_instances[torch.zeros(2, dtype=torch.bool)]
+    network = build.built(zoo.network(name, "smoke"), CLASSES)
+    losses, _ = network.parse_losses(network(**network.data_preprocessor(data, True), mode="loss"))
+    assert losses.isfinite()
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_a_network_loads_a_checkpoint_in_the_format_of_mmdets_zoo(name: str, tmp_path: Path) -> None:
+    network = build.built(zoo.network(name, "smoke"), CLASSES)
+    checkpoints.load(network, checkpoint(name, tmp_path))
+    for key, value in detector(name).state_dict().items():
+        assert torch.equal(network.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_levels_of_one_stage_lie_at_strides_8_to_128_and_of_two_at_4_to_64(name: str) -> None:
+    first = 4 if "rcnn" in name else 8
+    assert pyramids.strides(detector(name)) == tuple(first * 2**level for level in range(5))
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_the_papers_own_architectures_build(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without memory for their weights."""
+    # Swin reads the values of its drop path's rates, which are no weights.
+    monkeypatch.setattr(torch, "linspace", partial(torch.linspace, device="cpu"))
+    with torch.device("meta"):
+        full, scratch = (build.built(zoo.network(name, scale), CLASSES) for scale in ("coco", "gpu"))
+    assert full.neck.out_channels == 256
+    shapes = {key: value.shape for key, value in full.state_dict().items()}
+    assert shapes == {key: value.shape for key, value in scratch.state_dict().items()}
+    assert all(parameter.requires_grad for parameter in scratch.parameters())
+
+
+@pytest.mark.parametrize(
+    "names", [("retinanet_r50", "retinanet_r101", "retinanet_x101"), ("mask_rcnn_swint", "mask_rcnn_swins")], ids=lambda n: n[-1]
+)
+def test_at_mini_a_teacher_is_larger_than_a_student_and_a_strong_one_than_a_weak(names: tuple[str, ...]) -> None:
+    sizes = [parameters(build.built(zoo.network(name, "mini"), CLASSES)) for name in names]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[1]
 
@@ -68,9 +127,10 @@ def test_heads_have_the_data_sets_number_of_classes() -> None:
     assert two.roi_head.bbox_head.fc_cls.out_features == 8
 
 
-def test_building_leaves_the_specification_as_it_is() -> None:
+@pytest.mark.parametrize("name", zoo.names())
+def test_building_leaves_the_specification_as_it_is(name: str) -> None:
     """The zoo's rows are shared by a whole process, and keys are hashes of them."""
-    row = Row(student="fcos_r50", teachers=(), recipe="baseline")
+    row = Row(student=name, teachers=(), recipe="baseline")
     spec = chain(row, scales.get("mini"), 0)[0]
     before = spec.model_dump_json()
     build.model_config(spec.network, 10)
@@ -118,6 +178,20 @@ def test_a_runs_config_says_what_its_specification_says() -> None:
     assert (config.optim_wrapper.optimizer.lr, config.optim_wrapper.clip_grad.max_norm) == (steps.lr, 35)
     assert (config.train_dataloader.batch_size, config.randomness.seed) == (steps.batch, 3)
     assert config.val_evaluator.format_only
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn_swint", "cascade_mask_rcnn_r101", "faster_rcnn_r101"])
+def test_masks_are_loaded_for_a_mask_teacher_and_only_to_train_it(name: str) -> None:
+    config = build.run_config(
+        chain(Row(student=name, teachers=(), recipe="baseline"), scales.get("mini"), 0)[0], root(), Path("out")
+    )
+    training, judged = (loader.dataset.pipeline[1] for loader in (config.train_dataloader, config.val_dataloader))
+    assert training.with_mask == has_masks(name)
+    assert not judged.with_mask
+    # A student has no use for its teacher's masks.
+    spec = chain(Row(student="retinanet_r50", teachers=(name,), recipe="mgd"), scales.get("mini"), 0)[-1]
+    distilled = build.run_config(spec, root(), Path("out"), teacher_checkpoints=["t.pth"])
+    assert not distilled.train_dataloader.dataset.pipeline[1].with_mask
 
 
 def test_a_baselines_model_is_the_plain_detector() -> None:

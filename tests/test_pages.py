@@ -28,7 +28,7 @@ def test_table03_is_complete() -> None:
     page = pages.get("table03", seeds=[0])
     assert isinstance(page, PageSpec)
     rows = [(row.student, row.teachers[0].split("_")[0], row.recipe) for row in page.rows()]
-    recipes = ("baseline", "mgd", "dmkd", "equal_budget", "dfmsd")
+    recipes = ("baseline", "mse", "mgd", "dmkd", "equal_budget", "dfmsd", "dfmsd")  # with and without the first stage
     groups = (("faster_rcnn_r50", "retinanet"), ("fcos_r50", "retinanet"), ("fcos_r50", "gfl"))
     assert rows == [(student, teacher, recipe) for student, teacher in groups for recipe in recipes]
     keys = [entry.runs[-1].key for entry in page.entries()]

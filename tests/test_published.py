@@ -27,12 +27,12 @@ def test_an_unknown_table_is_refused() -> None:
 @pytest.mark.parametrize("table", ROWS)
 def test_rows_are_well_formed(table: int) -> None:
     rows = published(table)
-    assert len({(row.student, row.teachers, row.recipe, str(row.variant)) for row in rows}) == len(rows)
+    assert len({(row.student, row.teachers, row.recipe, row.name) for row in rows}) == len(rows)
     for row in rows:
         assert row.recipe in RECIPES
         assert len(row.teachers) in (2, 3)
         assert set(row.metrics) <= set(METRICS)
-        assert set(row.reconstructed) <= {*row.metrics, "variant"}
+        assert set(row.reconstructed) <= {*row.metrics, "name"}
         assert not row.reconstructed or row.note
 
 
