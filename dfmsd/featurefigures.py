@@ -22,8 +22,7 @@ from dfmsd.canvas import PANEL, covered, displayed, draw_image, draw_map, grid
 from dfmsd.datapage import PALETTE
 from dfmsd.figures import COLOURS, Picture
 from dfmsd.likeness import Array, centres
-from dfmsd.losses import spatial_attention, top_mask
-from dfmsd.methods import DFMSD
+from dfmsd.losses import top_mask
 from dfmsd.observation import Interval, Observation, Shown, rounded
 from dfmsd.pages import FeaturesPage
 from dfmsd.stages import JOIN
@@ -48,7 +47,7 @@ TITLES = {
 """Title and axis of each measure."""
 
 MEASURES: Mapping[str, tuple[str, ...]] = {
-    "attention": ("maps", "masks", "objects"),
+    "masks": ("maps", "masks", "objects"),
     "stages": ("maps", "objects"),
     "distribution": ("channels", "aligned", "maps"),
 }
@@ -61,10 +60,10 @@ Series = dict[int, Interval]
 def draw(page: FeaturesPage, seen: Observation) -> Picture:
     """What the page's networks make of its images, or how their values are distributed."""
     with mpl.rc_context({"font.size": 9}):
-        return {"attention": _attention, "stages": _stages, "distribution": _distribution}[page.view](page, seen)
+        return {"masks": _masks, "stages": _stages, "distribution": _distribution}[page.view](page, seen)
 
 
-def _attention(page: FeaturesPage, seen: Observation) -> Picture:
+def _masks(page: FeaturesPage, seen: Observation) -> Picture:
     figure, axes = grid(2 * len(seen.shown), 1 + len(seen.networks))
     for place, shown in enumerate(seen.shown):
         above, below = axes[2 * place], axes[2 * place + 1]
@@ -74,15 +73,14 @@ def _attention(page: FeaturesPage, seen: Observation) -> Picture:
         below[0].text(0.98, 0.5, f"dark: the {seen.ratio:.0%}\nthat a mask hides", ha="right", va="center")
         for upper, lower, name in zip(above[1:], below[1:], seen.networks, strict=True):
             magnitude = torch.tensor(shown.maps[name])
-            attention = spatial_attention(magnitude[None, None], tau=DFMSD().tau)  # one channel: its mean magnitude is itself
-            draw_map(upper, attention[0].numpy(), name if place == 0 else "")
-            hidden = top_mask(attention, ratio=seen.ratio).unsqueeze(1)
+            draw_map(upper, magnitude.numpy(), name if place == 0 else "")
+            hidden = top_mask(magnitude[None], ratio=seen.ratio).unsqueeze(1)
             draw_image(lower, covered(image, hidden, page.stride))
     others = ", ".join(seen.networks)
     return Picture.of(
         figure,
-        f"{len(seen.shown)} validation images with their objects, and for each the spatial attention of {others} on stride "
-        f"{page.stride}, as heat maps, above the image with the {seen.ratio:.0%} of the cells dark where the attention is highest. "
+        f"{len(seen.shown)} validation images with their objects, and for each the mean magnitude of the features of {others} on "
+        f"stride {page.stride}, as heat maps, above the image with the {seen.ratio:.0%} of the cells dark where it is highest. "
         f"{_words(page, seen, 'maps', page.stride)} {_words(page, seen, 'masks', page.stride)}",
     )
 
@@ -159,13 +157,22 @@ def _points(axis: Axes, found: Mapping[str, Series], strides: Sequence[int], cho
         places = [strides.index(stride) + shift for stride in own]
         centre = [one.value for one in own.values()]
         reach = [[one.value - one.low for one in own.values()], [one.high - one.value for one in own.values()]]
-        style = {"color": chosen[label], "marker": MARKERS[place % len(MARKERS)], "markersize": 5, "linestyle": "none"}
-        axis.errorbar(places, centre, yerr=np.maximum(reach, 0), label=label, elinewidth=1.2, **style)
+        axis.errorbar(
+            places,
+            centre,
+            yerr=np.maximum(reach, 0),
+            label=label,
+            color=chosen[label],
+            marker=MARKERS[place % len(MARKERS)],
+            markersize=5,
+            linestyle="none",
+            elinewidth=1.2,
+        )
     axis.set_xticks(range(len(strides)), labels=[str(stride) for stride in strides])
     axis.set(xlabel="stride in pixels", xlim=(-0.5, len(strides) - 0.5))
     axis.grid(axis="x", visible=False)
     low, high = axis.get_ylim()
-    axis.set_ylim(min(low, 0.0), max(high, 1.0))
+    axis.set_ylim(min(low, 0.0), max(high, 1.03))
 
 
 def series(page: FeaturesPage, seen: Observation, kind: str) -> dict[str, Series]:
@@ -222,7 +229,8 @@ def colours(page: FeaturesPage) -> dict[str, str]:
     for colour, alike in names.items():
         own = np.array(to_rgb(colour))
         for place, name in enumerate(alike, start=1):
-            found[name] = to_hex(own + PALE * (len(alike) - place) / max(1, len(alike) - 1) * (1 - own))
+            pale = PALE * (len(alike) - place) / max(1, len(alike) - 1)
+            found[name] = to_hex(tuple(own + pale * (1 - own)))
     return {name: found[name] for name in page.runs()}
 
 

@@ -90,11 +90,10 @@ def legend(page: FeaturesPage, seen: Observation | None) -> Markdown | None:
             "All values of a level, over images, channels and positions; what lies beyond the axis is counted in the outermost "
             "bins. Below, each network's values are brought to mean 0 and variance 1: only the shape is left."
         )
-    what = "Spatial attention" if page.view == "attention" else "Mean magnitude over channels"
     return Markdown(
-        f"{what} on the level of stride {page.stride}. Every heat map has a range of its own, from dark (lowest) to bright: "
-        "networks differ in the size of their features, and only the pattern is meant. The images are the first validation images "
-        f"with an object of each of COCO's sizes ({', '.join(str(shown.id) for shown in seen.shown)})."
+        f"Mean magnitude over channels on the level of stride {page.stride}. Every heat map has a range of its own, from dark "
+        "(lowest) to bright: networks differ in the size of their features, and only the pattern is meant. The images are the first "
+        f"validation images with an object of each of COCO's sizes ({', '.join(str(shown.id) for shown in seen.shown)})."
     )
 
 
@@ -107,11 +106,11 @@ def answer(page: FeaturesPage, seen: Observation | None) -> Markdown | None:
     """What the record says, in sentences."""
     if seen is None:
         return None
-    found = {"attention": _attention, "stages": _stages, "distribution": _distribution}[page.view](page, seen)
+    found = {"masks": _masks, "stages": _stages, "distribution": _distribution}[page.view](page, seen)
     return Markdown("\n".join(f"- {sentence}" for sentence in found))
 
 
-def _attention(page: FeaturesPage, seen: Observation) -> list[str]:
+def _masks(page: FeaturesPage, seen: Observation) -> list[str]:
     stride = page.stride
     chance = f" Two masks that have nothing to do with each other share {seen.ratio:.2f}."
     objects = {name: one for name, found in series(page, seen, "objects").items() if (one := found.get(stride)) is not None}
@@ -145,7 +144,13 @@ def _stages(page: FeaturesPage, seen: Observation) -> list[str]:
     students = [look.name for look in page.networks if not look.teaches]
     teachers = [look.name for look in page.networks if look.teaches]
     maps: dict[str, PerImage] = {pair.first: pair.maps for pair in seen.pairs if pair.second == page.TEACHER}
+    nearer, clearer = (
+        ", ".join(f"on {_higher(found, before, after)} {after}" for before, after in pairwise(students))
+        for found in (maps, seen.objects)
+    )
     return [
+        f"**Stage by stage**, out of {len(seen.strides)} levels: more like the teacher than the one before {nearer}; objects stand out "
+        f"more {clearer}.",
         f"**Like the teacher?** The maps of magnitude correlate with the teacher's by {_course(seen, maps, students)}.",
         *_steps(seen, maps, students),
         *(
@@ -168,6 +173,11 @@ def _levels(seen: Observation, names: Sequence[str], cell: Callable[[str, int], 
     """Level by level from one network to the next."""
     parts = [f"{' → '.join(cell(name, stride) for name in names)} on stride {stride}" for stride in seen.strides]
     return ", ".join(parts) + (f" ({' → '.join(names)})" if len(names) > 1 else "")
+
+
+def _higher(found: Mapping[str, PerImage], before: str, after: str) -> int:
+    """On how many levels one network is above another, beyond chance of the images."""
+    return sum(stats.verdict(_difference(found[after][stride], found[before][stride])) == "higher" for stride in found[after])
 
 
 def _steps(seen: Observation, found: Mapping[str, PerImage], names: Sequence[str]) -> list[str]:
@@ -213,22 +223,36 @@ def _distribution(page: FeaturesPage, seen: Observation) -> list[str]:
         found = series(page, seen, kind)
         if all(found.values()):
             sentences.append(f"{text} {_levels(seen, students, _cells(found))}.{note}")
-    whole = _levels(seen, students, lambda name, stride: _distance(seen, name, stride, standardised=False))
-    shape = _levels(seen, students, lambda name, stride: _distance(seen, name, stride, standardised=True))
+    whole = _levels(seen, students, lambda name, stride: f"{_distance(seen, name, stride, standardised=False):.2f}")
+    shape = _levels(seen, students, lambda name, stride: f"{_distance(seen, name, stride, standardised=True):.2f}")
     return [
+        _effect(page, seen, *students[-2:]),
         *sentences,
         f"**The distributions** are apart from the teacher's, in standard deviations, by {whole}.",
         f"**Their shapes**, once each has mean 0 and variance 1, are apart by {shape}.",
     ]
 
 
+def _effect(page: FeaturesPage, seen: Observation, before: str, after: str) -> str:
+    """What became of likeness and distance from the last network but one to the last, level by level."""
+    parts = []
+    for kind, text in (("channels", "channel by channel"), ("aligned", "after the best 1 × 1 convolution")):
+        found = series(page, seen, kind)
+        if found[before] and found[after]:
+            above = sum(found[after][stride].low > found[before][stride].high for stride in found[after])
+            parts.append(f"more like the teacher {text} on {above}")
+    for standardised, text in ((False, "its distribution"), (True, "its shape")):
+        apart = [[_distance(seen, name, stride, standardised=standardised) for stride in seen.strides] for name in (before, after)]
+        parts.append(f"{text} nearer on {sum(new < old for old, new in zip(*apart, strict=True))}")
+    return f"**{after} against {before}**, out of {len(seen.strides)} levels: {'; '.join(parts)}."
+
+
 def _cells(found: Mapping[str, Mapping[int, Interval]]) -> Callable[[str, int], str]:
     return lambda name, stride: _shown(found[name][stride])
 
 
-def _distance(seen: Observation, name: str, stride: int, *, standardised: bool) -> str:
-    own, teachers = seen.values[name][stride], seen.values[FeaturesPage.TEACHER][stride]
-    return f"{likeness.distance(own, teachers, standardised=standardised):.2f}"
+def _distance(seen: Observation, name: str, stride: int, *, standardised: bool) -> float:
+    return likeness.distance(seen.values[name][stride], seen.values[FeaturesPage.TEACHER][stride], standardised=standardised)
 
 
 def _plain(found: Interval | None) -> str:
@@ -295,7 +319,8 @@ def _quartiles(page: FeaturesPage, seen: Observation, name: str, stride: int) ->
 def _moments(page: FeaturesPage, seen: Observation, name: str, stride: int) -> dict[str, str]:
     own = seen.values[name][stride]
     apart = [
-        NONE if name == page.TEACHER else _distance(seen, name, stride, standardised=standardised) for standardised in (False, True)
+        NONE if name == page.TEACHER else f"{_distance(seen, name, stride, standardised=standardised):.2f}"
+        for standardised in (False, True)
     ]
     return {"mean": f"{own.mean:.2g}".replace("-", "−"), "std": f"{own.std:.2g}", "apart": apart[0], "apart, shape": apart[1]}
 
@@ -306,7 +331,10 @@ def defined(page: FeaturesPage) -> Markdown:
     if page.view == "distribution":
         functions.append(likeness.distance)
     whole = docstrings.read(likeness)
-    parts = [whole.text, f"*Where this departs from the paper:* {' '.join(whole.sections['Deviations'].split())}"]
+    parts = [
+        whole.text.partition("\n\n")[2],
+        f"*Where this departs from the paper:* {' '.join(whole.sections['Deviations'].split())}",
+    ]
     for one in functions:
         found = docstrings.read(one)
         result = f"*Result:* {found.sections['Returns']}" if "Returns" in found.sections else ""
@@ -339,7 +367,7 @@ def provenance(page: FeaturesPage, seen: Observation | None) -> Styler | None:
         "images": f"{len(seen.images)} of the validation split, from {seen.images[0]} to {seen.images[-1]}",
         "data": f"fingerprint {origin.data_fingerprint}",
         "weights": ", ".join(f"{html.escape(name)} {looked.weights[:12]}" for name, looked in seen.networks.items()),
-        "commit": origin.commit[:12],
+        "commit": origin.commit,
         "hardware": html.escape(origin.hardware),
         "versions": ", ".join(f"{name} {version}" for name, version in origin.versions.items()),
     }

@@ -15,7 +15,9 @@ Deviations:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ from dfmsd.losses import top_mask
 from dfmsd.observation import Interval, Values, rounded
 from dfmsd.stats import LEVEL, SEED
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 RESAMPLES = 1000
 """Bootstrap resamples of the images."""
@@ -128,7 +130,8 @@ def touched(boxes: Tensor, *, stride: int, size: tuple[int, int]) -> Tensor:
     rows, columns = (torch.arange(count) * stride for count in size)
     x1, y1, x2, y2 = boxes.T[:, :, None]  # (n, 4) -> 4 x (n, 1)
     across, down = (x1 < columns + stride) & (x2 > columns), (y1 < rows + stride) & (y2 > rows)  # (n, W), (n, H)
-    return (down[:, :, None] & across[:, None, :]).any(dim=0)
+    inside: Tensor = (down[:, :, None] & across[:, None, :]).any(dim=0)
+    return inside
 
 
 def objectness(map_: Tensor, inside: Tensor) -> float | None:
@@ -238,7 +241,8 @@ class Alignment:
         diagonal = self.gram.diagonal().clone()
         penalty = RIDGE * diagonal[:-1].mean() * torch.ones_like(diagonal)
         penalty[-1] = 0.0  # a bias costs nothing
-        return torch.linalg.lstsq(self.gram + penalty.diag(), self.cross).solution
+        weights: Tensor = torch.linalg.lstsq(self.gram + penalty.diag(), self.cross).solution
+        return weights
 
 
 def align(feat: Tensor, weights: Tensor) -> Tensor:
@@ -282,7 +286,7 @@ class Moments:
     @property
     def std(self) -> float:
         """Of the population, not of a sample."""
-        return max(0.0, self.squares / self.count - self.mean**2) ** 0.5
+        return math.sqrt(max(0.0, self.squares / self.count - self.mean**2))
 
 
 def edges(found: list[Moments]) -> Array:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 import json
 import platform
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -135,8 +138,11 @@ class Network:
     @classmethod
     def of(cls, run: RunSpec | TeacherSpec, root: DataRoot) -> Network:
         """The network of a run with its weights."""
-        detector = build.built(run.network, len(root.classes))
-        checkpoints.load(detector, train.weights(run))
+        # mmengine tells where it loads weights from, and mmdet of what it has renamed.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            detector = build.built(run.network, len(root.classes))
+            checkpoints.load(detector, train.weights(run))
         return cls(detector.eval().to("cuda" if torch.cuda.is_available() else "cpu"), pyramids.strides(detector))
 
     def levels(self, image: Tensor) -> Levels:

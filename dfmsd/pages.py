@@ -384,8 +384,8 @@ class FeaturesPage(Page):
     TEACHER: ClassVar[str] = "teacher"
     """What the page calls the teacher."""
 
-    view: Literal["attention", "stages", "distribution"]
-    """What is drawn: attention and masks, features beside the teacher's, or distributions of values."""
+    view: Literal["masks", "stages", "distribution"]
+    """What is drawn: where features are large and what masks hide of it, the same beside the teacher's, or distributions."""
     networks: tuple[Look, ...] = Field(min_length=1)
     teacher: str | None = None
     """A network of the zoo that all are compared with; None: each is compared with each."""

@@ -7,9 +7,9 @@ import hashlib
 import io
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from PIL import Image
 
 from dfmsd import observation, paths, records
 from dfmsd.observation import Interval, Looked, Observation, Origin, Pair, Shown, Values
@@ -50,7 +50,7 @@ def seen(looked: FeaturesPage, *, maps: dict[str, float] | None = None, **change
     """A made-up record of a page: every pair is alike by 0.5, or as ``maps`` says of its first network, on each level."""
     names, told = list(looked.runs()), maps or {}
     stream = io.BytesIO()
-    Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(stream, "jpeg")
+    plt.imsave(stream, np.full((64, 64, 3), 200, np.uint8), format="jpg")
 
     def per_image(value: float) -> dict[int, tuple[float | None, ...]]:
         return {stride: (value - 0.01, value, value + 0.01, None) for stride in SIDES}

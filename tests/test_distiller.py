@@ -362,9 +362,9 @@ def test_a_stage_goes_on_with_the_student_before(weights: Path) -> None:
 
 
 def test_inheriting_takes_the_teachers_neck_and_head(weights: Path) -> None:
-    model = distiller(weights, "retinanet_r50", "retinanet_r101", inherit=True)
+    model = distiller(weights, "fcos_r50", "fcos_r101", inherit=True)
     for name, value in model.student.state_dict().items():
-        same = torch.equal(value, detector("retinanet_r101").state_dict()[name])
+        same = torch.equal(value, detector("fcos_r101").state_dict()[name])
         assert same or name.startswith("backbone."), name
     assert not torch.equal(model.student.backbone.conv1.weight, model.teachers[0].backbone.conv1.weight)
 

@@ -89,7 +89,8 @@ def test_a_stale_record_is_shown_and_marked() -> None:
 def test_stages_are_told_one_after_the_other() -> None:
     page = stages()
     seen = features.seen(page, maps={"baseline": 0.2, "taught": 0.6, "taught twice": 0.5})
-    like, first, second, about, *_ = featurepage.answer(page, seen).data.splitlines()  # type: ignore[union-attr]
+    short, like, first, second, about, *_ = featurepage.answer(page, seen).data.splitlines()  # type: ignore[union-attr]
+    assert "more like the teacher than the one before on 2 taught, on 0 taught twice; objects stand out more on 0 taught" in short
     assert "0.20 → 0.60 → 0.50 on stride 8, 0.20 → 0.60 → 0.50 on stride 16 (baseline → taught → taught twice)" in like
     assert "Taught against baseline: stride 8 higher, +0.40 [+0.40, +0.40]; stride 16 higher" in first
     assert "Taught twice against taught: stride 8 lower, −0.10 [−0.10, −0.10]" in second
@@ -110,6 +111,8 @@ def test_a_stage_is_set_beside_its_own_teacher() -> None:
 def test_sfa_is_told_channel_by_channel_and_aligned() -> None:
     page = stages(view="distribution")
     text = featurepage.answer(page, features.seen(page, maps={"baseline": 0.1, "taught": 0.6})).data  # type: ignore[union-attr]
+    assert "taught twice against taught**, out of 2 levels: more like the teacher channel by channel on 0; more like the" in text
+    assert "after the best 1 × 1 convolution on 0; its distribution nearer on 0; its shape nearer on 0." in text
     assert "0.05 [0.00, 0.10] → 0.30 [0.25, 0.35] → 0.25 [0.20, 0.30] on stride 8" in text
     assert "For baseline about 0 is to be expected" in text
     assert text.count("0.60 [0.55, 0.65]") == 6, "three networks, two levels"
@@ -127,7 +130,7 @@ def test_networks_of_other_widths_have_no_channels_to_compare() -> None:
 
 
 def test_types_are_set_against_two_trainings_of_one() -> None:
-    page = features.page(view="attention", networks=APART, teacher=None)
+    page = features.page(view="masks", networks=APART, teacher=None)
     seen = features.seen(page)
     twins = seen.pairs[0].model_copy(update={"maps": dict.fromkeys((8, 16), (0.9, 0.9, 0.9, 0.9))})
     background = dict.fromkeys((8, 16), (0.1, 0.2, 0.3, None))
@@ -141,7 +144,7 @@ def test_types_are_set_against_two_trainings_of_one() -> None:
 
 @pytest.mark.parametrize("view", featurefigures.MEASURES)
 def test_every_view_is_drawn_with_words_and_numbers(view: str) -> None:
-    page = features.page(view="attention", networks=APART, teacher=None) if view == "attention" else stages(view=view)
+    page = features.page(view="masks", networks=APART, teacher=None) if view == "masks" else stages(view=view)
     seen = features.seen(page)
     for drawn in (featurepage.figure(page, seen), featurepage.measures(page, seen)):
         assert drawn is not None and drawn.svg.startswith("<?xml")
