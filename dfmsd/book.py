@@ -47,6 +47,9 @@ UNUSED = ("__main__", "book", "doctor")
 MOST = 8
 """Pages that are executed at a time at most: each may take a gigabyte of memory."""
 
+COVER = "table03"
+"""The comparison whose figure stands in the README."""
+
 SCOREBOARD = "scoreboard"
 """The page whose summary and figure stand on the first page and in the README."""
 
@@ -264,7 +267,7 @@ def _generate(selected: Iterable[Page]) -> None:
                 _write(raw / f"{run.key}.json", records.dump(record))
         for file in page.files():
             _write(raw / file.relative_to(paths.records()), file.read_text())
-        if isinstance(page, PageSpec):
+        if isinstance(page, PageSpec) and page.page == COVER:
             figures.comparison(page).save(paths.book() / "figures" / f"{page.page}.svg")
     board = published_board()
     scoreboard.figure(board).save(paths.book() / "figures" / f"{SCOREBOARD}.svg")

@@ -92,8 +92,8 @@ def legend(page: FeaturesPage, seen: Observation | None) -> Markdown | None:
         )
     return Markdown(
         f"Mean magnitude over channels on the level of stride {page.stride}. Every heat map has a range of its own, from dark "
-        "(lowest) to bright: networks differ in the size of their features, and only the pattern is meant. The images are the first "
-        f"validation images with an object of each of COCO's sizes ({', '.join(str(shown.id) for shown in seen.shown)})."
+        "(lowest) to bright: networks differ in the size of their features, and only the pattern is meant. The images are the "
+        f"first validation images with an object of each of COCO's sizes ({', '.join(str(shown.id) for shown in seen.shown)})."
     )
 
 
@@ -145,12 +145,12 @@ def _stages(page: FeaturesPage, seen: Observation) -> list[str]:
     teachers = [look.name for look in page.networks if look.teaches]
     maps: dict[str, PerImage] = {pair.first: pair.maps for pair in seen.pairs if pair.second == page.TEACHER}
     nearer, clearer = (
-        ", ".join(f"on {_higher(found, before, after)} {after}" for before, after in pairwise(students))
+        ", ".join(f"{_higher(found, before, after)} ({after})" for before, after in pairwise(students))
         for found in (maps, seen.objects)
     )
     return [
-        f"**Stage by stage**, out of {len(seen.strides)} levels: more like the teacher than the one before {nearer}; objects stand out "
-        f"more {clearer}.",
+        f"**Stage by stage**, out of {len(seen.strides)} levels: more like the teacher than the one before on {nearer}; "
+        f"objects stand out more on {clearer}.",
         f"**Like the teacher?** The maps of magnitude correlate with the teacher's by {_course(seen, maps, students)}.",
         *_steps(seen, maps, students),
         *(

@@ -90,7 +90,7 @@ def test_stages_are_told_one_after_the_other() -> None:
     page = stages()
     seen = features.seen(page, maps={"baseline": 0.2, "taught": 0.6, "taught twice": 0.5})
     short, like, first, second, about, *_ = featurepage.answer(page, seen).data.splitlines()  # type: ignore[union-attr]
-    assert "more like the teacher than the one before on 2 taught, on 0 taught twice; objects stand out more on 0 taught" in short
+    assert "like the teacher than the one before on 2 (taught), 0 (taught twice); objects stand out more on 0 (taught)" in short
     assert "0.20 → 0.60 → 0.50 on stride 8, 0.20 → 0.60 → 0.50 on stride 16 (baseline → taught → taught twice)" in like
     assert "Taught against baseline: stride 8 higher, +0.40 [+0.40, +0.40]; stride 16 higher" in first
     assert "Taught twice against taught: stride 8 lower, −0.10 [−0.10, −0.10]" in second
