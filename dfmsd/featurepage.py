@@ -234,17 +234,17 @@ def _distribution(page: FeaturesPage, seen: Observation) -> list[str]:
 
 
 def _effect(page: FeaturesPage, seen: Observation, before: str, after: str) -> str:
-    """What became of likeness and distance from the last network but one to the last, level by level."""
+    """What changes from the last network but one to the last, level by level."""
     parts = []
-    for kind, text in (("channels", "channel by channel"), ("aligned", "after the best 1 × 1 convolution")):
+    for kind, text in (("channels", "correlation channel by channel"), ("aligned", "after the best 1 × 1 convolution")):
         found = series(page, seen, kind)
         if found[before] and found[after]:
-            above = sum(found[after][stride].low > found[before][stride].high for stride in found[after])
-            parts.append(f"more like the teacher {text} on {above}")
-    for standardised, text in ((False, "its distribution"), (True, "its shape")):
+            parts.append((text, [found[after][stride].value - found[before][stride].value for stride in seen.strides]))
+    for standardised, text in ((False, "distance of the distributions"), (True, "distance of their shapes")):
         apart = [[_distance(seen, name, stride, standardised=standardised) for stride in seen.strides] for name in (before, after)]
-        parts.append(f"{text} nearer on {sum(new < old for old, new in zip(*apart, strict=True))}")
-    return f"**{after} against {before}**, out of {len(seen.strides)} levels: {'; '.join(parts)}."
+        parts.append((text, [new - old for old, new in zip(*apart, strict=True)]))
+    changes = "; ".join(f"{text} {', '.join(map(_signed, found))}" for text, found in parts)
+    return f"**{after} against {before}**, strides {', '.join(map(str, seen.strides))}: {changes}."
 
 
 def _cells(found: Mapping[str, Mapping[int, Interval]]) -> Callable[[str, int], str]:
@@ -322,7 +322,7 @@ def _moments(page: FeaturesPage, seen: Observation, name: str, stride: int) -> d
         NONE if name == page.TEACHER else f"{_distance(seen, name, stride, standardised=standardised):.2f}"
         for standardised in (False, True)
     ]
-    return {"mean": f"{own.mean:.2g}".replace("-", "−"), "std": f"{own.std:.2g}", "apart": apart[0], "apart, shape": apart[1]}
+    return {"mean": f"{own.mean:.2f}".replace("-", "−"), "std": f"{own.std:.2f}", "apart": apart[0], "apart, shape": apart[1]}
 
 
 def defined(page: FeaturesPage) -> Markdown:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
+import papermill
 import pytest
 
-from dfmsd import featurefigures, featurepage, observation, pages
+from dfmsd import featurefigures, featurepage, observation, pages, paths
 from dfmsd.errors import StudyError
 from dfmsd.pages import FeaturesPage
 from tests import fixtures_features as features
@@ -111,8 +113,8 @@ def test_a_stage_is_set_beside_its_own_teacher() -> None:
 def test_sfa_is_told_channel_by_channel_and_aligned() -> None:
     page = stages(view="distribution")
     text = featurepage.answer(page, features.seen(page, maps={"baseline": 0.1, "taught": 0.6})).data  # type: ignore[union-attr]
-    assert "taught twice against taught**, out of 2 levels: more like the teacher channel by channel on 0; more like the" in text
-    assert "after the best 1 × 1 convolution on 0; its distribution nearer on 0; its shape nearer on 0." in text
+    assert "taught twice against taught**, strides 8, 16: correlation channel by channel −0.05, −0.05; after the" in text
+    assert "best 1 × 1 convolution +0.00, +0.00; distance of the distributions +0.00, +0.00; distance of their shapes +0.00" in text
     assert "0.05 [0.00, 0.10] → 0.30 [0.25, 0.35] → 0.25 [0.20, 0.30] on stride 8" in text
     assert "For baseline about 0 is to be expected" in text
     assert text.count("0.60 [0.55, 0.65]") == 6, "three networks, two levels"
@@ -156,6 +158,13 @@ def test_every_view_is_drawn_with_words_and_numbers(view: str) -> None:
     assert featurepage.legend(page, seen) is not None
     assert featurepage.provenance(page, seen) is not None
     assert ".. math" not in featurepage.defined(page).data and "$$" in featurepage.defined(page).data
+
+
+def test_what_a_params_file_leaves_out_is_the_same_in_the_notebook() -> None:
+    said = papermill.inspect_notebook(str(paths.NOTEBOOKS / "features.ipynb"))
+    for name, field in FeaturesPage.model_fields.items():
+        if not field.is_required() and name != "scale":
+            assert ast.literal_eval(said[name]["default"]) == field.default, name
 
 
 def test_networks_without_a_record_are_listed_too() -> None:
