@@ -112,15 +112,15 @@ def answer(page: FeaturesPage, seen: Observation | None) -> Markdown | None:
 
 def _masks(page: FeaturesPage, seen: Observation) -> list[str]:
     stride = page.stride
-    chance = f" Two masks that have nothing to do with each other share {seen.ratio:.2f}."
+    chance = f" Masks that have nothing to do with each other: {seen.ratio:.2f}."
     objects = {name: one for name, found in series(page, seen, "objects").items() if (one := found.get(stride)) is not None}
-    told = ", ".join(f"{_shown(one)} {name}" for name, one in objects.items())
+    told = "; ".join(f"{name} {_shown(one)}" for name, one in objects.items())
     inverse = [name for name, one in objects.items() if one.high < 0.5]
     larger = f" Larger on the background, and hidden there first, are the features of {' and '.join(inverse)}." if inverse else ""
     return [
-        f"**Maps of magnitude**, stride {stride}, correlate by {_pairs(page, seen, 'maps')}",
-        f"**Masks**, stride {stride}, share {_pairs(page, seen, 'masks')}{chance}",
-        f"**Objects** stand out from the background, stride {stride}, by {told} (0.5 is chance).{larger}",
+        f"**Maps of magnitude** correlate on stride {stride}: {_pairs(page, seen, 'maps')}",
+        f"**Masks** have in common on stride {stride}: {_pairs(page, seen, 'masks')}{chance}",
+        f"**Objects** stand out from the background on stride {stride}: {told}. 0.5 is chance.{larger}",
     ]
 
 
@@ -129,7 +129,7 @@ def _pairs(page: FeaturesPage, seen: Observation, kind: str) -> str:
     looks = {look.name: look.model_copy(update={"name": "", "seed": None}) for look in page.networks}
     twins = [pair for pair in seen.pairs if looks[pair.first] == looks[pair.second]]
     others = [pair for pair in seen.pairs if pair not in twins]
-    text = ", ".join(f"{_shown(mean(getattr(p, kind)[page.stride]))} {p.first} and {p.second}" for p in [*others, *twins]) + "."
+    text = "; ".join(f"{p.first} and {p.second} {_shown(mean(getattr(p, kind)[page.stride]))}" for p in [*others, *twins]) + "."
     if not twins:
         return text
     counts = []

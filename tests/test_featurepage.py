@@ -138,10 +138,10 @@ def test_types_are_set_against_two_trainings_of_one() -> None:
     background = dict.fromkeys((8, 16), (0.1, 0.2, 0.3, None))
     changed = {"pairs": (twins, *seen.pairs[1:]), "objects": seen.objects | {"third": background}}
     maps, masks, objects = featurepage.answer(page, seen.model_copy(update=changed)).data.splitlines()  # type: ignore[union-attr]
-    assert "correlate by 0.50 [0.49, 0.51] one and third, 0.50 [0.49, 0.51] other and third, 0.90 [0.90, 0.90] one and" in maps
+    assert "one and third 0.50 [0.49, 0.51]; other and third 0.50 [0.49, 0.51]; one and other 0.90 [0.90, 0.90]." in maps
     assert "less alike than one and other: 2 of 2 on stride 8, 2 of 2 on stride 16" in maps
-    assert "less alike than one and other: 0 of 2 on stride 8" in masks and "share 0.65" in masks
-    assert "0.80 [0.79, 0.81] one" in objects and "hidden there first, are the features of third." in objects
+    assert "less alike than one and other: 0 of 2 on stride 8" in masks and "each other: 0.65" in masks
+    assert "one 0.80 [0.79, 0.81]; " in objects and "hidden there first, are the features of third." in objects
 
 
 @pytest.mark.parametrize("view", featurefigures.MEASURES)
