@@ -1,38 +1,26 @@
-"""Execute pages and build the book.
+"""Build the book.
 
-papermill executes a page's notebook with the page's parameters into ``book/pages``, once: as long as nothing changes that
-it depends on, it is not executed again. Pages are executed side by side. jupyter-book renders what is there and executes nothing.
+The notebooks are executed into pages, and what the book takes from records besides is written. jupyter-book renders what is
+there and executes nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import multiprocessing
 import os
 import re
 import subprocess
 import sys
-import tempfile
-import threading
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest import mock
 
-import nbformat
 import papermill
 import yaml
-from jupyter_client.kernelspec import NoSuchKernel
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 
-from dfmsd import pages, paths, plan, records, scales
-from dfmsd.errors import StudyError, suggest
+from dfmsd import execution, pages, paths, plan, records, scales
+from dfmsd.errors import StudyError
+from dfmsd.execution import Job
 from dfmsd.pages import FeaturesPage, Page, PageSpec, ScoreboardPage
 
 if TYPE_CHECKING:
@@ -41,38 +29,11 @@ if TYPE_CHECKING:
 EXPLORE = "explore"
 """The notebook to play with: no page of ``params``, executed with its own parameters."""
 
-UNUSED = ("__main__", "book", "doctor")
-"""Modules that no notebook's outputs depend on."""
-
-MOST = 8
-"""Pages that are executed at a time at most: each may take a gigabyte of memory."""
-
 COVER = "table03"
 """The comparison whose figure stands in the README."""
 
 SCOREBOARD = "scoreboard"
 """The page whose summary and figure stand on the first page and in the README."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A notebook to execute with parameters."""
-
-    notebook: Path
-    name: str
-    parameters: Mapping[str, Any]
-    digest: str
-    """Of everything that the page depends on."""
-
-    @property
-    def target(self) -> Path:
-        """The page."""
-        return paths.pages() / f"{self.name}.ipynb"
-
-    def is_done(self) -> bool:
-        """Whether the page is there and up to date."""
-        found = nbformat.read(self.target, as_version=4) if self.target.exists() else {"metadata": {}}
-        return bool(found["metadata"].get("dfmsd", {}).get("inputs") == self.digest)
 
 
 def execute(page: Page) -> Path:
@@ -85,90 +46,17 @@ def execute(page: Page) -> Path:
         StudyError: if the params file has a key that the notebook does not know, or the notebook fails; a page that was
             there stays.
     """
-    return _run(_job_of(page))
+    return execution.run(_job_of(page))
 
 
-def _job_of(page: Page) -> _Job:
+def _job_of(page: Page) -> Job:
     file = pages.file_of(page.page)
     parameters = yaml.safe_load(file.read_text()) | {"scale": page.scale}
     if isinstance(page, PageSpec) and page.seeds is not None:
         parameters["seeds"] = list(page.seeds)
     found = (records.find(run.key) for run in plan.order(page.chains()))
     inputs = [records.dump(record) for record in found if record is not None] + [file.read_text() for file in page.files()]
-    return _job(paths.NOTEBOOKS / f"{file.parent.name}.ipynb", page.page, parameters, inputs, source=file.name)
-
-
-def _execute(notebook: Path, name: str, parameters: Mapping[str, Any], inputs: Iterable[str], *, source: str) -> Path:
-    return _run(_job(notebook, name, parameters, inputs, source=source))
-
-
-def _job(notebook: Path, name: str, parameters: Mapping[str, Any], inputs: Iterable[str], *, source: str) -> _Job:
-    if not notebook.exists():
-        raise StudyError(f"{source} wants the notebook {notebook.name}, which is not in {notebook.parent.name}/")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a notebook without cell ids
-        known = papermill.inspect_notebook(str(notebook))
-    for key in parameters:
-        if key not in known:
-            raise StudyError(f"{source}: {notebook.name} has no parameter {key!r}: {suggest(key, known)}")
-    digest = _digest(notebook.read_text(), json.dumps(parameters, sort_keys=True), *_sources(), *inputs)
-    return _Job(notebook, name, parameters, digest)
-
-
-def _run(job: _Job) -> Path:
-    """Execute a notebook, unless its page is there and up to date."""
-    if job.is_done():
-        return job.target
-    # An environment of ours knows its own kernel, whatever the user has registered elsewhere.
-    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
-    with tempfile.TemporaryDirectory(prefix="dfmsd-") as folder:
-        output = Path(folder) / job.target.name
-        try:
-            papermill.execute_notebook(
-                str(job.notebook),
-                str(output),
-                parameters=dict(job.parameters),
-                kernel_name="python3",
-                cwd=str(paths.NOTEBOOKS),
-                progress_bar=False,
-                extra_arguments=["--log-level=CRITICAL"],
-            )
-        except PapermillExecutionError as error:
-            reason = str(error.evalue).strip().splitlines() or [""]
-            where = f"{job.notebook.name} failed for page {job.name}, cell {error.exec_count}"
-            raise StudyError(f"{where}: {error.ename}: {reason[0]}") from None
-        except (NoSuchKernel, DeadKernelError) as error:
-            where = f"{job.notebook.name} could not run for page {job.name}"
-            raise StudyError(f"{where}: {error}: `make setup` mends the kernel") from None
-        done = nbformat.read(output, as_version=4)
-    _finish(done, job.parameters)
-    done.metadata["dfmsd"] = {"inputs": job.digest}
-    records.write_atomic(job.target, nbformat.writes(done))
-    return job.target
-
-
-def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
-    """Make a page of an executed notebook: its title, its parameters folded away, nothing about this machine."""
-    notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
-        tags = cell.metadata.setdefault("tags", [])
-        if "page-title" in tags and "title" in parameters:
-            cell.source = f"# {parameters['title']}\n\n{parameters.get('question', '')}"
-        if "injected-parameters" in tags:
-            tags.append("hide-input")
-        if "parameters" in tags and parameters:
-            tags.append("remove-cell")
-
-
-def _sources() -> list[str]:
-    files = [*paths.PACKAGE.rglob("*.py"), *paths.PACKAGE.glob("*.yaml"), *paths.PARAMS.glob("*.yaml")]
-    return [file.read_text() for file in sorted(files) if file.stem not in UNUSED]
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+    return execution.job(paths.NOTEBOOKS / f"{file.parent.name}.ipynb", page.page, parameters, inputs, source=file.name)
 
 
 def build(*, scale: str | None = None, strict: bool = False) -> Path:
@@ -189,7 +77,7 @@ def build(*, scale: str | None = None, strict: bool = False) -> Path:
     jobs = {f"page {page.page} ({page.scale})": _job_of(page) for page in selected}
     if (explore := _explore(scale)) is not None:
         jobs[f"page {EXPLORE} (trains live)"] = explore
-    _run_all(jobs)
+    execution.run_all(jobs)
     _generate(selected)
     print("jupyter-book", flush=True)
     return _render(strict)
@@ -203,55 +91,12 @@ def _train(selected: Sequence[Page]) -> None:
     study.ensure(small, jobs=os.cpu_count() or 1, quiet=True)
 
 
-def _explore(scale: str | None) -> _Job | None:
+def _explore(scale: str | None) -> Job | None:
     notebook = paths.NOTEBOOKS / f"{EXPLORE}.ipynb"
     if not notebook.exists():
         return None
     wanted = {"scale": scale} if scale and "scale" in papermill.inspect_notebook(str(notebook)) else {}
-    return _job(notebook, EXPLORE, wanted, [], source=notebook.name)
-
-
-def _run_all(jobs: Mapping[str, _Job]) -> None:
-    """Execute notebooks side by side, as many as there are cores, and tell of each in the order given.
-
-    Each has a process of its own, because papermill changes the working directory.
-
-    Raises:
-        StudyError: of the first that fails; those that have not ended by then are stopped.
-    """
-    todo = [job for job in jobs.values() if not job.is_done()]
-    cores = os.cpu_count() or 1
-    workers = max(1, min(cores, len(todo), MOST))
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=_begin_worker, initargs=(max(1, cores // workers),)) as pool:
-        # The longest first.
-        futures = {job.name: pool.submit(_run, job) for job in sorted(todo, key=lambda job: job.name != EXPLORE)}
-        try:
-            for label, job in jobs.items():
-                if job.name in futures:
-                    futures[job.name].result()
-                print(label, flush=True)
-        except BrokenProcessPool:
-            raise StudyError("the process that executed a page was killed, perhaps for want of memory: try again") from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            raise
-
-
-def _begin_worker(threads: int) -> None:
-    """Share the cores with the other workers; Ctrl-C reaches the parent alone, and its end is this worker's."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    os.setsid()
-
-    def wait() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    return execution.job(notebook, EXPLORE, wanted, source=notebook.name, trains=True)
 
 
 def _generate(selected: Iterable[Page]) -> None:

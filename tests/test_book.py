@@ -1,18 +1,15 @@
-"""Executing pages and building the book, on real notebooks."""
+"""Building the book, on real notebooks."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import papermill
 import pytest
 import yaml
-from nbformat.v4 import new_code_cell, new_notebook
 
 from dfmsd import book, claims, pages, paths, plan, records, scoreboard
 from dfmsd.errors import StudyError
@@ -33,21 +30,6 @@ def environment(built_book: Built, monkeypatch: pytest.MonkeyPatch) -> Built:
     for name, value in built_book.environment.items():
         monkeypatch.setenv(name, value)
     return built_book
-
-
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A study of one page whose notebook the test writes: ``notebook(folder, code)``."""
-    monkeypatch.setenv("DFMSD_BOOK", str(tmp_path / "book"))
-    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
-    return tmp_path
-
-
-def notebook(folder: Path, code: str) -> None:
-    parameters = "page = 'x'\ntitle = ''\nquestion = ''\nscale = 'smoke'\nimages = 1"
-    cells = [new_code_cell(parameters, metadata={"tags": ["parameters"]}), new_code_cell(code)]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / "dataset.ipynb")
 
 
 @pytest.mark.parametrize("name", toc())
@@ -106,61 +88,6 @@ def test_a_page_is_not_executed_again_until_something_changes(environment: Built
         file.write_text(before)
     assert len(executed) == 1
     assert book.execute(page) == target
-
-
-def test_a_key_that_the_notebook_does_not_know_is_refused(small: Path) -> None:
-    notebook(small, "pass")
-    with pytest.raises(StudyError, match=r"x\.yaml: dataset\.ipynb has no parameter 'imges': did you mean 'images'\?"):
-        book._execute(small / "dataset.ipynb", "x", {"imges": 2}, [], source="x.yaml")
-
-
-def test_a_failing_notebook_leaves_the_page_that_was_there(small: Path) -> None:
-    source = small / "dataset.ipynb"
-    notebook(small, "print(images + 40)")
-    page = book._execute(source, "x", {"images": 2}, [], source="x.yaml")
-    before = page.read_text()
-    assert "42" in before
-    notebook(small, "raise ValueError('the second\\nline')")
-    with pytest.raises(StudyError, match=r"^dataset\.ipynb failed for page x, cell \d: ValueError: the second$"):
-        book._execute(source, "x", {"images": 2}, [], source="x.yaml")
-    assert page.read_text() == before
-
-
-WAIT = """
-import pathlib, time
-pathlib.Path({folder!r}, page).touch()
-end = time.monotonic() + 300
-while not pathlib.Path({folder!r}, "ab".replace(page, "")).exists():
-    assert time.monotonic() < end, "the other page has not begun"
-    time.sleep(0.1)
-"""
-
-
-def jobs(folder: Path, *names: str) -> dict[str, book._Job]:
-    return {f"page {name}": book._job(folder / "dataset.ipynb", name, {"page": name}, [], source=f"{name}.yaml") for name in names}
-
-
-def test_pages_are_executed_side_by_side_and_told_of_in_order(
-    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    notebook(small, WAIT.format(folder=str(small)))
-    book._run_all(jobs(small, "b", "a"))
-    assert capsys.readouterr().out == "page b\npage a\n"
-    assert all(job.is_done() for job in jobs(small, "b", "a").values())
-
-
-def test_a_page_that_fails_stops_the_others(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    notebook(small, "import time\nassert page != 'bad', 'it is bad'\ntime.sleep(3600)")
-    with pytest.raises(StudyError, match=r"^dataset\.ipynb failed for page bad, cell \d: AssertionError: it is bad$"):
-        book._run_all(jobs(small, "bad", "long"))
-    assert not list(paths.pages().glob("*"))
-
-
-def test_a_missing_notebook_is_named(small: Path) -> None:
-    with pytest.raises(StudyError, match=r"x\.yaml wants the notebook gone\.ipynb"):
-        book._execute(small / "gone.ipynb", "x", {}, [], source="x.yaml")
 
 
 def test_a_broken_reference_fails_the_strict_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
