@@ -24,12 +24,12 @@ from dfmsd.figures import Picture
 from dfmsd.losses import (
     Levels,
     _heads,
+    amd_mask,
     channel_attention,
     dual_masks,
     random_mask,
     spatial_attention,
     standardise,
-    top_mask,
 )
 from dfmsd.losses.crosskd import cross_standardise
 from dfmsd.losses.fgd import attention_maps, fgd_masks, relative_boxes
@@ -39,6 +39,8 @@ from dfmsd.stages import Options
 
 SIGNED = "PuOr"
 """Colours of maps whose 0 has a meaning: told apart with any colour vision."""
+
+WHERE = {"highest": "where the teacher attends most", "lowest": "where the teacher attends least", "random": "at random"}
 
 FAINT = 1e-3
 """Weights below are not told apart: their mean is 1."""
@@ -276,19 +278,19 @@ def cross_scores(seen: Scene, layer: int) -> dict[str, Array]:
 @draw.register
 @torch.no_grad()
 def _mgd(method: methods.MGD, seen: Scene) -> Picture:
-    hidden = random_mask(seen.feat_t, ratio=method.ratio, generator=torch.Generator().manual_seed(explore.SEED))
+    hidden = random_mask(seen.feat_t, ratio=method.ratio, generator=_seeded())
     figure, axes = _panels(seen, "ABCD")
-    return _masked(figure, axes[1:], seen, hidden, "at random")
+    return _masked(figure, axes[1:], seen, hidden, WHERE["random"])
 
 
 @draw.register
 @torch.no_grad()
 def _amd(method: methods.AMD, seen: Scene) -> Picture:
     attention = spatial_attention(seen.feat_t, tau=method.tau)
-    hidden = top_mask(attention, ratio=method.ratio).unsqueeze(1)
+    hidden = amd_mask(seen.feat_t, **method.masking, generator=_seeded())
     figure, axes = _panels(seen, "ABC;DE.")
     _bar(figure, axes[1], draw_map(axes[1], attention[0].numpy(), "teacher's attention"), "1 = mean")
-    return _masked(figure, axes[2:], seen, hidden, "where the teacher attends most")
+    return _masked(figure, axes[2:], seen, hidden, WHERE[method.hide])
 
 
 def _masked(figure: Figure, axes: Sequence[Axes], seen: Scene, hidden: Tensor, where: str) -> Picture:
@@ -325,7 +327,7 @@ def _dmkd(method: methods.DMKD, seen: Scene) -> Picture:
 @torch.no_grad()
 def _dfmsd(method: methods.DFMSD, seen: Scene) -> Picture:
     options, image = Options(), seen.shown.image
-    generator = torch.Generator().manual_seed(explore.SEED)
+    generator = _seeded()
     images = {
         "as it is": image,
         f"noise, σ = {options.sigma}": add_noise(image, sigma=options.sigma, generator=generator),
@@ -349,9 +351,7 @@ def _dfmsd(method: methods.DFMSD, seen: Scene) -> Picture:
 def _dual(figure: Figure, axes: Sequence[Axes], method: methods.DMKD, seen: Scene, image: Tensor) -> str:
     """Spatial attention, the hidden cells and the channels of an image; returns what is hidden in words."""
     feat_t = seen.feat_t if image is seen.shown.image else explore.features(seen.distiller, image)[1][seen.stride]
-    hidden_sp, hidden_ch = dual_masks(
-        feat_t, tau=method.tau, spatial_ratio=method.spatial_ratio, channel_ratio=method.channel_ratio
-    )
+    hidden_sp, hidden_ch = dual_masks(feat_t, **method.masking, generator=_seeded())
     height, width = (-(-side // seen.stride) for side in image.shape[1:])
     shades = draw_map(axes[0], spatial_attention(feat_t, tau=method.tau)[0, :height, :width].numpy(), "spatial attention")
     _bar(figure, axes[0], shades, "1 = mean")
@@ -365,6 +365,10 @@ def _panels(seen: Scene, layout: str) -> tuple[Figure, list[Axes]]:
     figure, axes = mosaic(layout)
     draw_image(axes[0], displayed(seen.shown.image), "image", boxes=seen.shown.boxes)
     return figure, axes
+
+
+def _seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(explore.SEED)
 
 
 def _bar(figure: Figure, axis: Axes, shades: Any, label: str) -> None:

@@ -25,7 +25,7 @@ from dfmsd.pages import EnhancementPage
 from dfmsd.spectra import border, images_of
 from dfmsd.stages import Options
 
-MASKING = DMKD().model_dump(include={"tau", "spatial_ratio", "channel_ratio"})
+MASKING = DMKD().masking
 """Dual masking as a one-stage student gets it."""
 
 SIZES = ("small", "large")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import Any
 
 import matplotlib.pyplot as plt
 import mmcv
@@ -31,7 +32,6 @@ from dfmsd.losses import (
     dual_masks,
     random_mask,
     spatial_attention,
-    top_mask,
 )
 from dfmsd.methods import DMKD as DualDefaults
 from dfmsd.spec import RunSpec
@@ -136,7 +136,7 @@ def reconstruct(method: Method, stride: int, feat_s: Tensor, feat_t: Tensor) -> 
 @reconstruct.register
 @torch.no_grad()
 def _(method: DMKD, stride: int, feat_s: Tensor, feat_t: Tensor) -> Masked:
-    hidden_sp, hidden_ch = dual_masks(feat_t, **method.masking)
+    hidden_sp, hidden_ch = method.masks(feat_t, torch.Generator().manual_seed(SEED))
     block = method.levels[str(stride)]
     return Masked(hidden_sp, hidden_ch, block.reconstruct(feat_s, hidden_sp=hidden_sp, hidden_ch=hidden_ch))  # type: ignore[operator]
 
@@ -152,8 +152,7 @@ def _(method: MGD, stride: int, feat_s: Tensor, feat_t: Tensor) -> Masked:
 @reconstruct.register
 @torch.no_grad()
 def _(method: AMD, stride: int, feat_s: Tensor, feat_t: Tensor) -> Masked:
-    attention = spatial_attention(feat_t, tau=method.masking["tau"])
-    hidden = top_mask(attention, ratio=method.masking["ratio"]).unsqueeze(1)
+    hidden = method.mask(feat_t, torch.Generator().manual_seed(SEED))
     aligned = method.align[str(stride)](feat_s).masked_fill(hidden, 0.0)
     return Masked(hidden, None, method.branch[str(stride)](aligned))
 
@@ -266,7 +265,7 @@ def enhancement_figure(distiller: Distiller, shown: Picture, stride: int, option
     for line, (title, image) in zip(axes, images.items(), strict=True):
         feat_t = features(distiller, image)[1][stride]
         height, width = (-(-side // stride) for side in image.shape[1:])
-        hidden, _ = dual_masks(feat_t, **masking)
+        hidden, _ = dual_masks(feat_t, **masking, generator=generator)
         draw_image(line[0], displayed(image))
         line[0].set_ylabel(title)
         draw_map(line[1], spatial_attention(feat_t, tau=masking["tau"])[0, :height, :width].numpy())
@@ -278,11 +277,9 @@ def enhancement_figure(distiller: Distiller, shown: Picture, stride: int, option
     return figure
 
 
-def _masking(method: Method) -> dict[str, float]:
+def _masking(method: Method) -> dict[str, Any]:
     """The method's dual masking; DMKD's own where it has none."""
-    if isinstance(method, DMKD):
-        return method.masking
-    return DualDefaults().model_dump(include={"tau", "spatial_ratio", "channel_ratio"})
+    return method.masking if isinstance(method, DMKD) else DualDefaults().masking
 
 
 def curve_table(curve: Sequence[Mapping[str, float]], prefix: str) -> pd.DataFrame:

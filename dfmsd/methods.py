@@ -6,13 +6,15 @@ defaults are the papers' values for a one-stage student and a one-stage teacher;
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Kind = Literal["one_stage", "two_stage"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+Hide = Literal["highest", "lowest", "random"]
+Threshold = Annotated[float | None, Field(gt=0, exclude_if=lambda value: value is None)]
 
 
 class _Method(BaseModel):
@@ -29,6 +31,30 @@ class _Method(BaseModel):
     """Levels that take part, by stride in pixels; None: every stride that both pyramids have."""
 
 
+class _Attentive(_Method):
+    """What is hidden follows from the teacher's attention. A field at its default is left out of a specification's key."""
+
+    THRESHOLDS: ClassVar[tuple[str, ...]]
+    RATIOS: ClassVar[tuple[str, ...]]
+
+    tau: float = Field(default=0.5, gt=0)
+    """Temperature of the attention; without effect on what a share hides."""
+    hide: Hide = Field(default="highest", exclude_if=lambda value: value == "highest")
+    """What is hidden: the highest attention, the lowest, or a share at random (an ambiguity of the paper)."""
+
+    @property
+    def masking(self) -> dict[str, Any]:
+        """What decides the masks, by the names of the losses' arguments."""
+        return {name: getattr(self, name) for name in ("tau", "hide", *self.RATIOS, *self.THRESHOLDS)}
+
+    @model_validator(mode="after")
+    def _random_has_no_threshold(self) -> Self:
+        given = [name for name in self.THRESHOLDS if getattr(self, name) is not None]
+        if self.hide == "random" and given:
+            raise ValueError(f"masks at random have no attention to compare with {', '.join(given)}: leave it out")
+        return self
+
+
 class MGD(_Method):
     """Masked generative distillation (arXiv 2205.01529)."""
 
@@ -41,20 +67,26 @@ class MGD(_Method):
     """Share of the positions that is hidden (the paper's lambda)."""
 
 
-class DMKD(_Method):
+class DMKD(_Attentive):
     """Dual masking (arXiv 2309.02719). Its own values are not public: MGD's weight and ratio, FGD's temperature."""
 
     TWO_STAGE: ClassVar[dict[str, Any]] = {"alpha": 5e-7, "spatial_ratio": 0.45, "channel_ratio": 0.45}
+    RATIOS = ("spatial_ratio", "channel_ratio")
+    THRESHOLDS = ("spatial_threshold", "channel_threshold")
 
     type: Literal["DMKD"] = "DMKD"
     alpha: Weight = 2e-5
     """Weight of the reconstruction."""
-    tau: float = Field(default=0.5, gt=0)
-    """Temperature of both attention maps."""
     spatial_ratio: Share = 0.65
-    """Share of the positions that is hidden: those of highest attention."""
+    """Share of the positions that is hidden."""
     channel_ratio: Share = 0.65
-    """Share of the channels that is hidden, likewise."""
+    """Share of the channels that is hidden."""
+    spatial_threshold: Threshold = None
+    """Hide the positions whose attention is at least this, whatever their share; 1 is the mean."""
+    channel_threshold: Threshold = None
+    """The same for channels."""
+    reduction: Literal["sum", "mean"] = Field(default="sum", exclude_if=lambda value: value == "sum")
+    """Of the squared errors over channels and positions: with the sum fine levels weigh more (an ambiguity of the paper)."""
     se_ratio: int = Field(default=16, ge=1)
     """Reduction of the squeeze-and-excitation blocks."""
 
@@ -79,19 +111,27 @@ class DFMSD(DMKD):
     adv: Weight = Field(default=0.0, exclude_if=lambda value: value == 0)
     """Weight of Eq. (8) on adversarial examples; 0 is off."""
 
+    @model_validator(mode="after")
+    def _masked_by_attention(self) -> Self:
+        if self.enhanced_masked and self.hide == "random":
+            raise ValueError("enhanced_masked counts what the teacher's attention hides, and hide is 'random': choose one")
+        return self
 
-class AMD(_Method):
+
+class AMD(_Attentive):
     """Attention-guided masking with one, spatial, branch (arXiv 2301.13538). Its own values are not public: as :class:`DMKD`."""
 
     TWO_STAGE: ClassVar[dict[str, Any]] = {"alpha": 5e-7, "ratio": 0.45}
+    RATIOS = ("ratio",)
+    THRESHOLDS = ("threshold",)
 
     type: Literal["AMD"] = "AMD"
     alpha: Weight = 2e-5
     """Weight of the reconstruction."""
-    tau: float = Field(default=0.5, gt=0)
-    """Temperature of the attention map."""
     ratio: Share = 0.65
-    """Share of the positions that is hidden: those of highest attention."""
+    """Share of the positions that is hidden."""
+    threshold: Threshold = None
+    """Hide the positions whose attention is at least this, whatever their share; 1 is the mean."""
     se_ratio: int = Field(default=16, ge=1)
     """Reduction of the squeeze-and-excitation block."""
 

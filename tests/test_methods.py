@@ -40,6 +40,27 @@ def test_values_that_make_no_sense_are_refused(field: str, value: object) -> Non
         MGD.model_validate({field: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("amd", {"hide": "high"}, "'highest', 'lowest' or 'random'"),
+        ("amd", {"hide": "random", "threshold": 1.0}, "no attention to compare with threshold: leave it out"),
+        ("dmkd", {"hide": "random", "channel_threshold": 1.0}, "no attention to compare with channel_threshold: leave it out"),
+        ("dmkd", {"spatial_threshold": 0.0}, "greater than 0"),
+        ("dfmsd", {"hide": "random", "enhanced_masked": True}, "enhanced_masked counts what the teacher's attention hides"),
+    ],
+)
+def test_masks_that_contradict_themselves_are_refused(name: str, fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        METHODS[name].model_validate(fields)
+
+
+def test_a_switch_at_its_default_is_left_out_of_the_key() -> None:
+    """Records made before the switch was there keep their keys."""
+    assert not {"hide", "reduction", "spatial_threshold", "channel_threshold", "threshold"} & set(DFMSD().model_dump())
+    assert DFMSD(hide="lowest").model_dump()["hide"] == "lowest"
+
+
 @pytest.mark.parametrize("kind", ["one_stage", "two_stage"])
 @pytest.mark.parametrize("name", METHODS)
 def test_the_module_of_a_method_takes_its_fields(name: str, kind: Kind) -> None:

@@ -2,9 +2,9 @@
 
 import dfmsd.quiet  # noqa: F401
 from dfmsd.losses._attention import channel_attention, spatial_attention
-from dfmsd.losses._masking import random_mask, top_mask
+from dfmsd.losses._masking import attention_mask, random_mask, top_mask
 from dfmsd.losses._pearson import pearson_loss, standardise
-from dfmsd.losses.amd import AMD, amd_loss
+from dfmsd.losses.amd import AMD, amd_loss, amd_mask
 from dfmsd.losses.base import Levels, Method
 from dfmsd.losses.crosskd import CrossKD, cross_standardise, crosskd_bins_loss, crosskd_cls_loss
 from dfmsd.losses.dfmsd import DFMSD, enhanced_loss
@@ -30,7 +30,9 @@ __all__ = [
     "Levels",
     "Method",
     "amd_loss",
+    "amd_mask",
     "attention_maps",
+    "attention_mask",
     "channel_attention",
     "cross_standardise",
     "crosskd_bins_loss",

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
+
+Hide = Literal["highest", "lowest", "random"]
+"""Which attention is hidden; at random, attention plays no part."""
 
 
 def random_mask(feat: Tensor, *, ratio: float, generator: torch.Generator) -> Tensor:
@@ -28,7 +33,7 @@ def random_mask(feat: Tensor, *, ratio: float, generator: torch.Generator) -> Te
 
 
 def top_mask(attention: Tensor, *, ratio: float) -> Tensor:
-    """Hide the elements of highest attention, a fixed share of each image's (DMKD, DFMSD).
+    """Hide the elements of highest attention, a fixed share of each image's.
 
     Args:
         attention: ``(B, ...)``.
@@ -46,3 +51,44 @@ def top_mask(attention: Tensor, *, ratio: float) -> Tensor:
     hidden = torch.zeros_like(flat, dtype=torch.bool)
     hidden.scatter_(1, flat.topk(count, dim=1).indices, True)
     return hidden.view_as(attention)
+
+
+def attention_mask(
+    attention: Tensor,
+    *,
+    ratio: float,
+    threshold: float | None = None,
+    hide: Hide = "highest",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Hide elements by their attention: a fixed share of each image's, or those beyond a threshold (AMD, DMKD, DFMSD).
+
+    Args:
+        attention: ``(B, ...)``, with mean 1 over each image.
+        ratio: Share in [0, 1], see :func:`top_mask`; without effect beside a threshold.
+        threshold: Hide what is at least this, or with "lowest" at most this; 1 is the mean.
+        hide: The highest attention, the lowest, or a share drawn at random.
+        generator: For masks at random: the only source of randomness, on the attention's device.
+
+    Returns:
+        Boolean, of attention's shape.
+
+    Raises:
+        ValueError: for another ``hide``, and for random masks without a generator or by a threshold.
+
+    Example:
+        >>> attention = torch.tensor([[0.2, 1.8, 0.8, 1.2]])
+        >>> attention_mask(attention, ratio=0.25), attention_mask(attention, ratio=0.25, threshold=1.0)
+        (tensor([[False,  True, False, False]]), tensor([[False,  True, False,  True]]))
+        >>> attention_mask(attention, ratio=0.25, hide="lowest")
+        tensor([[ True, False, False, False]])
+    """
+    if hide not in get_args(Hide):
+        raise ValueError(f"hide is {hide!r}, not one of {', '.join(get_args(Hide))}")
+    if hide == "random":
+        if threshold is not None or generator is None:
+            raise ValueError("masks at random have a ratio, no threshold, and need a generator")
+        attention = torch.rand(attention.shape, device=attention.device, generator=generator)
+    elif threshold is not None:
+        return attention <= threshold if hide == "lowest" else attention >= threshold
+    return top_mask(-attention if hide == "lowest" else attention, ratio=ratio)

@@ -12,11 +12,37 @@ from torch import Tensor, nn
 
 from dfmsd.losses._attention import spatial_attention
 from dfmsd.losses._blocks import align, generation
-from dfmsd.losses._masking import top_mask
+from dfmsd.losses._masking import Hide, attention_mask
 from dfmsd.losses.base import Levels, Method, sum_squares, widened
 
 
-def amd_loss(feat_s: Tensor, feat_t: Tensor, *, tau: float, ratio: float, branch: Callable[[Tensor], Tensor]) -> Tensor:
+def amd_mask(
+    feat_t: Tensor,
+    *,
+    tau: float,
+    ratio: float,
+    threshold: float | None = None,
+    hide: Hide = "highest",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """What is hidden of the student, by the teacher's :func:`~dfmsd.losses._attention.spatial_attention`.
+
+    Args:
+        feat_t: Teacher's map, ``(B, C, H, W)``.
+        tau: Temperature of the attention map.
+        ratio: Share of the positions to hide.
+        threshold: See :func:`~dfmsd.losses._masking.attention_mask`, as are ``hide`` and ``generator``.
+        hide: Which attention is hidden.
+        generator: For masks at random.
+
+    Returns:
+        Boolean, ``(B, 1, H, W)``, True where hidden.
+    """
+    attention = spatial_attention(widened(feat_t.detach()), tau=tau)
+    return attention_mask(attention, ratio=ratio, threshold=threshold, hide=hide, generator=generator).unsqueeze(1)
+
+
+def amd_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
     r"""Reconstruct the teacher's map from a student's that is hidden where the teacher attends, for one level.
 
     .. math::
@@ -24,15 +50,13 @@ def amd_loss(feat_s: Tensor, feat_t: Tensor, *, tau: float, ratio: float, branch
 
     Where:
         - :math:`S, T`: ``feat_s``, ``feat_t``
-        - :math:`M^s`: 0 at the share ``ratio`` of the positions where the teacher's
-          :func:`~dfmsd.losses._attention.spatial_attention` is highest, else 1
+        - :math:`M^s`: 0 where ``hidden``, else 1, see :func:`amd_mask`
         - :math:`\mathcal{G} \circ \mathrm{SE}`: ``branch``
 
     Args:
         feat_s: Student's map, aligned to the teacher's channels, ``(B, C, H, W)``.
         feat_t: Teacher's map, ``(B, C, H, W)``.
-        tau: Temperature of the attention map.
-        ratio: Share of the positions to hide.
+        hidden: Boolean, ``(B, 1, H, W)``.
         branch: SE and generation block.
 
     Returns:
@@ -47,12 +71,10 @@ def amd_loss(feat_s: Tensor, feat_t: Tensor, *, tau: float, ratio: float, branch
         Three quarters are hidden, those where the teacher is active, so the student's error counts at one of four positions.
 
         >>> feat_t, feat_s = torch.tensor([[[[0.0, 1.0, 2.0, 3.0]]]]), torch.full((1, 1, 1, 4), 10.0)
-        >>> amd_loss(feat_s, feat_t, tau=0.5, ratio=0.75, branch=torch.nn.Identity()).item()
+        >>> amd_loss(feat_s, feat_t, hidden=amd_mask(feat_t, tau=0.5, ratio=0.75), branch=torch.nn.Identity()).item()
         114.0
     """
-    feat_s, feat_t = widened(feat_s), widened(feat_t.detach())
-    hidden = top_mask(spatial_attention(feat_t, tau=tau), ratio=ratio).unsqueeze(1)  # (B, H, W) -> (B, 1, H, W)
-    return sum_squares(branch(feat_s.masked_fill(hidden, 0.0)) - feat_t)
+    return sum_squares(branch(widened(feat_s).masked_fill(hidden, 0.0)) - widened(feat_t.detach()))
 
 
 @MODELS.register_module()
@@ -66,29 +88,45 @@ class AMD(Method):
         alpha: Weight of the term ``rec``.
         tau: Temperature of the attention map.
         ratio: Share of the positions to hide.
+        threshold: Hides by a threshold instead, see :func:`~dfmsd.losses._masking.attention_mask`.
+        hide: Which attention is hidden.
         se_ratio: Reduction of the SE blocks.
     """
 
     name = "amd"
 
     def __init__(
-        self, *, channels_s: int, channels_t: int, strides: Sequence[int], alpha: float, tau: float, ratio: float, se_ratio: int
+        self,
+        *,
+        channels_s: int,
+        channels_t: int,
+        strides: Sequence[int],
+        alpha: float,
+        tau: float,
+        ratio: float,
+        se_ratio: int,
+        threshold: float | None = None,
+        hide: Hide = "highest",
     ) -> None:
         super().__init__(strides, {"rec": alpha})
-        self.masking = {"tau": tau, "ratio": ratio}
+        self.masking: dict[str, Any] = {"tau": tau, "ratio": ratio, "threshold": threshold, "hide": hide}
         self.align = nn.ModuleDict({str(stride): align(channels_s, channels_t) for stride in strides})
         self.branch = nn.ModuleDict(
             {str(stride): nn.Sequential(SELayer(channels_t, ratio=se_ratio), generation(channels_t)) for stride in strides}
         )
 
-    def terms(self, levels_s: Levels, levels_t: Levels, **_: Any) -> dict[str, Tensor]:
+    def mask(self, feat_t: Tensor, generator: torch.Generator) -> Tensor:
+        """:func:`amd_mask` of a teacher's map."""
+        return amd_mask(feat_t, **self.masking, generator=generator)
+
+    def terms(self, levels_s: Levels, levels_t: Levels, *, generator: torch.Generator, **_: Any) -> dict[str, Tensor]:
         """See :meth:`Method.terms`."""
         total = torch.stack(
             [
                 amd_loss(
                     self.align[str(stride)](levels_s[stride]),
                     levels_t[stride],
-                    **self.masking,
+                    hidden=self.mask(levels_t[stride], generator),
                     branch=self.branch[str(stride)],
                 )
                 for stride in self.strides

@@ -13,11 +13,11 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 from dfmsd.losses._pearson import pearson_loss, standardise
-from dfmsd.losses.base import Levels, sum_squares
-from dfmsd.losses.dmkd import DMKD, dual_masks
+from dfmsd.losses.base import Levels, widened
+from dfmsd.losses.dmkd import DMKD, Reduction, squared_error
 
 
-def enhanced_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor | None) -> Tensor:
+def enhanced_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor | None, reduction: Reduction = "sum") -> Tensor:
     r"""The error between the features of an enhanced image, Eq. (8).
 
     .. math::
@@ -27,6 +27,7 @@ def enhanced_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor | None) -> T
         feat_s: Student's map of the enhanced images, aligned to the teacher's channels, ``(B, C, H, W)``.
         feat_t: Teacher's map of the enhanced images, ``(B, C, H, W)``.
         hidden: Where the teacher's masks hide, broadcasts against the maps: only these elements count; None: all of them.
+        reduction: ``mean`` divides by :math:`CHW` as well.
 
     Returns:
         Scalar: sum over channels and positions, divided by B.
@@ -34,14 +35,16 @@ def enhanced_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor | None) -> T
     Deviations:
         Eq. (8) divides by the number of elements :math:`N_l`, which leaves nothing of the term at the paper's weight
         (:math:`2.5 \cdot 10^{-7}` times a mean). The sum is the convention of the released code that the weight comes from
-        (IKD :cite:p:`ikd`).
+        (IKD :cite:p:`ikd`). ``mean`` is the other reading; balanced to a share of the detection loss, it differs by how much
+        each level counts.
 
     Example:
         >>> enhanced_loss(torch.zeros(2, 1, 2, 2), torch.ones(2, 1, 2, 2), hidden=None).item()
         4.0
     """
-    difference = feat_s - feat_t
-    return sum_squares(difference if hidden is None else difference * hidden)
+    difference = feat_s - widened(feat_t.detach())
+    difference = difference if hidden is None else difference * hidden
+    return squared_error(difference, reduction)
 
 
 @MODELS.register_module()
@@ -89,14 +92,18 @@ class DFMSD(DMKD):
         """See :meth:`~dfmsd.losses.base.Method.terms`."""
         terms = super().terms(levels_s, levels_t, **context)  # Eq. (7)
         if self.use_sfa:
-            aligned = [pearson_loss(self._align(stride, levels_s), levels_t[stride]) for stride in self.sfa_strides]  # Eq. (5)
+            aligned = [
+                pearson_loss(self._align(stride, levels_s), levels_t[stride].detach()) for stride in self.sfa_strides
+            ]  # Eq. (5)
             terms["sfa"] = torch.stack(aligned).sum()
         return terms
 
     def enhanced_term(self, levels_s: Levels, levels_t: Levels) -> Tensor:
         """See :meth:`~dfmsd.losses.base.Method.enhanced_term`."""
         total = [
-            enhanced_loss(self._align(stride, levels_s), levels_t[stride], hidden=self._counted(levels_t[stride]))
+            enhanced_loss(
+                self._align(stride, levels_s), levels_t[stride], hidden=self._counted(levels_t[stride]), reduction=self.reduction
+            )
             for stride in self.strides
         ]  # Eq. (8)
         return torch.stack(total).sum()
@@ -104,7 +111,7 @@ class DFMSD(DMKD):
     def level_loss(self, reconstruction: Tensor, feat_t: Tensor) -> Tensor:
         """The error of one level's reconstruction, of standardised maps with ``sfa_inside``."""
         if self.sfa_inside:
-            return sum_squares(standardise(reconstruction) - standardise(feat_t))
+            return squared_error(standardise(reconstruction) - standardise(feat_t.detach()), self.reduction)
         return super().level_loss(reconstruction, feat_t)
 
     def _align(self, stride: int, levels_s: Levels) -> Tensor:
@@ -113,5 +120,5 @@ class DFMSD(DMKD):
     def _counted(self, feat_t: Tensor) -> Tensor | None:
         if not self.enhanced_masked:
             return None
-        hidden_sp, hidden_ch = dual_masks(feat_t, **self.masking)
+        hidden_sp, hidden_ch = self.masks(feat_t)
         return hidden_sp | hidden_ch

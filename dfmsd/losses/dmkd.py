@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmdet.models.layers import SELayer
@@ -12,13 +12,25 @@ from torch import Tensor, nn
 
 from dfmsd.losses._attention import channel_attention, spatial_attention
 from dfmsd.losses._blocks import align, generation
-from dfmsd.losses._masking import top_mask
-from dfmsd.losses.base import Levels, Method, sum_squares
+from dfmsd.losses._masking import Hide, attention_mask
+from dfmsd.losses.base import Levels, Method, sum_squares, widened
 
 Block = Callable[[Tensor], Tensor]
+Reduction = Literal["sum", "mean"]
+"""Over the channels and positions of a level: with the sum a level four times as large weighs four times as much."""
 
 
-def dual_masks(feat_t: Tensor, *, tau: float, spatial_ratio: float, channel_ratio: float) -> tuple[Tensor, Tensor]:
+def dual_masks(
+    feat_t: Tensor,
+    *,
+    tau: float,
+    spatial_ratio: float,
+    channel_ratio: float,
+    spatial_threshold: float | None = None,
+    channel_threshold: float | None = None,
+    hide: Hide = "highest",
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
     """What the teacher attends to most is hidden: the spatial and the channel mask from Eqs. (3) and (2).
 
     Args:
@@ -26,6 +38,10 @@ def dual_masks(feat_t: Tensor, *, tau: float, spatial_ratio: float, channel_rati
         tau: Temperature of both attention maps.
         spatial_ratio: Share of the positions to hide.
         channel_ratio: Share of the channels to hide.
+        spatial_threshold: Hide the positions whose attention is beyond it instead of a share; 1 is the mean.
+        channel_threshold: The same for channels.
+        hide: The highest attention, the lowest, or a share at random (:func:`~dfmsd.losses._masking.attention_mask`).
+        generator: For masks at random.
 
     Returns:
         Two boolean masks, ``(B, 1, H, W)`` and ``(B, C, 1, 1)``, True where hidden.
@@ -33,7 +49,7 @@ def dual_masks(feat_t: Tensor, *, tau: float, spatial_ratio: float, channel_rati
     Deviations:
         The text of the paper has lost how attention becomes a mask. High attention is hidden, because section 3.4 says that
         "low-scored regions are not identifiable for feature masking"; the share is MGD's. As only the order of the attention
-        counts for a fixed share, ``tau`` changes nothing short of underflow.
+        counts for a fixed share, ``tau`` changes nothing short of underflow; it matters for thresholds.
 
     Example:
         >>> feat_t = torch.zeros(1, 2, 1, 4)
@@ -42,9 +58,11 @@ def dual_masks(feat_t: Tensor, *, tau: float, spatial_ratio: float, channel_rati
         >>> hidden_sp.flatten().tolist(), hidden_ch.flatten().tolist()
         ([False, False, False, True], [True, False])
     """
-    hidden_sp = top_mask(spatial_attention(feat_t, tau=tau), ratio=spatial_ratio).unsqueeze(1)
-    hidden_ch = top_mask(channel_attention(feat_t, tau=tau), ratio=channel_ratio)[:, :, None, None]
-    return hidden_sp, hidden_ch
+    feat_t = widened(feat_t.detach())
+    attention_sp, attention_ch = spatial_attention(feat_t, tau=tau), channel_attention(feat_t, tau=tau)
+    hidden_sp = attention_mask(attention_sp, ratio=spatial_ratio, threshold=spatial_threshold, hide=hide, generator=generator)
+    hidden_ch = attention_mask(attention_ch, ratio=channel_ratio, threshold=channel_threshold, hide=hide, generator=generator)
+    return hidden_sp.unsqueeze(1), hidden_ch[:, :, None, None]
 
 
 def dmkd_reconstruction(
@@ -74,31 +92,16 @@ def dmkd_reconstruction(
     return weight[0] * branch_sp(feat_s.masked_fill(hidden_sp, 0.0)) + weight[1] * branch_ch(feat_s.masked_fill(hidden_ch, 0.0))
 
 
-def dmkd_loss(
-    feat_s: Tensor,
-    feat_t: Tensor,
-    *,
-    tau: float,
-    spatial_ratio: float,
-    channel_ratio: float,
-    branch_sp: Block,
-    branch_ch: Block,
-    fusion: Tensor,
-) -> Tensor:
-    r"""Masked reconstruction by two branches, Eq. (7) for one stage and one level.
+def dmkd_loss(reconstruction: Tensor, feat_t: Tensor, *, reduction: Reduction = "sum") -> Tensor:
+    r"""The error of the reconstruction, Eq. (7) for one stage and one level.
 
     .. math::
         L_{rec} = \frac{1}{B} \sum_{chw} (R - T)^2
 
     Args:
-        feat_s: Student's map, aligned to the teacher's channels, ``(B, C, H, W)``.
+        reconstruction: :func:`dmkd_reconstruction`, ``(B, C, H, W)``.
         feat_t: Teacher's map, ``(B, C, H, W)``.
-        tau: See :func:`dual_masks`.
-        spatial_ratio: See :func:`dual_masks`.
-        channel_ratio: See :func:`dual_masks`.
-        branch_sp: See :func:`dmkd_reconstruction`.
-        branch_ch: See :func:`dmkd_reconstruction`.
-        fusion: See :func:`dmkd_reconstruction`.
+        reduction: ``mean`` divides by :math:`CHW` as well.
 
     Returns:
         Scalar: sum over channels and positions, divided by B.
@@ -107,16 +110,24 @@ def dmkd_loss(
         Nothing hidden and identity blocks: the plain squared error.
 
         >>> feat_t, feat_s = torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+        >>> hidden_sp, hidden_ch = dual_masks(feat_t, tau=0.5, spatial_ratio=0.0, channel_ratio=0.0)
         >>> same = torch.nn.Identity()
-        >>> dmkd_loss(feat_s, feat_t, tau=0.5, spatial_ratio=0.0, channel_ratio=0.0, branch_sp=same, branch_ch=same,
-        ...           fusion=torch.zeros(2)).item()
-        48.0
+        >>> made = dmkd_reconstruction(feat_s, hidden_sp=hidden_sp, hidden_ch=hidden_ch, branch_sp=same, branch_ch=same,
+        ...                            fusion=torch.zeros(2))
+        >>> dmkd_loss(made, feat_t).item(), dmkd_loss(made, feat_t, reduction="mean").item()
+        (48.0, 1.0)
     """
-    hidden_sp, hidden_ch = dual_masks(feat_t, tau=tau, spatial_ratio=spatial_ratio, channel_ratio=channel_ratio)
-    reconstruction = dmkd_reconstruction(
-        feat_s, hidden_sp=hidden_sp, hidden_ch=hidden_ch, branch_sp=branch_sp, branch_ch=branch_ch, fusion=fusion
-    )
-    return sum_squares(reconstruction - feat_t)
+    return squared_error(reconstruction - widened(feat_t.detach()), reduction)
+
+
+def squared_error(difference: Tensor, reduction: Reduction) -> Tensor:
+    """Squares, summed over channels and positions and divided by B, or averaged.
+
+    Example:
+        >>> squared_error(torch.ones(2, 3, 4, 4), "sum").item(), squared_error(torch.ones(2, 3, 4, 4), "mean").item()
+        (48.0, 1.0)
+    """
+    return difference.square().mean() if reduction == "mean" else sum_squares(difference)
 
 
 class DualBranch(nn.Module):
@@ -154,6 +165,10 @@ class DMKD(Method):
         spatial_ratio: Share of the positions to hide.
         channel_ratio: Share of the channels to hide.
         se_ratio: Reduction of the SE blocks.
+        spatial_threshold: See :func:`dual_masks`, as are ``channel_threshold`` and ``hide``.
+        channel_threshold: Threshold of the channels.
+        hide: Which attention is hidden.
+        reduction: See :func:`dmkd_loss`.
     """
 
     name = "dmkd"
@@ -169,23 +184,39 @@ class DMKD(Method):
         spatial_ratio: float,
         channel_ratio: float,
         se_ratio: int,
+        spatial_threshold: float | None = None,
+        channel_threshold: float | None = None,
+        hide: Hide = "highest",
+        reduction: Reduction = "sum",
         **weights: float,
     ) -> None:
         super().__init__(strides, {"rec": alpha} | weights)
-        self.masking = {"tau": tau, "spatial_ratio": spatial_ratio, "channel_ratio": channel_ratio}
+        self.masking: dict[str, Any] = {
+            "tau": tau,
+            "spatial_ratio": spatial_ratio,
+            "channel_ratio": channel_ratio,
+            "spatial_threshold": spatial_threshold,
+            "channel_threshold": channel_threshold,
+            "hide": hide,
+        }
+        self.reduction = reduction
         self.levels = nn.ModuleDict({str(stride): DualBranch(channels_s, channels_t, se_ratio) for stride in strides})
 
-    def terms(self, levels_s: Levels, levels_t: Levels, **_: Any) -> dict[str, Tensor]:
+    def masks(self, feat_t: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """:func:`dual_masks` of a teacher's map."""
+        return dual_masks(feat_t, **self.masking, generator=generator)
+
+    def terms(self, levels_s: Levels, levels_t: Levels, *, generator: torch.Generator, **_: Any) -> dict[str, Tensor]:
         """See :meth:`Method.terms`."""
         total = torch.stack(
-            [self.level_loss(self._reconstruct(stride, levels_s, levels_t), levels_t[stride]) for stride in self.strides]
+            [self.level_loss(self._reconstruct(stride, levels_s, levels_t, generator), levels_t[stride]) for stride in self.strides]
         )
         return {"rec": total.sum()}
 
     def level_loss(self, reconstruction: Tensor, feat_t: Tensor) -> Tensor:
         """The error of one level's reconstruction."""
-        return sum_squares(reconstruction - feat_t)
+        return dmkd_loss(reconstruction, feat_t, reduction=self.reduction)
 
-    def _reconstruct(self, stride: int, levels_s: Levels, levels_t: Levels) -> Tensor:
-        hidden_sp, hidden_ch = dual_masks(levels_t[stride], **self.masking)
+    def _reconstruct(self, stride: int, levels_s: Levels, levels_t: Levels, generator: torch.Generator) -> Tensor:
+        hidden_sp, hidden_ch = self.masks(levels_t[stride], generator)
         return self.levels[str(stride)].reconstruct(levels_s[stride], hidden_sp=hidden_sp, hidden_ch=hidden_ch)  # type: ignore[operator, no-any-return]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfmsd.losses._blocks import align, generation
 from dfmsd.losses._masking import random_mask
-from dfmsd.losses.base import Levels, Method, sum_squares
+from dfmsd.losses.base import Levels, Method, sum_squares, widened
 
 
 def mgd_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor, generate: Callable[[Tensor], Tensor]) -> Tensor:
@@ -40,7 +40,7 @@ def mgd_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor, generate: Callab
         >>> mgd_loss(feat_s, feat_t, hidden=torch.zeros(2, 1, 2, 2, dtype=torch.bool), generate=lambda x: x).item()
         4.0
     """
-    return sum_squares(generate(feat_s.masked_fill(hidden, 0.0)) - feat_t)
+    return sum_squares(generate(feat_s.masked_fill(hidden, 0.0)) - widened(feat_t.detach()))
 
 
 @MODELS.register_module()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from dfmsd.losses import mgd_loss, spatial_attention, top_mask
-from dfmsd.losses.amd import amd_loss
+from dfmsd.losses import amd_loss, amd_mask, mgd_loss
 from tests.losses import helpers
 from tests.losses.helpers import run
 
-MASKING = {"tau": 0.5, "ratio": 0.65}
+MASKING: dict[str, Any] = {"tau": 0.5, "ratio": 0.65}
 
 maps = partial(helpers.maps, shape=(2, 8, 4, 5))
 method = partial(helpers.method, channels_s=8, channels_t=8, alpha=1.0, se_ratio=4)
@@ -29,7 +29,8 @@ def test_equation_with_a_linear_branch(ratio: float, count: int) -> None:
         hidden = np.zeros(20, bool)
         hidden[np.argsort(-np.abs(t[b]).mean(0).ravel())[:count]] = True
         expected += ((2.5 * np.where(hidden.reshape(4, 5), 0, s[b]) + 1 - t[b]) ** 2).sum()
-    loss = amd_loss(torch.from_numpy(s), torch.from_numpy(t), tau=0.5, ratio=ratio, branch=lambda x: 2.5 * x + 1)
+    mask = amd_mask(torch.from_numpy(t), tau=0.5, ratio=ratio)
+    loss = amd_loss(torch.from_numpy(s), torch.from_numpy(t), hidden=mask, branch=lambda x: 2.5 * x + 1)
     assert loss.item() == pytest.approx(expected / 2, rel=1e-12)
 
 
@@ -47,26 +48,41 @@ def test_it_is_dmkd_where_fusion_chooses_the_spatial_branch_alone() -> None:
 
 def test_it_is_mgd_where_attention_draws_the_mask() -> None:
     feat_s, feat_t = maps()
-    hidden = top_mask(spatial_attention(feat_t, tau=0.5), ratio=0.65).unsqueeze(1)
+    hidden = amd_mask(feat_t, **MASKING)
     branch = nn.Conv2d(8, 8, kernel_size=3, padding=1)
     torch.testing.assert_close(
-        amd_loss(feat_s, feat_t, **MASKING, branch=branch), mgd_loss(feat_s, feat_t, hidden=hidden, generate=branch)
+        amd_loss(feat_s, feat_t, hidden=hidden, branch=branch), mgd_loss(feat_s, feat_t, hidden=hidden, generate=branch)
     )
 
 
 def test_what_is_hidden_of_the_student_does_not_matter_and_the_rest_does() -> None:
     feat_s, feat_t = maps()
-    hidden = top_mask(spatial_attention(feat_t, tau=0.5), ratio=0.65).unsqueeze(1)
+    hidden = amd_mask(feat_t, **MASKING)
     module = method("amd")
     plain = run(module, feat_s, feat_t)
     assert run(module, torch.where(hidden, 9.0, feat_s), feat_t) == plain
     assert run(module, torch.where(hidden, feat_s, 9.0), feat_t) != plain
 
 
+@pytest.mark.parametrize(
+    "switches", [{"hide": "lowest"}, {"threshold": 1.1}, {"threshold": 0.9, "hide": "lowest"}, {"hide": "random"}], ids=str
+)
+def test_another_rule_hides_other_positions(switches: dict[str, Any]) -> None:
+    feat_s, feat_t = maps()
+    hidden = amd_mask(feat_t, **MASKING, **switches, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(hidden, amd_mask(feat_t, **MASKING))
+    module = method("amd", strides=(8,), **switches)
+    expected = amd_loss(feat_s, feat_t, hidden=hidden, branch=module.branch["8"])
+    torch.testing.assert_close(run(module, feat_s, feat_t), {"rec": expected})
+
+
 def test_levels_add_up_with_the_weight() -> None:
     feat_s, feat_t = maps()
     levels_s, levels_t = {8: feat_s, 16: feat_t}, {8: feat_t, 16: feat_s}
-    parts = [amd_loss(levels_s[s], levels_t[s], **MASKING, branch=method("amd").branch[str(s)]) for s in (8, 16)]
+    parts = [
+        amd_loss(levels_s[s], levels_t[s], hidden=amd_mask(levels_t[s], **MASKING), branch=method("amd").branch[str(s)])
+        for s in (8, 16)
+    ]
     torch.testing.assert_close(run(method("amd", alpha=3.0), levels_s, levels_t), {"rec": 3 * (parts[0] + parts[1])})
     assert not torch.allclose(parts[0], parts[1])
 
@@ -81,7 +97,8 @@ def test_gradient() -> None:
 def test_one_pixel_and_constant_maps(shape: tuple[int, ...]) -> None:
     """A tie hides the rounded share of the positions all the same: 1 of 1, or 10 of 16."""
     feat = torch.ones(shape)
-    loss = amd_loss(2 * feat, feat, **MASKING, branch=nn.Identity())
+    mask = amd_mask(feat, **MASKING)
+    loss = amd_loss(2 * feat, feat, hidden=mask, branch=nn.Identity())
     assert loss.item() == pytest.approx(feat[0].numel())
     hidden = 1 if shape[2] == 1 else 10
-    assert amd_loss(feat, feat, **MASKING, branch=nn.Identity()).item() == 8 * hidden
+    assert amd_loss(feat, feat, hidden=mask, branch=nn.Identity()).item() == 8 * hidden

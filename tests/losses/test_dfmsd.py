@@ -64,6 +64,13 @@ def test_enhanced_loss_by_hand_masked_and_not() -> None:
     assert enhanced_loss(feat_s, feat_t, hidden=hidden).item() == (1 + 9 + 36) / 2
 
 
+def test_the_mean_of_the_enhanced_error_is_eq_8_as_printed() -> None:
+    """A level counts by its mean whatever its size: sizes differ, the error is 2 everywhere."""
+    levels_s, levels_t = pyramid(2), {stride: feat + 2 for stride, feat in pyramid(2).items()}
+    terms = run(method(reduction="mean", beta=1.0), pyramid(0), pyramid(1), enhanced={"aug": (levels_s, levels_t)})
+    assert terms["aug"].item() == pytest.approx(4 * len(STRIDES), rel=1e-5)
+
+
 def test_enhanced_masked_counts_what_either_mask_hides() -> None:
     enhanced = pyramid(2), pyramid(3)
     masked = run(method(enhanced_masked=True), pyramid(0), pyramid(1), enhanced={"aug": enhanced})["aug"]

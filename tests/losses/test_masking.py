@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from dfmsd.losses import random_mask, top_mask
+from dfmsd.losses import attention_mask, random_mask, top_mask
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -60,3 +62,43 @@ def test_top_mask_keeps_the_shape_of_a_map() -> None:
 
 def test_top_mask_of_equal_values_still_hides_the_exact_share() -> None:
     assert top_mask(torch.ones(2, 10), ratio=0.3).sum(dim=1).tolist() == [3, 3]
+
+
+ATTENTION = torch.tensor([[0.2, 1.8, 0.8, 1.2], [1.0, 0.0, 3.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("switches", "hidden"),
+    [
+        ({}, [[1], [2]]),
+        ({"hide": "lowest"}, [[0], [1]]),
+        ({"threshold": 1.0}, [[1, 3], [0, 2]]),
+        ({"threshold": 0.8, "hide": "lowest"}, [[0, 2], [1, 3]]),
+        ({"threshold": 9.0}, [[], []]),
+    ],
+)
+def test_attention_mask_by_hand(switches: dict[str, Any], hidden: list[list[int]]) -> None:
+    mask = attention_mask(ATTENTION, ratio=0.25, **switches)
+    assert [row.nonzero().flatten().tolist() for row in mask] == hidden
+
+
+def test_attention_mask_at_random_hides_a_share_whatever_the_attention() -> None:
+    attention = torch.rand(2, 8, 8)
+    first = attention_mask(attention, ratio=0.5, hide="random", generator=generator(1))
+    assert first.sum(dim=(1, 2)).tolist() == [32, 32]
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(first, attention_mask(attention.square(), ratio=0.5, hide="random", generator=generator(1)))
+    assert not torch.equal(first, attention_mask(attention, ratio=0.5, hide="random", generator=generator(2)))
+
+
+@pytest.mark.parametrize(
+    ("switches", "message"),
+    [
+        ({"hide": "high"}, "hide is 'high', not one of highest, lowest, random"),
+        ({"hide": "random"}, "need a generator"),
+        ({"hide": "random", "threshold": 1.0, "generator": generator()}, "have a ratio, no threshold"),
+    ],
+)
+def test_attention_mask_refuses(switches: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        attention_mask(ATTENTION, ratio=0.5, **switches)
