@@ -205,7 +205,8 @@ def _publish(arguments: argparse.Namespace) -> None:
 
 
 def _observe(arguments: argparse.Namespace) -> int:
-    from dfmsd import observe, study
+    from dfmsd import study
+    from dfmsd.looks import observe
 
     looking = [name for name in pages.names() if isinstance(pages.get(name), pages.FeaturesPage)]
     names = looking if arguments.all else arguments.pages

@@ -24,7 +24,7 @@ from dfmsd.execution import Job
 from dfmsd.pages import FeaturesPage, Page, PageSpec, ScoreboardPage
 
 if TYPE_CHECKING:
-    from dfmsd.scoreboard import Board
+    from dfmsd.report.scoreboard import Board
 
 EXPLORE = "explore"
 """The notebook to play with: no page of ``params``, executed with its own parameters."""
@@ -101,7 +101,7 @@ def _explore(scale: str | None) -> Job | None:
 
 def _generate(selected: Iterable[Page]) -> None:
     """What the book and the README take from records: the scoreboard in short, the table of pages, figures, raw records."""
-    from dfmsd import figures, scoreboard
+    from dfmsd.report import figures, scoreboard
 
     generated = paths.pages() / "generated"
     raw = paths.pages() / "extra" / "records"
@@ -125,7 +125,7 @@ def _generate(selected: Iterable[Page]) -> None:
 
 def published_board() -> Board:
     """The scoreboard of published records alone: what is committed beside them depends on nothing else that was run here."""
-    from dfmsd import scoreboard
+    from dfmsd.report import scoreboard
 
     page = pages.get(SCOREBOARD)
     assert isinstance(page, ScoreboardPage)
@@ -162,7 +162,7 @@ def _state(page: Page) -> str:
 
 def with_generated_parts(readme: str, board: Board) -> str:
     """The README's text with its generated parts as they are now."""
-    from dfmsd import scoreboard
+    from dfmsd.report import scoreboard
 
     answer = scoreboard.answer(board, f"book/figures/{SCOREBOARD}.svg")
     return _with_part(_with_part(readme, "answer", answer), "pages", table_of_pages("params/{notebook}/{page}.yaml"))

@@ -6,6 +6,7 @@ depends on, it is not executed again. Pages are executed side by side, and one a
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import json
@@ -26,7 +27,6 @@ import nbformat
 import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -217,8 +217,12 @@ def _work(job: Job) -> Path:
 def _warm_kernel() -> AsyncKernelManager:
     """This worker's kernel, which papermill starts with the first page."""
     kernel = AsyncKernelManager(kernel_name="python3")
-    multiprocessing.util.Finalize(None, run_sync(kernel.shutdown_kernel), kwargs={"now": True}, exitpriority=0)
+    multiprocessing.util.Finalize(None, lambda: asyncio.run(_end(kernel)), exitpriority=0)
     return kernel
+
+
+async def _end(kernel: AsyncKernelManager) -> None:
+    await kernel.shutdown_kernel(now=True)
 
 
 def _forget(kernel: AsyncKernelManager) -> None:

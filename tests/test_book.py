@@ -11,9 +11,10 @@ import papermill
 import pytest
 import yaml
 
-from dfmsd import book, claims, pages, paths, plan, records, scoreboard
+from dfmsd import book, pages, paths, plan, records
 from dfmsd.errors import StudyError
-from dfmsd.scoreboard import Board
+from dfmsd.report import claims, scoreboard
+from dfmsd.report.scoreboard import Board
 from tests.conftest import Built, copy_book
 from tests.fixtures_study import finish
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from dfmsd import doctor, paths
-from dfmsd.tables import below, grouped, styled
+from dfmsd.report.tables import below, grouped, styled
 from tests.conftest import Built
 from tests.test_book import toc
 

@@ -13,7 +13,7 @@ from pandas.io.formats.style import Styler
 from dfmsd.bench import floors, record
 from dfmsd.bench.record import Bench, Cost
 from dfmsd.pages import LABELS, BenchPage
-from dfmsd.tables import NONE, below, grouped, spread, styled, threads
+from dfmsd.report.tables import NONE, below, grouped, spread, styled, threads
 
 Shown = Styler | Markdown
 

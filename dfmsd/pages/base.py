@@ -1,0 +1,41 @@
+"""What every page has, and the files that several kinds of pages show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from dfmsd import paths
+from dfmsd.spec import Frozen, RunSpec, TeacherSpec
+
+
+class Page(Frozen):
+    """What every page has: its fields are the keys of its YAML and the parameters of its notebook."""
+
+    listed: ClassVar[bool] = True
+    """Whether the tables of pages have a row for it."""
+
+    page: str
+    title: str
+    question: str
+    scale: Literal["smoke", "mini", "gpu", "coco"] = "mini"
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """The chains of runs that the page shows; none unless its kind says otherwise."""
+        return []
+
+    def files(self) -> list[Path]:
+        """Published files that the page shows besides the records of its runs."""
+        return []
+
+
+def measurements() -> list[Path]:
+    """The records of all measurements."""
+    return sorted((paths.records() / "bench").glob("*.json"))
+
+
+def published(runs: Iterable[RunSpec | TeacherSpec]) -> list[Path]:
+    """The published records among those of some runs, each once."""
+    files = dict.fromkeys(paths.records() / f"{run.key}.json" for run in runs)
+    return [file for file in files if file.exists()]

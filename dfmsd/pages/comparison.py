@@ -1,0 +1,154 @@
+"""Pages whose rows are recipes: comparisons, ablations, sensitivity, and the trials of tuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field, model_validator
+
+from dfmsd import scales
+from dfmsd.methods import METHODS
+from dfmsd.pages.base import Page
+from dfmsd.spec import Frozen, RunSpec
+from dfmsd.stages import JOIN, Options, Row, chain, check
+
+LABELS = {"baseline": "baseline", "equal_budget": "DMKD, equal budget"} | {
+    name: model.model_fields["type"].default for name, model in METHODS.items()
+}
+
+
+class Variant(Frozen):
+    """A recipe under a name of its own, with options besides its group's."""
+
+    recipe: str
+    name: str
+    options: Options = Options()
+
+
+class Group(Frozen):
+    """Rows that share a student and its teachers."""
+
+    student: str
+    teachers: tuple[str, ...]
+    recipes: tuple[str | Variant, ...] = Field(min_length=1)
+    options: Options = Options()
+    any_order: bool = False
+    quotes: tuple[str, ...] | None = None
+    """The paper's teachers, where these stand in their place."""
+
+    def rows(self) -> tuple[Row, ...]:
+        """One row a recipe."""
+        fields = {name: value for name, value in self if name not in ("recipes", "options")}
+        found = []
+        for recipe in self.recipes:
+            own = Variant(recipe=recipe, name="") if isinstance(recipe, str) else recipe
+            options = self.options.model_copy(update={name: getattr(own.options, name) for name in own.options.model_fields_set})
+            found.append(Row(recipe=own.recipe, name=own.name, options=options, **fields))
+        return tuple(found)
+
+
+def name_of(row: Row) -> str:
+    """What a table calls a row.
+
+    Example:
+        >>> name_of(Row(student="fcos_r50", teachers=("gfl_x101",), recipe="fgd + pkd"))
+        'FGD + PKD'
+    """
+    return row.name or JOIN.join(LABELS[part] for part in row.recipe.split(JOIN))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row with one seed, and the chain of runs behind it."""
+
+    place: int
+    """Of the row in the table, from 0."""
+    row: Row
+    seed: int
+    runs: tuple[RunSpec, ...]
+
+
+class PageSpec(Page):
+    """A comparison: rows of one table, each a recipe for a student and its teachers."""
+
+    table: int | str | None = None
+    """The table whose numbers stand beside ours (``params/published.yaml``)."""
+    groups: tuple[Group, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] | None = None
+    """None: the scale's."""
+
+    @model_validator(mode="after")
+    def _check(self) -> PageSpec:
+        for row in self.rows():
+            check(row)
+        return self
+
+    def rows(self) -> tuple[Row, ...]:
+        """All rows, in the order of the table."""
+        return tuple(row for group in self.groups for row in group.rows())
+
+    @property
+    def subject(self) -> str:
+        """The name of the last row, which the verdicts compare with all others."""
+        return name_of(self.rows()[-1])
+
+    def entries(self) -> list[Entry]:
+        """Each row with each seed."""
+        scale = scales.get(self.scale)
+        return [
+            Entry(place, row, seed, chain(row, scale, seed))
+            for place, row in enumerate(self.rows())
+            for seed in self.seeds or scale.seeds
+        ]
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """The chains of runs of all entries."""
+        return [entry.runs for entry in self.entries()]
+
+
+class SensitivityPage(PageSpec):
+    """Rows of one pair that differ in the values of one or two options, drawn over these values."""
+
+    vary: tuple[str, ...] = Field(min_length=1, max_length=2)
+    """Fields of :class:`dfmsd.stages.Options`, or weights that its ``times`` multiplies."""
+
+    def values(self, row: Row) -> tuple[float, ...]:
+        """A row's values of what is varied; of a weight its factor."""
+        return tuple(float(getattr(row.options, name, row.options.times.get(name, 1.0))) for name in self.vary)
+
+
+class TuningPage(Page):
+    """Which share of the detection loss each method gets at a scale: the same trials for all, on the split kept for it."""
+
+    student: str
+    teacher: str
+    methods: dict[str, tuple[str, ...]]
+    """The weight of each of a method's terms, which divide a share equally among them."""
+    fixed: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Other weights of a method during the trials: what the scale sets in the end must not change what a trial was."""
+    shares: tuple[float, ...] = Field(min_length=1)
+    epochs: int = Field(gt=0)
+    seed: int
+    """One that no table uses."""
+
+    def entries(self) -> list[Entry]:
+        """The baseline, then each method with each share, as one stage."""
+        scale = scales.get(self.scale)
+        # At the scale smoke a trial shows that its path runs, whatever the share.
+        shares = self.shares[:1] if self.scale == "smoke" else self.shares
+        short = scale.model_copy(update={"schedule": scale.schedule.model_copy(update={"epochs": self.epochs})})
+        # Teachers train as long as in the tables: they are the same runs.
+        _, _, backbone = self.teacher.rpartition("_")
+        short = short.model_copy(update={"teacher_epochs": {backbone: scale.schedule_of(self.teacher, teacher=True).epochs}})
+        rows = [Row(student=self.student, teachers=(), recipe="baseline")]
+        for method, weights in self.methods.items():
+            for share in shares:
+                options = Options(
+                    sal=False, me="none", hyper=self.fixed.get(method, {}) | dict.fromkeys(weights, share / len(weights))
+                )
+                rows.append(Row(student=self.student, teachers=(self.teacher,), recipe=method, options=options))
+        return [Entry(place, row, self.seed, chain(row, short, self.seed, split="tune")) for place, row in enumerate(rows)]
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """The chains of runs of all trials."""
+        return [entry.runs for entry in self.entries()]

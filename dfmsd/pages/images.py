@@ -1,0 +1,65 @@
+"""Pages about images: the data, their spectra, and what teachers attend to in changed versions of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from dfmsd import scales
+from dfmsd.pages.base import Page, published
+from dfmsd.stages import Options, teacher_of
+
+
+class DataPage(Page):
+    """A look at the data of a scale."""
+
+    images: int = Field(default=4, gt=0)
+    """Sample images of each kind."""
+
+
+class SpectraPage(Page):
+    """What augmentations do to the spectra of images (:mod:`dfmsd.looks.spectra`): computed from the images alone."""
+
+    images: int = Field(default=200, gt=0)
+    """Validation images, from the first on."""
+    rings: int = Field(default=24, gt=0)
+    """Of a radial profile."""
+    cycles: float = Field(default=1.0, gt=0)
+    """Waves on an object at COCO's limit of small ones, which part low from high frequencies."""
+    window: Literal["hann", "none"] = "hann"
+    """What an image is multiplied by before its spectrum is taken."""
+    options: Options = Options()
+    """Strength of the noise and size of the crop; the rest is not used."""
+
+
+class EnhancementPage(Page):
+    """What a teacher attends to in changed versions of images (:mod:`dfmsd.looks.attending`)."""
+
+    view: Literal["frequencies", "augmentation"]
+    """The versions: low and high frequencies as the weak teacher sees them, or Eq. (4)'s changes as the strong one does."""
+    weak: str = "retinanet_r101"
+    """The teacher whose boxes decide which objects dominate an image."""
+    strong: str = "retinanet_x101"
+    """The teacher of the last stage."""
+    teacher_epochs: float = Field(default=1.0, gt=0)
+    """Passes of a teacher over the training images, unless the study has trained it on this machine."""
+    images: int = Field(default=100, gt=0)
+    """Validation images over which numbers are taken, from the first on."""
+    stride: int = 8
+    """Of the level to look at, in pixels."""
+    cycles: float = Field(default=1.0, gt=0)
+    """As on the page of spectra."""
+    options: Options = Options()
+    """What Eq. (4) leaves open: theta, score, sigma, crop; the rest is not used."""
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Those that the page needs: the weak one, and the strong one if its attention is shown."""
+        return (self.weak,) if self.view == "frequencies" else (self.weak, self.strong)
+
+    def files(self) -> list[Path]:
+        """The records of the teachers."""
+        scale = scales.get(self.scale)
+        return published([teacher_of(name, scale) for name in self.teachers])

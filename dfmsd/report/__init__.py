@@ -1,0 +1,1 @@
+"""What records say: tables, figures and verdicts, the same for every page."""

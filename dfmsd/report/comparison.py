@@ -1,0 +1,239 @@
+"""What the page of a comparison shows: tables, verdicts and provenance, all computed from records and ``params/published.yaml``.
+
+Every function takes a page and looks its records up, so a notebook cell is one call.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, median
+
+import pandas as pd
+from IPython.display import Markdown
+from pandas.io.formats.style import Styler
+
+from dfmsd import pages, plan, records, scales, zoo
+from dfmsd.pages import LABELS, PageSpec, name_of
+from dfmsd.records import Record
+from dfmsd.report import stats
+from dfmsd.report.results import Line, comparisons, lines
+from dfmsd.report.stats import Estimate
+from dfmsd.report.tables import NONE, below, duration, grouped, number, signed, spread, styled, threads
+from dfmsd.spec import RunSpec
+
+METRICS = ("AP_S", "AP_M", "AP_L", "AR")
+"""Columns beside AP."""
+
+
+def table(page: PageSpec) -> Styler:
+    """The page's table: the paper's AP beside ours, with intervals, differences to the baseline, and marks."""
+    known = lines(page)
+    theirs, ours = "paper, COCO", f"this study, {page.scale}"
+    rows = []
+    for line in known:
+        baseline = next((b for b in known if b.pair == line.pair and b.row.recipe == "baseline"), None)
+        rows.append(
+            {(theirs, "AP"): number(_quoted(line)), (theirs, "Δ"): signed(_quoted_gain(line, baseline))}
+            | {(ours, "AP"): _estimated(line), (ours, "Δ"): gain(line, baseline)}
+            | {(ours, metric): number(_mean(line.values(metric))) for metric in METRICS}
+            | {(ours, "seeds"): _seeds(line)}
+        )
+    frame = pd.DataFrame(rows)
+    frame.columns = pd.MultiIndex.from_tuples(list(rows[0]))
+    return grouped(frame, [line.pair for line in known], [_name(line) for line in known], "results", _caption(page, known))
+
+
+def _name(line: Line) -> str:
+    marks = ", ".join(line.marks())
+    return name_of(line.row) + below(marks, flag=True)
+
+
+def _caption(page: PageSpec, known: Sequence[Line]) -> str:
+    parts = ["AP and AR in percent; Δ: difference to the baseline, seed by seed."]
+    seeds = {len(line.records) for line in known if line.records}
+    if seeds and min(seeds) < stats.MIN_SEEDS:
+        parts.append("† fewer than three seeds: 95 % interval over validation images, which says nothing about other seeds.")
+    if seeds and max(seeds) >= stats.MIN_SEEDS:
+        parts.append("Intervals: 95 % bootstrap over seeds.")
+    notes = {q.note: None for line in known if (q := line.published) is not None and q.note}
+    parts += [f"Paper: {note}." for note in notes]
+    others = {" -> ".join(line.row.quotes): None for line in known if line.row.quotes}
+    parts += [f"The paper's teachers are others: {names}." for names in others]
+    if page.scale != "coco":
+        parts.append(f"The two halves differ in data and size of networks: compare the Δ, not the AP ({page.scale} is not COCO).")
+    return " ".join(parts)
+
+
+def _quoted(line: Line | None) -> float | None:
+    return line.published.metrics.get("AP") if line is not None and line.published is not None else None
+
+
+def _quoted_gain(line: Line, baseline: Line | None) -> float | None:
+    value, base = _quoted(line), _quoted(baseline)
+    return None if line is baseline or value is None or base is None else value - base
+
+
+def _mean(values: Mapping[int, float]) -> float | None:
+    return fmean(values.values()) if values else None
+
+
+def _estimated(line: Line) -> str:
+    if line.ap is None:
+        return NONE
+    if line.ap.interval is not None:
+        return number(line.ap.mean) + spread(line.ap.interval)
+    # With two seeds the interval of the first one stands for both.
+    interval = next(iter(line.records.values())).ap_interval
+    return number(line.ap.mean) + spread(interval, mark="†")
+
+
+def gain(line: Line, baseline: Line | None) -> str:
+    """The paired difference in AP to the baseline, with its interval from three seeds on."""
+    if baseline is None or line is baseline:
+        return NONE
+    found = stats.difference(line.values("AP"), baseline.values("AP"))
+    return NONE if found is None else signed(found.mean) + spread(found.interval, signed)
+
+
+def _seeds(line: Line) -> str:
+    return " ".join(f"{value:.1f}" for _, value in sorted(line.values("AP").items())) or NONE
+
+
+def status(page: PageSpec) -> Styler:
+    """All runs of a page, shared ones once: state, estimate of what is left, and the record behind each."""
+    rows = []
+    for item in plan.plan(page.chains()):
+        key = item.run.key
+        name = f'<a href="../records/{key}.json">{key}</a>' if item.state == "done" else key
+        left = "" if item.state == "done" else f"about {duration(item.seconds)}"
+        rows.append({"record": name, "run": pages.describe(item.run), "state": item.note or item.state, "left": left})
+    return styled(pd.DataFrame(rows), "runs").hide(axis="index")
+
+
+def progress(page: PageSpec) -> Markdown:
+    """How much of a page has been run, in one sentence."""
+    planned = plan.plan(page.chains())
+    done = sum(item.state == "done" for item in planned)
+    text = f"{done} of {len(planned)} runs at scale **{page.scale}** have a record"
+    if done < len(planned):
+        seconds = sum(item.seconds for item in planned)
+        command = f"python -m dfmsd page {page.page} --scale {page.scale}"
+        text += f"; the rest takes about {duration(seconds)}, one at a time: `{command}`"
+    return Markdown(text + ".")
+
+
+def ladder(page: PageSpec) -> Styler:
+    """Teachers and the students they teach, from weak to strong, each with its AP on its own."""
+    seen: dict[str, dict[str, str]] = {}
+    for line in lines(page):
+        if line.row.recipe == "baseline":
+            name = line.row.student
+            found = list(line.records.values())
+            seen[name] = _rung(name, "student", line.ap, _estimated(line), found, line.entries[0].runs[-1])
+        for run in (run for entry in line.entries for run in entry.runs):
+            for teacher in run.stage.teachers if run.stage else ():
+                if isinstance(teacher, RunSpec):
+                    record = records.result(teacher.key)
+                    own = None if record is None else stats.estimate({teacher.seed: record.metrics["AP"]})
+                    shown = NONE if own is None or record is None else number(own.mean) + spread(record.ap_interval, mark="†")
+                    name = teacher.network.name
+                    seen.setdefault(name, _rung(name, "teacher", own, shown, [record] if record else [], teacher))
+    order = sorted(seen, key=lambda name: (name.rpartition("_")[0], zoo.weights(name).ap))
+    frame = pd.DataFrame([seen[name] for name in order])
+    caption = "mmdet: AP of the published checkpoint on COCO val2017. † 95 % interval over validation images."
+    return styled(frame, "ladder", caption).hide(axis="index")
+
+
+def _rung(name: str, role: str, ap: Estimate | None, shown: str, found: Sequence[Record], run: RunSpec) -> dict[str, str]:
+    speed = [record.provenance.images_per_second for record in found]
+    return {
+        "network": zoo.label(name),
+        "role": role,
+        "mmdet": number(zoo.weights(name).ap),
+        f"AP, {run.scale}": shown,
+        **{metric: number(_mean(dict(enumerate(r.metrics[metric] for r in found if metric in r.metrics)))) for metric in METRICS},
+        "epochs": str(run.schedule.epochs),
+        "images/s": f"{median(speed):.0f}" if speed else NONE,
+    }
+
+
+def shares(page: PageSpec) -> Styler:
+    """How large each distillation term was, relative to the student's own loss, over the whole run of each stage."""
+    sizes: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for line in lines(page):
+        for run in (run for entry in line.entries for run in entry.runs):
+            record = records.result(run.key)
+            if record is None or run.stage is None:
+                continue
+            index = line.pair, name_of(line.row), str(run.stage.index)
+            for name, share in record.shares.items():
+                sizes.setdefault(index, {}).setdefault(name.rpartition("_")[2], []).append(share)
+    terms = list(dict.fromkeys(["rec", "sfa", "aug", *sorted({t for found in sizes.values() for t in found})]))
+    rows = [
+        {"stage": stage} | {term: f"{fmean(found[term]):.2f}" if term in found else NONE for term in terms}
+        for (_, _, stage), found in sizes.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["stage", *terms])
+    caption = "rec: masked reconstruction; sfa: semantic alignment; aug: enhanced images. 1.00 is as large as the detection loss."
+    return grouped(frame, [pair for pair, _, _ in sizes], [method for _, method, _ in sizes], "shares", caption)
+
+
+def provenance(page: PageSpec) -> Styler:
+    """Where the page's numbers come from."""
+    found = [(run, record) for run in plan.order(page.chains()) if (record := records.result(run.key)) is not None]
+    kept = [record.provenance for _, record in found]
+    scale = scales.get(page.scale)
+    speed: dict[str, list[float]] = {}
+    for run, record in found:
+        kind = f"{zoo.label(run.network.name)}, {'distilled' if run.stage else 'alone'}"
+        speed.setdefault(kind, []).append(record.provenance.images_per_second)
+    names = kept[0].versions if kept else {}
+    facts = {
+        "scale": page.scale,
+        "seeds": ", ".join(map(str, page.seeds or scale.seeds)) + f" (teachers {scale.teacher_seed})",
+        "data": f"{scale.data.source}, fingerprint {_all(p.data_fingerprint for p in kept)}",
+        "commit": _all(p.commit[:12] for p in kept),
+        "hardware": _all(f"{p.hardware}, {threads(p.threads)}" for p in kept),
+        "computing time": f"{duration(sum(p.seconds for p in kept))} for {len(kept)} run{'s' * (len(kept) != 1)}",
+        "images per second": "; ".join(f"{kind}: {median(values):.0f}" for kind, values in sorted(speed.items())) or NONE,
+        "versions": ", ".join(f"{name} {_all(p.versions.get(name, '') for p in kept)}" for name in names) or NONE,
+    }
+    frame = pd.DataFrame({"": facts.keys(), "these numbers": [html.escape(value) for value in facts.values()]})
+    return styled(frame, "provenance").hide(axis="index").hide(axis="columns")
+
+
+def _all(values: Iterable[str]) -> str:
+    return " and ".join(sorted(set(values))) or NONE
+
+
+def verdicts(page: PageSpec) -> Markdown:
+    """The answer to the page's question, as far as the records give one."""
+    names = [name for name in dict.fromkeys(name_of(row) for row in page.rows()) if name != page.subject]
+    sentences = [_sentence(page.subject, rival, found) for rival in names if (found := comparisons(page, rival))]
+    text = "\n".join(f"- {sentence}" for sentence in sentences)
+    if page.scale == "smoke":
+        text += "\n\n*At the scale smoke these numbers mean nothing: they show that every path runs.*"
+    return Markdown(text)
+
+
+def _sentence(subject: str, rival: str, found: Mapping[str, Estimate | None]) -> str:
+    name = {LABELS["equal_budget"]: "the equal-budget control", LABELS["baseline"]: "the baseline"}.get(rival, rival)
+    run = {pair: difference for pair, difference in found.items() if difference is not None}
+    if not run:
+        return f"{subject} against {name}: **not run**."
+    verdict = [stats.verdict(difference) for difference in run.values()]
+    gains = ", ".join(signed(difference.mean) for difference in run.values())
+    if set(verdict) == {"no test"}:
+        above = sum(difference.mean > 0 for difference in run.values())
+        seeds = max(len(difference.values) for difference in run.values())
+        count = "one seed" if seeds == 1 else f"{seeds} seeds"
+        text = f"{subject} is above {name} in **{above} of {len(run)}** pairs ({gains} AP; {count}: no test)"
+    else:
+        counts = {kind: verdict.count(kind) for kind in ("higher", "lower", "undecided", "no test")}
+        text = f"{subject} beats {name} in **{counts['higher']} of {len(run)}** pairs"
+        rest = {"lower": "loses in", "undecided": "undecided in", "no test": "without a test in"}
+        text += "".join(f", {words} {counts[kind]}" for kind, words in rest.items() if counts[kind]) + f" ({gains} AP)"
+    if missing := len(found) - len(run):
+        text += f"; {missing} not run"
+    return text + "."

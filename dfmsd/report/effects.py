@@ -1,0 +1,77 @@
+"""What each part of DFMSD adds: rows of an ablation that differ in this part alone, set against each other."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+import pandas as pd
+from IPython.display import Markdown
+from pandas.io.formats.style import Styler
+
+from dfmsd.pages import PageSpec
+from dfmsd.report import stats
+from dfmsd.report.results import Line, lines
+from dfmsd.report.stats import Estimate
+from dfmsd.report.tables import NONE, signed, spread, styled
+from dfmsd.stages import Options
+
+PARTS = {"sal": "stage-wise adaptation", "me": "masking enhancement", "sfa": "semantic alignment"}
+"""The switches of :class:`dfmsd.stages.Options`, as a table calls them."""
+
+OFF: dict[str, object] = {"sal": False, "me": "none", "sfa": False}
+
+
+def parts_on(options: Options) -> frozenset[str]:
+    """The parts that a row has switched on.
+
+    Example:
+        >>> sorted(parts_on(Options(sal=False)))
+        ['me', 'sfa']
+    """
+    return frozenset(part for part in PARTS if getattr(options, part) != OFF[part])
+
+
+def effects(page: PageSpec) -> dict[str, dict[frozenset[str], Estimate | None]]:
+    """By part and by what else is on: the paired difference in AP between the rows with and without the part; None if not run.
+
+    Rows count that change nothing but these switches.
+    """
+    plain = Options()
+    known: dict[frozenset[str], Line] = {}
+    for line in lines(page):
+        switched = plain.model_copy(update={part: getattr(line.row.options, part) for part in PARTS})
+        if line.row.recipe == "dfmsd" and line.row.options == switched and line.row.options.me in ("none", plain.me):
+            known[parts_on(line.row.options)] = line
+    found: dict[str, dict[frozenset[str], Estimate | None]] = {part: {} for part in PARTS}
+    for on, line in known.items():
+        for part in on:
+            if (without := known.get(on - {part})) is not None:
+                found[part][on - {part}] = stats.difference(line.values("AP"), without.values("AP"))
+    return {part: by_rest for part, by_rest in found.items() if by_rest}
+
+
+def table(page: PageSpec) -> Styler | Markdown:
+    """What each part adds to nothing, to the two others, and on average over all that else may be on."""
+    rows = []
+    for part, by_rest in effects(page).items():
+        others = frozenset(PARTS) - {part}
+        run = [difference.mean for difference in by_rest.values() if difference is not None]
+        rows.append(
+            {
+                "part": PARTS[part],
+                "alone": _shown(by_rest.get(frozenset())),
+                "with the two others": _shown(by_rest.get(others)),
+                "mean": f"{signed(fmean(run))}" if len(run) == len(by_rest) else NONE,
+                "pairs of rows": f"{len(run)} of {len(by_rest)} run",
+            }
+        )
+    if not rows:
+        return Markdown("No two rows differ in a part alone.")
+    caption = (
+        "AP in percent, seed by seed; intervals from three seeds on. Mean: over all pairs of rows that differ in this part alone."
+    )
+    return styled(pd.DataFrame(rows), "effects", caption).hide(axis="index")
+
+
+def _shown(found: Estimate | None) -> str:
+    return NONE if found is None else signed(found.mean) + spread(found.interval, signed)

@@ -1,0 +1,106 @@
+"""The rows of a page, each with its records and with the row of the paper that it is set beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from dfmsd import plan, records, zoo
+from dfmsd.pages import Entry, PageSpec, name_of
+from dfmsd.records import Record
+from dfmsd.report import stats
+from dfmsd.report.published import Published, published
+from dfmsd.report.stats import Estimate
+from dfmsd.report.tables import duration
+from dfmsd.stages import Row
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a page's table with everything known about it."""
+
+    row: Row
+    entries: tuple[Entry, ...]
+    records: Mapping[int, Record]
+    """By seed; seeds that have not been run are absent."""
+    published: Published | None
+    stage: int | None = None
+    """The stage after which the student is taken; None: the last."""
+
+    def values(self, metric: str) -> dict[int, float]:
+        """A metric by seed, in percent."""
+        return {seed: record.metrics[metric] for seed, record in self.records.items() if metric in record.metrics}
+
+    @property
+    def pair(self) -> str:
+        """Student and teachers in words."""
+        teachers = " → ".join(zoo.label(name) for name in self.row.teachers)
+        return f"{zoo.label(self.row.student)} ← {teachers}"
+
+    @property
+    def ap(self) -> Estimate | None:
+        """AP over the seeds that have been run."""
+        values = self.values("AP")
+        return stats.estimate(values) if values else None
+
+    def marks(self) -> list[str]:
+        """What a reader must know about the numbers, or why there are none."""
+        if not self.records:
+            seconds = sum(item.seconds for item in plan.plan([entry.runs for entry in self.entries]))
+            return [f"not run (about {duration(seconds)})"]
+        found = []
+        if len(self.records) < len(self.entries):
+            found.append(f"{len(self.records)} of {len(self.entries)} seeds")
+        if any(record.state == "no detections" for record in self.records.values()):
+            found.append("no detections")
+        runs = {entry.seed: entry.runs[-1] for entry in self.entries}
+        if any(records.is_stale(record, runs[seed]) for seed, record in self.records.items()):
+            found.append("stale")
+        return found
+
+
+def lines(page: PageSpec) -> list[Line]:
+    """The rows of a page, in the order of its table."""
+    quoted = published(page.table) if page.table is not None else []
+    entries: dict[int, list[Entry]] = {}
+    for entry in page.entries():
+        entries.setdefault(entry.place, []).append(entry)
+    return [_line(row, tuple(entries[place]), quoted) for place, row in enumerate(page.rows())]
+
+
+def between(known: Iterable[Line]) -> list[Line]:
+    """The students of some rows before their last stage, as rows of their own: ``DFMSD, stage 1``."""
+    found = []
+    for line in known:
+        for stage in range(1, len(line.entries[0].runs)):
+            row = line.row.model_copy(update={"name": f"{name_of(line.row)}, stage {stage}"})
+            entries = tuple(replace(entry, row=row, runs=entry.runs[:stage]) for entry in line.entries)
+            found.append(replace(_line(row, entries, published("stages")), stage=stage))
+    return found
+
+
+def _line(row: Row, entries: tuple[Entry, ...], quoted: Iterable[Published]) -> Line:
+    kept = {entry.seed: record for entry in entries if (record := records.result(entry.runs[-1].key)) is not None}
+    return Line(row, entries, kept, next((q for q in quoted if _matches(q, row)), None))
+
+
+def _matches(quoted: Published, row: Row) -> bool:
+    ours = row.student, row.quotes or row.teachers, row.recipe, row.name
+    return (quoted.student, quoted.teachers, quoted.recipe, quoted.name) == ours
+
+
+def comparisons(page: PageSpec, rival: str) -> dict[str, Estimate | None]:
+    """The paired difference in AP of the page's subject to another row, by pair of student and teachers; None where one is not run.
+
+    Args:
+        page: The page.
+        rival: The other row's name.
+    """
+    by_pair: dict[str, dict[str, Line]] = {}
+    for line in lines(page):
+        by_pair.setdefault(line.pair, {})[name_of(line.row)] = line
+    return {
+        pair: stats.difference(rows[page.subject].values("AP"), rows[rival].values("AP"))
+        for pair, rows in by_pair.items()
+        if page.subject in rows and rival in rows
+    }

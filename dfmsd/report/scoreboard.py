@@ -1,0 +1,153 @@
+"""What became of the papers' claims: every verdict, counted, drawn and listed by section."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+from dfmsd.pages import ScoreboardPage
+from dfmsd.report.claims import Claim, Judgement, Quote, claims, judge, load, quote
+from dfmsd.report.figures import Picture
+from dfmsd.report.tables import below, grouped
+
+OUTCOMES = {
+    "holds": "#0072B2",
+    "undecided, points to holds": "#A6D0EC",
+    "undecided, points to fails": "#F7C9A4",
+    "fails": "#D55E00",
+    "not run": "#FFFFFF",
+}
+"""What can become of a claim, and its colour: Okabe and Ito's blue and vermilion, lighter where nothing is decided."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """The verdicts on all claims."""
+
+    scale: str
+    """The page's own."""
+    claims: tuple[Claim, ...]
+    judgements: Mapping[str, tuple[Judgement, ...]]
+    """In the order of the claims, by scale: the page's own, and others that have records."""
+    quotes: tuple[Quote, ...]
+    """What the papers' own numbers say."""
+
+    def count(self, scale: str) -> Counter[str]:
+        """How often each of :data:`OUTCOMES` came out at a scale."""
+        return Counter(judgement.words for judgement in self.judgements[scale])
+
+
+def board(page: ScoreboardPage) -> Board:
+    """The verdicts on all claims, from the records that there are.
+
+    Raises:
+        StudyError: if a claim names a page or a row that does not exist.
+    """
+    found: dict[str, tuple[Judgement, ...]] = {}
+    quotes: tuple[Quote, ...] = ()
+    for scale in page.scales():
+        rows = load(claims(), scale)
+        if scale == page.scale:
+            quotes = tuple(quote(claim, rows) for claim in claims())
+        if scale == page.scale or any(line.records for known in rows.values() for line in known):
+            found[scale] = tuple(judge(claim, rows) for claim in claims())
+    return Board(page.scale, claims(), found, quotes)
+
+
+def summary(board: Board) -> Markdown:
+    """The whole of it in a few sentences."""
+    return Markdown("\n\n".join([*(_counted(board, scale) for scale in board.judgements), _own(board)]))
+
+
+def _counted(board: Board, scale: str) -> str:
+    holds, to_holds, to_fails, fails, missing = (board.count(scale)[outcome] for outcome in OUTCOMES)
+    text = f"Of the papers' {len(board.claims)} claims, at scale **{scale}**, **{holds}** hold, **{fails}** fail, "
+    text += f"**{to_holds + to_fails}** are undecided and {missing} not run."
+    if to_holds + to_fails:
+        text += f" Of the undecided, {to_holds} point to *holds* and {to_fails} to *fails*: a direction, not a test."
+    return text + (" *At the scale smoke these numbers mean nothing.*" if scale == "smoke" else "")
+
+
+def _own(board: Board) -> str:
+    own = Counter(found.supports for found in board.quotes)
+    return (
+        f"The papers' own numbers support {own[True]} of the claims and contradict **{own[False]}**; "
+        f"for {own[None]} they give none, or none that is legible."
+    )
+
+
+def answer(board: Board, picture: str) -> str:
+    """The scoreboard for a first page, as Markdown: the summary and the figure.
+
+    Args:
+        board: The verdicts.
+        picture: Where the figure lies, seen from the page.
+    """
+    return f"{summary(board).data}\n\n![How many claims of each section hold, fail, are undecided or not run]({picture})\n"
+
+
+def figure(board: Board) -> Picture:
+    """How many claims of each section came out how, at the page's scale."""
+    counts: dict[str, Counter[str]] = {}
+    for claim, judgement in zip(board.claims, board.judgements[board.scale], strict=True):
+        counts.setdefault(claim.section, Counter())[judgement.words] += 1
+    names = list(counts)
+    with mpl.rc_context(), sns.axes_style("white"), mpl.rc_context({"font.size": 9, "hatch.linewidth": 0.6}):
+        drawing = Figure(figsize=(8.2, 0.9 + 0.27 * len(names)), layout="constrained")
+        ax = drawing.subplots()
+        left = [0] * len(names)
+        for outcome, colour in OUTCOMES.items():
+            widths = [counts[name][outcome] for name in names]
+            hatch = "////" if outcome.startswith("undecided") else None
+            bars = ax.barh(names, widths, left=left, color=colour, edgecolor="#777777", hatch=hatch, label=outcome)
+            for bar, width in zip(bars, widths, strict=True):
+                bar.set_linewidth(0.6 if width else 0)  # nothing is no line either
+            inside = "white" if outcome in ("holds", "fails") else "black"
+            ax.bar_label(bars, [str(width) if width else "" for width in widths], label_type="center", color=inside, fontsize=8)
+            left = [start + width for start, width in zip(left, widths, strict=True)]
+        ax.invert_yaxis()
+        ax.margins(y=0.01)
+        ax.xaxis.set_visible(False)
+        ax.tick_params(length=0)
+        sns.despine(ax=ax, bottom=True, left=True)
+        drawing.legend(loc="outside upper center", ncols=len(OUTCOMES), frameon=False, fontsize=8, columnspacing=1.2)
+        drawing.supxlabel(f"claims, scale {board.scale}", fontsize=9)
+        return Picture.of(drawing, _alt(board, counts))
+
+
+def _alt(board: Board, counts: Mapping[str, Counter[str]]) -> str:
+    parts = [f"{name}: {_list(count)}" for name, count in counts.items()]
+    return f"What became of the papers' claims at scale {board.scale}, a bar for each section. {'; '.join(parts)}."
+
+
+def _list(count: Counter[str]) -> str:
+    return ", ".join(f"{count[outcome]} {outcome.replace(', ', ' and ')}" for outcome in OUTCOMES if count[outcome])
+
+
+def table(board: Board) -> Styler:
+    """Every claim with the paper's number and the verdict of each scale; its words lead to its page."""
+    rows, sections, texts = [], [], []
+    for place, claim in enumerate(board.claims):
+        verdicts = {scale: _cell(found[place]) for scale, found in board.judgements.items()}
+        rows.append({"paper": board.quotes[place].cell, **verdicts})
+        sections.append(html.escape(claim.section))
+        texts.append(f'<a class="words" href="{claim.page}.html">{html.escape(claim.text)}</a>')
+    caption = (
+        "Differences between the rows that a claim compares, in percent; in brackets 95 % intervals over seeds, where there are "
+        "three or more. Paper: its own tables, on COCO."
+    )
+    return grouped(pd.DataFrame(rows), sections, texts, "scoreboard", caption)
+
+
+def _cell(judgement: Judgement) -> str:
+    kind = list(OUTCOMES).index(judgement.words)
+    return f'<span class="words"><span class="outcome outcome-{kind}">{judgement.words}</span>{below(judgement.numbers)}</span>'

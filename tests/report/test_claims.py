@@ -1,0 +1,294 @@
+"""Claims: every one finds its rows, and verdicts by hand for each kind of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from dfmsd import pages, paths
+from dfmsd.errors import StudyError
+from dfmsd.pages import PageSpec
+from dfmsd.report import claims
+from dfmsd.report.claims import Claim, judge, load, quote
+from dfmsd.report.results import Line, between, lines
+from tests.conftest import WriteRecord
+
+FCOS, GFL = ("fcos_r101", "fcos_x101"), ("gfl_r101", "gfl_x101")
+
+
+def page(name: str, *groups: tuple[str, tuple[str, ...], list[Any]], table: int | None = None) -> PageSpec:
+    """A page of the test's own, of groups of student, teachers and recipes."""
+    fields = [{"student": student, "teachers": teachers, "recipes": recipes} for student, teachers, recipes in groups]
+    return pages.spec(page=name, title="t", question="q", scale="mini", table=table, groups=fields, seeds=[0, 1, 2])
+
+
+EXAMPLE = page("example", ("fcos_r50", GFL, ["baseline", "dmkd", "dfmsd"]), ("gfl_r50", FCOS, ["baseline", "mgd", "dmkd", "dfmsd"]))
+OTHER = page("other", ("fcos_r50", FCOS, ["dmkd", "dfmsd"]))
+SWEEP = page(
+    "sweep",
+    ("fcos_r50", GFL, [*({"recipe": "dfmsd", "name": f"theta = {t}", "options": {"theta": t}} for t in (0.1, 0.9)), "dfmsd"]),
+)
+PAGES = {known.page: known for known in (EXAMPLE, OTHER, SWEEP)}
+
+
+def rows() -> dict[str, list[Line]]:
+    return {name: (found := lines(known)) + between(found) for name, known in PAGES.items()}
+
+
+def claim(**changes: Any) -> Claim:
+    subject = {"name": "DFMSD", "student": "fcos_r50"}
+    fields = {"id": "x", "section": "1", "text": "t", "page": "example", "subject": subject, "rivals": ["DMKD"]}
+    return Claim.model_validate(fields | changes)
+
+
+def write(write_record: WriteRecord, name: str, values: tuple[float, ...], *, on: PageSpec = EXAMPLE, **wanted: Any) -> None:
+    """Records of a page's rows of some name, an AP for each seed from 0 on; None leaves a seed out."""
+    for entry in on.entries():
+        fits = pages.name_of(entry.row) == name and all(getattr(entry.row, field) == value for field, value in wanted.items())
+        if fits and entry.seed < len(values) and values[entry.seed] is not None:
+            write_record(entry.runs[-1], values[entry.seed])
+
+
+@pytest.mark.usefixtures("write_record")
+@pytest.mark.parametrize("found", claims.claims(), ids=lambda found: found.id)
+def test_every_claim_finds_its_rows(found: Claim) -> None:
+    assert judge(found, _all_rows(found)).verdict == "not run"
+
+
+_loaded: dict[str, list[Line]] = {}
+
+
+def _all_rows(found: Claim) -> dict[str, list[Line]]:
+    """Without records the rows are the same for all tests."""
+    if not set(found.pages()) <= set(_loaded):
+        _loaded.update(load([found], "mini"))
+    return _loaded
+
+
+def test_claims_are_many_and_told_apart() -> None:
+    known = claims.claims()
+    assert len(known) >= 60
+    assert len({found.id for found in known}) == len(known)
+    said = [(found.section, found.text, str(found.subject)) for found in known]
+    assert len(set(said)) == len(said), "no claim is listed twice"
+    assert all(found.section and found.text for found in known)
+
+
+@pytest.mark.usefixtures("write_record")
+def test_without_records_nothing_is_said() -> None:
+    assert judge(claim(), rows()) == claims.Judgement("not run")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "least", "verdict", "points_to"),
+    [
+        ((31.0, 32.0, 33.0), (30.0, 30.0, 30.0), 0.0, "holds", None),
+        ((29.0, 28.0, 29.5), (30.0, 30.0, 30.0), 0.0, "fails", None),
+        ((31.0, 29.0, 31.0), (30.0, 30.0, 30.0), 0.0, "undecided", "holds"),
+        ((31.0, 28.0, 30.0), (30.0, 30.0, 30.0), 0.0, "undecided", "fails"),
+        ((31.0, 32.0, 33.0), (30.0, 30.0, 30.0), 1.5, "holds", None),
+        ((31.0, 32.0, 33.0), (30.0, 30.0, 30.0), 2.5, "undecided", "fails"),
+        ((31.0, 32.0, 33.0), (30.0, 30.0, 30.0), 3.5, "fails", None),
+        ((29.7, 30.0, 29.6), (30.0, 30.0, 30.0), -0.5, "holds", None),
+        ((29.0, 29.2, 29.1), (30.0, 30.0, 30.0), -0.5, "fails", None),
+    ],
+)
+def test_a_row_against_a_rival(
+    write_record: WriteRecord,
+    ours: tuple[float, ...],
+    theirs: tuple[float, ...],
+    least: float,
+    verdict: str,
+    points_to: str | None,
+) -> None:
+    write(write_record, "DFMSD", ours, student="fcos_r50")
+    write(write_record, "DMKD", theirs, student="fcos_r50")
+    found = judge(claim(least=least), rows())
+    assert (found.verdict, found.points_to) == (verdict, points_to)
+
+
+@pytest.mark.parametrize(("ours", "words"), [(50.0, "undecided, points to holds"), (20.0, "undecided, points to fails")])
+def test_one_seed_decides_nothing_and_points_somewhere(write_record: WriteRecord, ours: float, words: str) -> None:
+    write(write_record, "DFMSD", (ours,), student="fcos_r50")
+    write(write_record, "DMKD", (30.0,), student="fcos_r50")
+    found = judge(claim(), rows())
+    assert found.words == words
+    assert found.numbers == {50.0: "+20.0 AP (1 seed)", 20.0: "−10.0 AP (1 seed)"}[ours]
+
+
+def test_seeds_are_paired_and_missing_ones_left_out(write_record: WriteRecord) -> None:
+    write(write_record, "DFMSD", (31.0, 99.0, 33.0), student="fcos_r50")
+    write(write_record, "DMKD", (30.0, None, 30.0), student="fcos_r50")  # type: ignore[arg-type]
+    assert judge(claim(), rows()).numbers == "+2.0 AP (2 seeds)"
+
+
+def test_intervals_stand_beside_the_numbers(write_record: WriteRecord) -> None:
+    write(write_record, "DFMSD", (31.0, 32.0, 33.0), student="fcos_r50")
+    write(write_record, "DMKD", (30.0, 30.0, 30.0), student="fcos_r50")
+    assert judge(claim(), rows()).numbers == "+2.0 [+1.0, +3.0] AP"
+
+
+@pytest.mark.parametrize(
+    ("gfl", "verdict", "numbers"),
+    [
+        ((41.0, 41.0, 41.0), "holds", "+2.0 [+2.0, +2.0], +1.0 [+1.0, +1.0] AP"),
+        ((39.0, 39.0, 39.0), "fails", "+2.0 [+2.0, +2.0], −1.0 [−1.0, −1.0] AP"),
+        ((41.0,), "undecided, points to holds", "+2.0 [+2.0, +2.0], +1.0 AP (1 seed)"),
+        ((), "undecided, points to holds", "+2.0 [+2.0, +2.0] AP; 1 not run"),
+    ],
+)
+def test_a_claim_about_several_pairs_needs_all_of_them(
+    write_record: WriteRecord, gfl: tuple[float, ...], verdict: str, numbers: str
+) -> None:
+    write(write_record, "DFMSD", (32.0,) * 3, student="fcos_r50")
+    write(write_record, "DMKD", (30.0,) * 3, student="fcos_r50")
+    write(write_record, "DFMSD", gfl, student="gfl_r50")
+    write(write_record, "DMKD", (40.0,) * 3, student="gfl_r50")
+    found = judge(claim(subject="DFMSD"), rows())
+    assert (found.words, found.numbers) == (verdict, numbers)
+
+
+def test_a_rival_that_one_pair_lacks_is_judged_on_the_others(write_record: WriteRecord) -> None:
+    write(write_record, "DFMSD", (32.0,) * 3, student="gfl_r50")
+    write(write_record, "MGD", (30.0,) * 3, student="gfl_r50")
+    assert judge(claim(subject="DFMSD", rivals=["MGD"]), rows()).numbers == "+2.0 [+2.0, +2.0] AP"
+
+
+@pytest.mark.parametrize(("gfl", "verdict"), [((43.0, 44.0, 43.0), "fails"), ((40.5, 40.0, 41.0), "holds"), ((), "not run")])
+def test_gains_of_two_students(write_record: WriteRecord, gfl: tuple[float, ...], verdict: str) -> None:
+    """FCOS gains 2 AP over its baseline; GFL, from 40, more or less than that."""
+    write(write_record, "baseline", (30.0, 31.0, 30.0), student="fcos_r50")
+    write(write_record, "DFMSD", (32.0, 33.0, 32.0), student="fcos_r50")
+    write(write_record, "baseline", (40.0,) * 3, student="gfl_r50")
+    write(write_record, "DFMSD", gfl, student="gfl_r50")
+    other = {"name": "DFMSD", "student": "gfl_r50", "teachers": FCOS}
+    found = judge(claim(over="baseline", rivals=[other]), rows())
+    assert found.verdict == verdict
+    if verdict == "holds":
+        assert found.numbers == "+1.5 [+1.0, +2.0] AP"
+
+
+@pytest.mark.parametrize(("elsewhere", "verdict"), [((29.0,) * 3, "holds"), ((33.0,) * 3, "fails")])
+def test_one_row_under_two_sets_of_teachers(write_record: WriteRecord, elsewhere: tuple[float, ...], verdict: str) -> None:
+    write(write_record, "DFMSD", (32.0,) * 3, student="fcos_r50")
+    write(write_record, "DFMSD", elsewhere, on=OTHER)
+    other = {"name": "DFMSD", "page": "other", "teachers": FCOS}
+    assert judge(claim(rivals=[other]), rows()).verdict == verdict
+
+
+@pytest.mark.parametrize(("last", "verdict"), [((29.0,) * 3, "holds"), ((33.0,) * 3, "fails"), ((), "undecided")])
+def test_the_best_of_its_pair(write_record: WriteRecord, last: tuple[float, ...], verdict: str) -> None:
+    write(write_record, "DFMSD", (32.0,) * 3, on=SWEEP)
+    write(write_record, "theta = 0.1", (30.0,) * 3, on=SWEEP)
+    write(write_record, "theta = 0.9", last, on=SWEEP)
+    assert judge(claim(page="sweep", rivals="others"), rows()).verdict == verdict
+
+
+@pytest.mark.parametrize(("first", "verdict"), [(29.0, "holds"), (33.0, "fails")])
+def test_a_student_between_its_stages(write_record: WriteRecord, first: float, verdict: str) -> None:
+    write(write_record, "DFMSD", (32.0,) * 3, student="fcos_r50")
+    for entry in EXAMPLE.entries():
+        if (entry.row.recipe, entry.row.student) == ("dfmsd", "fcos_r50"):
+            write_record(entry.runs[0], first)
+    assert judge(claim(rivals=["DFMSD, stage 1"]), rows()).verdict == verdict
+
+
+@pytest.mark.parametrize(("metric", "numbers"), [("AP_S", "+1.0 AP_S (1 seed)"), ("AR", "+2.0 AR (1 seed)")])
+def test_other_metrics(write_record: WriteRecord, metric: str, numbers: str) -> None:
+    write(write_record, "DFMSD", (32.0,), student="fcos_r50")
+    write(write_record, "DMKD", (30.0,), student="fcos_r50")
+    assert judge(claim(metric=metric), rows()).numbers == numbers
+
+
+@pytest.mark.parametrize(("least", "verdict"), [(0.9, "holds"), (1.1, "fails")])
+def test_speed_is_no_matter_of_seeds(write_record: WriteRecord, least: float, verdict: str) -> None:
+    assert judge(claim(metric="speed", least=least), rows()).verdict == "not run"
+    write(write_record, "DFMSD", (32.0,), student="fcos_r50")
+    write(write_record, "DMKD", (30.0,), student="fcos_r50")
+    found = judge(claim(metric="speed", least=least), rows())
+    assert (found.verdict, found.numbers) == (verdict, "1.00 of the speed")
+
+
+TABLE4 = page("four", ("gfl_r50", FCOS, ["baseline", "mgd", "dmkd", "dfmsd"]), ("retinanet_r50", FCOS, ["dmkd", "dfmsd"]), table=4)
+TABLE6 = page("six", ("gfl_r50", GFL, ["dmkd", "dfmsd"]), table=6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "numbers", "supports"),
+    [
+        # Table 4: GFL 40.7 by DFMSD, 40.4 by DMKD; RetinaNet 40.2 and 39.7.
+        ({"rivals": ["DMKD"]}, "+0.3, +0.5", True),
+        ({"rivals": ["DMKD"], "least": 0.5}, "+0.3, +0.5", False),
+        # Table 6: GFL 42.2 by DFMSD, 40.8 by DMKD; the lead is 1.4 there and 0.3 in table 4.
+        (
+            {
+                "subject": {"name": "DFMSD", "student": "gfl_r50"},
+                "over": "DMKD",
+                "rivals": [{"name": "DFMSD", "page": "six", "teachers": GFL}],
+            },
+            "−1.1",
+            False,
+        ),
+        ({"subject": "MGD", "rivals": ["baseline"], "metric": "AR"}, "+0.6", True),
+        ({"subject": "DFMSD", "rivals": ["DFMSD, stage 1"]}, "–", None),
+    ],
+)
+@pytest.mark.usefixtures("write_record")
+def test_the_papers_own_numbers(changes: dict[str, Any], numbers: str, supports: bool | None) -> None:
+    known = {name: (found := lines(spec)) + between(found) for name, spec in {"four": TABLE4, "six": TABLE6}.items()}
+    found = quote(claim(**({"page": "four", "subject": "DFMSD"} | changes)), known)
+    assert (found.numbers, found.supports) == (numbers, supports)
+    assert ("contradicts" in found.cell) == (supports is False)
+
+
+@pytest.mark.usefixtures("write_record")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rivals": ["DKMD"]}, "claim x: page example has no row 'DKMD': did you mean 'DMKD'"),
+        ({"subject": "DFSMD"}, "claim x: page example has no row 'DFSMD': did you mean 'DFMSD'"),
+        ({"rivals": ["MGD"]}, r"page example has 'MGD' for other students or teachers alone: GFL R50 ← FCOS R101 → FCOS X101"),
+        ({"over": "basline"}, "claim x: page example has no row 'basline': did you mean 'baseline'"),
+        ({"subject": {"name": "DFMSD", "student": "retinanet_r50"}}, "page example has 'DFMSD' for other students"),
+    ],
+)
+def test_a_row_that_is_not_there(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        judge(claim(**changes), rows())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("tabel03", "claim x: unknown page 'tabel03': did you mean 'table03'"), ("shapes", "shapes has no rows")]
+)
+def test_a_page_that_is_not_there(name: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        load([claim(page=name)], "mini")
+
+
+def test_a_claim_that_is_not_well_formed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"id": "x", "text": "t", "subject": "A", "rivals": ["B"], "metrics": "AP"}
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"sections": [{"section": "1", "page": "p", "claims": [own]}]}))
+    monkeypatch.setattr(paths, "PARAMS", tmp_path)
+    with pytest.raises(StudyError, match=r"claims\.yaml: claim x: metrics: Extra inputs are not permitted"):
+        claims.claims.__wrapped__()
+
+
+@pytest.mark.usefixtures("write_record")
+def test_a_page_shows_the_claims_that_it_settles_by_itself() -> None:
+    known = pages.get("table03", seeds=[0])
+    assert isinstance(known, PageSpec)
+    shown = claims.table(known).data
+    assert isinstance(shown, pd.DataFrame)
+    own = [found for found in claims.claims() if found.page == "table03"]
+    assert shown["claim"].tolist() == [found.text for found in own if found.pages() == ["table03"]]
+    assert len(shown) < len(own), "some ask for a row of another page"
+    assert set(shown["mini"]) == {"not run"}
+    assert "+0.4" in set(shown["paper"])
+
+
+def test_a_page_without_claims_says_so() -> None:
+    assert claims.table(EXAMPLE).data == "No claim is about these rows alone."

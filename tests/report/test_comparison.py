@@ -1,0 +1,214 @@
+"""Tables, figure and verdicts of pages whose records the test has chosen."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+from dfmsd import pages
+from dfmsd.pages import PageSpec
+from dfmsd.records import Record
+from dfmsd.report import comparison, figures
+from dfmsd.report.results import lines
+from dfmsd.stages import RECIPES
+
+WriteRecord = Callable[..., Record]
+
+RECIPES_HERE = ("baseline", "mgd", "dmkd", "equal_budget", "dfmsd")
+GROUP = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": RECIPES_HERE}
+
+
+def page(seeds: tuple[int, ...] = (0,), **changes: Any) -> PageSpec:
+    return pages.spec(page="mine", title="Mine", question="Why?", table=3, groups=[GROUP], scale="mini", seeds=seeds, **changes)
+
+
+def run_all(spec: PageSpec, write_record: WriteRecord, aps: dict[str, tuple[float, ...]], **fields: Any) -> None:
+    for entry in spec.entries():
+        if entry.row.recipe in aps:
+            write_record(entry.runs[-1], aps[entry.row.recipe][entry.seed], **fields)
+
+
+def cells(styler: Any) -> dict[str, list[str]]:
+    """Plain texts of a table's rows, by their first cell."""
+    rows = re.findall(r"<tr>(.*?)</tr>", styler.to_html(), re.DOTALL)
+    found = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+    texts = [[re.sub(r"<[^>]*>", " ", cell).strip() for cell in row] for row in found]
+    return {row[0]: row[1:] for row in texts}
+
+
+def test_without_records_every_row_is_not_run(write_record: WriteRecord) -> None:
+    rows = cells(comparison.table(page()))
+    assert sum("not run (about" in name for name in rows) == len(RECIPES_HERE)
+    assert all("not run" in sentence for sentence in comparison.verdicts(page()).data.splitlines())
+    assert "0 of" in comparison.progress(page()).data
+    assert "not run" in figures.comparison(page()).alt
+
+
+def test_papers_numbers_stand_beside_ours(write_record: WriteRecord) -> None:
+    spec = page()
+    run_all(spec, write_record, {"baseline": (20.0,), "dfmsd": (23.5,)}, ap_interval=(22.0, 25.0))
+    rows = cells(comparison.table(spec))
+    # The paper's Table 3: FCOS 35.3, by DFMSD of GFL teachers 36.9.
+    assert rows["DFMSD"] == ["36.9", "+1.6", "23.5 22.0 to 25.0†", "+3.5", "11.8", "23.5", "33.5", "43.5", "23.5"]
+    assert rows["baseline"][:2] == ["35.3", "–"]
+    assert "fewer than three seeds" in comparison.table(spec).to_html()
+
+
+def test_three_seeds_have_an_interval_and_fewer_do_not(write_record: WriteRecord) -> None:
+    spec = page((0, 1, 2))
+    run_all(spec, write_record, {"baseline": (20.0, 21.0, 22.0), "dfmsd": (22.0, 24.0, 24.0)})
+    rows = cells(comparison.table(spec))
+    assert rows["DFMSD"][2:4] == ["23.3 22.0 to 24.0", "+2.3 +2.0 to +3.0"]
+    assert "fewer than three" not in comparison.table(spec).to_html()
+
+
+def test_a_missing_seed_is_marked(write_record: WriteRecord) -> None:
+    spec = page((0, 1, 2))
+    run_all(page((0, 1)), write_record, {"baseline": (20.0, 21.0)})
+    assert any(name.startswith("baseline") and "2 of 3 seeds" in name for name in cells(comparison.table(spec)))
+
+
+def test_stale_and_empty_results_are_marked(write_record: WriteRecord) -> None:
+    spec = page()
+    run = {entry.row.recipe: entry.runs[-1] for entry in spec.entries()}
+    fresh = write_record(run["baseline"], 20.0)
+    write_record(run["mgd"], 21.0, provenance=fresh.provenance.model_copy(update={"code_digest": "another"}))
+    write_record(run["dmkd"], 0.0, state="no detections")
+    marks = {line.row.recipe: line.marks() for line in lines(spec)}
+    assert marks["baseline"] == []
+    assert marks["mgd"] == ["stale"]
+    assert marks["dmkd"] == ["no detections"] or marks["dmkd"] == ["no detections", "stale"]
+
+
+def test_a_run_that_broke_off_is_no_result(write_record: WriteRecord) -> None:
+    spec = page()
+    write_record(spec.entries()[0].runs[-1], 0.0, state="nan", metrics={})
+    assert lines(spec)[0].ap is None
+
+
+@pytest.mark.parametrize(
+    ("rival", "words"),
+    [
+        ((20.0, 20.0, 20.0), "beats DMKD in **1 of 1** pairs (+5.0 AP)"),
+        ((29.0, 29.0, 29.0), "beats DMKD in **0 of 1** pairs, loses in 1 (−4.0 AP)"),
+        ((25.5, 24.0, 25.0), "beats DMKD in **0 of 1** pairs, undecided in 1"),
+    ],
+)
+def test_verdicts_follow_the_paired_interval(write_record: WriteRecord, rival: tuple[float, ...], words: str) -> None:
+    spec = page((0, 1, 2))
+    run_all(spec, write_record, {"dmkd": rival, "dfmsd": (25.0, 25.0, 25.0)})
+    assert words in comparison.verdicts(spec).data
+
+
+def test_one_seed_is_not_tested(write_record: WriteRecord) -> None:
+    spec = page()
+    run_all(spec, write_record, {"dmkd": (20.0,), "dfmsd": (30.0,)})
+    sentence = next(line for line in comparison.verdicts(spec).data.splitlines() if "DMKD" in line)
+    assert sentence == "- DFMSD is above DMKD in **1 of 1** pairs (+10.0 AP; one seed: no test)."
+
+
+def test_smoke_is_no_evidence(write_record: WriteRecord) -> None:
+    assert "mean nothing" in comparison.verdicts(page().model_copy(update={"scale": "smoke"})).data
+    assert "mean nothing" not in comparison.verdicts(page()).data
+
+
+def test_figure_is_the_same_each_time_and_has_words(write_record: WriteRecord, tmp_path: Path) -> None:
+    spec = page()
+    run_all(spec, write_record, {"baseline": (20.0,), "dfmsd": (23.5,)})
+    first, second = figures.comparison(spec), figures.comparison(spec)
+    assert first.svg == second.svg
+    assert "DFMSD 23.5" in first.alt
+    assert "MGD not run" in first.alt
+    shown = first._repr_html_()
+    encoded = re.search(r"base64,([^\"]+)", shown)
+    assert encoded is not None
+    assert base64.b64decode(encoded[1]).decode() == first.svg
+    first.save(tmp_path / "figure.svg")
+    assert (tmp_path / "figure.svg").read_text() == first.svg
+
+
+def test_every_recipe_has_a_colour_of_its_own() -> None:
+    assert set(figures.COLOURS) == set(RECIPES)
+    assert len(set(figures.COLOURS.values())) == len(RECIPES)
+
+
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+"""How linear red, green and blue appear, by Machado, Oliveira and Fernandes (2009)."""
+
+OKLAB = (
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ],
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ],
+)
+"""Ottosson's space, in which distances are as large as they look: to cones, and from their cube roots."""
+
+
+@pytest.mark.parametrize("kind", VISION)
+def test_colours_can_be_told_apart(kind: str) -> None:
+    plain = np.array([to_rgb(colour) for colour in figures.COLOURS.values()])
+    linear = np.where(plain <= 0.04045, plain / 12.92, ((plain + 0.055) / 1.055) ** 2.4)
+    cones = np.clip(linear @ np.array(VISION[kind]).T, 0, 1) @ np.array(OKLAB[0]).T
+    seen = np.cbrt(cones) @ np.array(OKLAB[1]).T
+    apart = np.linalg.norm(seen[:, None] - seen, axis=2)
+    names = list(figures.COLOURS)
+    close = [(names[i], names[j]) for i, j in zip(*np.where(apart < 0.09), strict=True) if i < j]
+    assert not close
+
+
+def test_shares_are_averaged_over_seeds_for_each_stage(write_record: WriteRecord) -> None:
+    spec = page((0, 1))
+    for entry in spec.entries():
+        if entry.row.recipe == "dfmsd":
+            for stage, run in enumerate(entry.runs, start=1):
+                write_record(run, 20.0, shares={"loss_dfmsd_rec": stage + entry.seed})
+    frame = comparison.shares(spec).data
+    assert isinstance(frame, pd.DataFrame)
+    assert frame.loc["DFMSD", ["stage", "rec"]].to_numpy().tolist() == [["1", "1.50"], ["2", "2.50"]]
+
+
+def test_ladder_shows_each_network_once(write_record: WriteRecord) -> None:
+    spec = page()
+    run_all(spec, write_record, {"baseline": (20.0,)})
+    teacher = next(e for e in spec.entries() if e.row.recipe == "mgd").runs[-1].stage.teacher
+    write_record(teacher, 33.0)
+    frame = comparison.ladder(spec).data
+    assert frame["network"].tolist() == ["FCOS R50", "GFL R101", "GFL X101"]
+    assert frame["AP, mini"].tolist() == ["20.0", "–", "33.0"]
+
+
+def test_provenance_and_runs_name_what_is_there(write_record: WriteRecord) -> None:
+    spec = page()
+    run = spec.entries()[0].runs[-1]
+    write_record(run, 20.0)
+    facts = dict(comparison.provenance(spec).data.to_numpy().tolist())
+    assert facts["commit"] == "0123456789ab"
+    assert facts["computing time"] == "2 min for 1 run"
+    runs = comparison.status(spec).data
+    done = runs[runs["state"] == "done"]
+    assert done["record"].tolist() == [f'<a href="../records/{run.key}.json">{run.key}</a>']
+    assert (runs["state"] == "missing").sum() == len(runs) - 1
+
+
+def test_an_empty_page_has_all_its_parts(write_record: WriteRecord) -> None:
+    for part in (comparison.shares, comparison.ladder, comparison.provenance, comparison.status):
+        assert part(page()).to_html()

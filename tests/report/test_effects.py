@@ -1,0 +1,70 @@
+"""What a part adds, from records the test has chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dfmsd import pages
+from dfmsd.pages import PageSpec
+from dfmsd.report import effects
+from dfmsd.stages import Options
+from tests.conftest import WriteRecord
+
+ROWS = {
+    "none": {"sal": False, "me": "none", "sfa": False},
+    "ME": {"sal": False, "sfa": False},
+    "SFA": {"sal": False, "me": "none"},
+    "ME + SFA": {"sal": False},
+    "other crop": {"sal": False, "crop": 0.5},
+    "ME in stage 1": {"me": "first"},
+}
+AP = {"baseline": 1.0, "none": 20.0, "ME": 21.0, "SFA": 24.0, "ME + SFA": 24.5, "other crop": 50.0, "ME in stage 1": 60.0}
+
+
+def page(seeds: tuple[int, ...] = (0,)) -> PageSpec:
+    recipes: list[Any] = ["baseline", *({"recipe": "dfmsd", "name": name, "options": options} for name, options in ROWS.items())]
+    group = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": recipes}
+    return pages.spec(page="mine", title="Mine", question="Why?", groups=[group], scale="mini", seeds=seeds)
+
+
+def run(spec: PageSpec, write_record: WriteRecord, *names: str) -> None:
+    for entry in spec.entries():
+        if (name := entry.row.name or entry.row.recipe) in names:
+            write_record(entry.runs[-1], AP[name])
+
+
+def test_pairs_of_rows_differ_in_the_part_alone(write_record: WriteRecord) -> None:
+    run(page(), write_record, *AP)
+    found = {
+        part: {tuple(sorted(rest)): difference.mean for rest, difference in by_rest.items() if difference}
+        for part, by_rest in effects.effects(page()).items()
+    }
+    assert found == {"me": {(): 1.0, ("sfa",): 0.5}, "sfa": {(): 4.0, ("me",): 3.5}}
+
+
+def test_the_table_has_the_mean_only_when_all_pairs_are_run(write_record: WriteRecord) -> None:
+    run(page(), write_record, "none", "ME", "SFA")
+    by_part = effects.table(page()).data.set_index("part")  # type: ignore[union-attr]
+    assert by_part.loc["masking enhancement"].tolist() == ["+1.0", "–", "–", "1 of 2 run"]
+    run(page(), write_record, "ME + SFA")
+    by_part = effects.table(page()).data.set_index("part")  # type: ignore[union-attr]
+    assert by_part.loc["semantic alignment"].tolist() == ["+4.0", "–", "+3.8", "2 of 2 run"]
+
+
+def test_three_seeds_have_an_interval(write_record: WriteRecord) -> None:
+    spec = page((0, 1, 2))
+    for entry in spec.entries():
+        write_record(entry.runs[-1], AP[entry.row.name or entry.row.recipe] + entry.seed * (entry.row.name == "ME"))
+    assert "+2.0" in effects.table(spec).to_html()  # type: ignore[union-attr]
+    assert "+1.0 to +3.0" in effects.table(spec).to_html()  # type: ignore[union-attr]
+
+
+def test_a_page_without_such_pairs_says_so() -> None:
+    assert effects.table(pages.get("table07")).data == "No two rows differ in a part alone."  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("options", "on"), [({}, {"sal", "me", "sfa"}), ({"me": "first", "sfa": False}, {"sal", "me"})])
+def test_a_part_is_on_whatever_its_stages(options: dict[str, Any], on: set[str]) -> None:
+    assert effects.parts_on(Options(**options)) == on
