@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -134,13 +134,13 @@ def published_board() -> Board:
 
 
 def table_of_pages(link: str) -> str:
-    """The pages with their state at each scale, as Markdown, from the published records.
+    """The pages with their state at each scale, as Markdown, from the published records, in the order of the book.
 
     Args:
         link: Where a page's name leads; ``{page}`` and ``{notebook}`` are replaced.
     """
     rows = [("page", "question", *scales.PUBLIC), ("---",) * (2 + len(scales.PUBLIC))]
-    for name in pages.names():
+    for name in sorted(pages.names(), key=_place()):
         target = link.format(page=name, notebook=pages.file_of(name).parent.name)
         page = pages.get(name)
         if not page.listed:
@@ -148,6 +148,13 @@ def table_of_pages(link: str) -> str:
         states = [_state(pages.get(name, scale=scale)) for scale in scales.PUBLIC]
         rows.append((f"[{page.title}]({target})", page.question, *states))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _place() -> Callable[[str], int]:
+    """Where a page stands in the book; one that it does not name comes last."""
+    contents = yaml.safe_load((paths.book() / "_toc.yml").read_text())
+    files = [Path(chapter["file"]).name for part in contents["parts"] for chapter in part["chapters"]]
+    return lambda name: files.index(name) if name in files else len(files)
 
 
 def _state(page: Page) -> str:

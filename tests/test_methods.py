@@ -75,7 +75,7 @@ def test_the_module_of_a_method_takes_its_fields(name: str, kind: Kind) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_has_all_that_belongs_to_it(name: str) -> None:
-    """What book/add-a-method.md asks for; a method that lacks a part is told which."""
+    """What book/extend.md asks for; a method that lacks a part is told which."""
     from dfmsd import paths
     from dfmsd.looks import docstrings, methodpage
     from dfmsd.report import figures
