@@ -14,7 +14,7 @@ from dfmsd.errors import StudyError
 from dfmsd.pages import FeaturesPage
 from dfmsd.spec import Frozen, RunSpec
 
-MEASURING = ("likeness", "observe", "losses/_masking")
+MEASURING = ("looks/likeness", "looks/observe", "losses/_masking")
 """Modules whose code decides what is read off."""
 
 DIGITS = 4
