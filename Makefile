@@ -17,7 +17,6 @@ SETUP := python=$$($(PY) -c 'import tomllib, sys; print(sys.executable)' 2>/dev/
 PAGE ?= table03
 SCALE ?= mini
 JOBS ?= $(shell nproc)
-PAGES = $(basename $(notdir $(wildcard params/*/*.yaml)))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,8 +45,8 @@ browser:
 page: ensure ## run what page PAGE misses at scale SCALE, JOBS runs at a time
 	$(PY) -m dfmsd page $(PAGE) --scale $(SCALE) --jobs $(JOBS)
 
-pages: ensure ## the same for every page
-	for page in $(PAGES); do $(PY) -m dfmsd page $$page --scale $(SCALE) --jobs $(JOBS); done
+pages: ensure ## the same for all pages, with one progress bar
+	$(PY) -m dfmsd page --all --scale $(SCALE) --jobs $(JOBS)
 
 book: ensure ## execute the pages, build the book, say where to open it
 	@$(PY) -m dfmsd book
