@@ -17,31 +17,56 @@ from dfmsd import pages, plan, records, scales, zoo
 from dfmsd.pages import LABELS, PageSpec, name_of
 from dfmsd.records import Record
 from dfmsd.report import stats
+from dfmsd.report.published import published
 from dfmsd.report.results import Line, comparisons, lines
 from dfmsd.report.stats import Estimate
 from dfmsd.report.tables import NONE, below, duration, grouped, number, signed, spread, styled, threads
 from dfmsd.spec import RunSpec
 
-METRICS = ("AP_S", "AP_M", "AP_L", "AR")
-"""Columns beside AP."""
+METRICS = ("AP", "AP_S", "AP_M", "AP_L", "AR", "AR_S", "AR_M", "AR_L")
+"""The paper's, in its order."""
+
+BESIDE = METRICS[1:5]
+"""Columns beside AP in the table of results."""
 
 
 def table(page: PageSpec) -> Styler:
     """The page's table: the paper's AP beside ours, with intervals, differences to the baseline, and marks."""
     known = lines(page)
-    theirs, ours = "paper, COCO", f"this study, {page.scale}"
+    theirs, ours = _halves(page)
     rows = []
     for line in known:
         baseline = next((b for b in known if b.pair == line.pair and b.row.recipe == "baseline"), None)
         rows.append(
-            {(theirs, "AP"): number(_quoted(line)), (theirs, "Δ"): signed(_quoted_gain(line, baseline))}
+            {(theirs, "AP"): _quotation(page, line, "AP"), (theirs, "Δ"): signed(_quoted_gain(line, baseline))}
             | {(ours, "AP"): _estimated(line), (ours, "Δ"): gain(line, baseline)}
-            | {(ours, metric): number(_mean(line.values(metric))) for metric in METRICS}
+            | {(ours, metric): number(_mean(line.values(metric))) for metric in BESIDE}
             | {(ours, "seeds"): _seeds(line)}
         )
     frame = pd.DataFrame(rows)
     frame.columns = pd.MultiIndex.from_tuples(list(rows[0]))
     return grouped(frame, [line.pair for line in known], [_name(line) for line in known], "results", _caption(page, known))
+
+
+def metrics(page: PageSpec) -> Styler:
+    """All of the paper's metrics, its numbers beside ours: what the text has lost, and what was taken from its prose, is marked."""
+    known = lines(page)
+    theirs, ours = _halves(page)
+    rows = [
+        {(theirs, metric): _quotation(page, line, metric) for metric in METRICS}
+        | {(ours, metric): number(_mean(line.values(metric))) for metric in METRICS}
+        for line in known
+    ]
+    frame = pd.DataFrame(rows)
+    frame.columns = pd.MultiIndex.from_tuples(list(rows[0]))
+    caption = (
+        "In percent; ours: means over the seeds that were run. AR: over 100 boxes an image. –: the paper has no such row or cell."
+    )
+    return grouped(frame, [line.pair for line in known], [name_of(line.row) for line in known], "metrics", caption)
+
+
+def _halves(page: PageSpec) -> tuple[str, str]:
+    return "paper, COCO", f"this study, {page.scale}"
 
 
 def _name(line: Line) -> str:
@@ -63,6 +88,16 @@ def _caption(page: PageSpec, known: Sequence[Line]) -> str:
     if page.scale != "coco":
         parts.append(f"The two halves differ in data and size of networks: compare the Δ, not the AP ({page.scale} is not COCO).")
     return " ".join(parts)
+
+
+def _quotation(page: PageSpec, line: Line, metric: str) -> str:
+    """The paper's number; what other rows of its table have is lost where a row lacks it."""
+    if line.published is None or page.table is None:
+        return NONE
+    value = line.published.metrics.get(metric)
+    if value is None:
+        return NONE + below("lost" if any(metric in row.metrics for row in published(page.table)) else "")
+    return number(value) + below("from the prose" if metric in line.published.reconstructed else "")
 
 
 def _quoted(line: Line | None) -> float | None:
@@ -152,7 +187,7 @@ def _rung(name: str, role: str, ap: Estimate | None, shown: str, found: Sequence
         "role": role,
         "mmdet": number(zoo.weights(name).ap),
         f"AP, {run.scale}": shown,
-        **{metric: number(_mean(dict(enumerate(r.metrics[metric] for r in found if metric in r.metrics)))) for metric in METRICS},
+        **{metric: number(_mean(dict(enumerate(r.metrics[metric] for r in found if metric in r.metrics)))) for metric in BESIDE},
         "epochs": str(run.schedule.epochs),
         "images/s": f"{median(speed):.0f}" if speed else NONE,
     }

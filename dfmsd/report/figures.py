@@ -92,8 +92,7 @@ def comparison(page: PageSpec) -> Picture:
 
 
 def _panel(ax: Axes, pair: str, rows: Sequence[Line], names: Sequence[str]) -> None:
-    student, _, teachers = pair.partition(" ← ")
-    ax.set_title(f"{student}\n← {teachers}", fontsize=9)
+    ax.set_title(pair.replace(" ← ", "\n← ").replace(" → ", "\n→ "), fontsize=9)
     ax.grid(axis="y", visible=False)
     for line in rows:
         if line.ap is None:

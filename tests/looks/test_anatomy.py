@@ -56,7 +56,7 @@ def test_every_method_has_a_drawing_with_words(name: str, seen: Scene) -> None:
 
 
 def test_a_method_without_a_drawing_says_where_to_write_one(seen: Scene) -> None:
-    with pytest.raises(StudyError, match=r"Fancy has no drawing yet: write one in dfmsd/anatomy\.py"):
+    with pytest.raises(StudyError, match=r"Fancy has no drawing yet: write one in dfmsd/looks/anatomy\.py"):
         anatomy.draw(type("Fancy", (), {})(), seen)
 
 

@@ -62,6 +62,27 @@ def test_papers_numbers_stand_beside_ours(write_record: WriteRecord) -> None:
     assert "fewer than three seeds" in comparison.table(spec).to_html()
 
 
+def test_all_metrics_of_the_paper_stand_beside_ours(write_record: WriteRecord) -> None:
+    spec = page()
+    run_all(spec, write_record, {"dfmsd": (23.5,)})
+    rows = cells(comparison.metrics(spec))
+    # The paper's Table 3, FCOS by GFL: AP 36.9, 21.2, 39.9, 48.1; AR 54.2, 33.8, 58.7, 70.3.
+    assert rows["DFMSD"][:8] == ["36.9", "21.2", "39.9", "48.1", "54.2", "33.8", "58.7", "70.3"]
+    assert rows["DFMSD"][8:11] == ["23.5", "11.8", "23.5"]
+    assert rows["DMKD, equal budget"] == ["–"] * 16
+
+
+def test_cells_that_the_text_lost_and_those_from_its_prose_are_marked() -> None:
+    groups = [
+        {"student": name, "teachers": ["mask_rcnn_swint", "mask_rcnn_swins"], "recipes": ["mgd"]}
+        for name in ("faster_rcnn_r50", "fcos_r50")
+    ]
+    spec = pages.spec(page="mine", title="Mine", question="Why?", table=1, groups=groups, seeds=(0,))
+    html = comparison.metrics(spec).to_html()
+    assert html.count("from the prose") == 1 and html.count("lost") == 3  # both rows lack AR, FCOS lacks AP
+    assert "from the prose" in comparison.table(spec).to_html()
+
+
 def test_three_seeds_have_an_interval_and_fewer_do_not(write_record: WriteRecord) -> None:
     spec = page((0, 1, 2))
     run_all(spec, write_record, {"baseline": (20.0, 21.0, 22.0), "dfmsd": (22.0, 24.0, 24.0)})
