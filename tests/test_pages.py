@@ -101,4 +101,11 @@ def test_a_params_file_that_is_no_page_is_refused(text: str, message: str, tmp_p
 
 def test_a_run_is_described_in_words() -> None:
     page = pages.get("table03", seeds=[2])
-    assert pages.describe(page.chains()[-1][-1]) == "FCOS R50 <- GFL X101, DFMSD, stage 2, 12 epochs, seed 2"
+    assert pages.describe(page.chains()[-1][-1]) == "FCOS R50 <- GFL X101, DFMSD, stage 2 with ME, 12 epochs, seed 2"
+
+
+def test_what_a_row_changes_is_in_the_words_of_its_run() -> None:
+    found = [pages.describe(chain[-1]) for chain in pages.get("structural", seeds=[0]).chains()[:6]]
+    assert found[1] == "RetinaNet R50 <- RetinaNet R101, SSIM (distance l1), 12 epochs, seed 0"
+    assert found[3] == "RetinaNet R50 <- RetinaNet R101, SSIM (luminance 0, contrast 0), 12 epochs, seed 0"
+    assert found[5] == "RetinaNet R50 <- RetinaNet R101, SSIM, 12 epochs, seed 0"

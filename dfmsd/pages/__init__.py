@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from dfmsd import paths, scales, zoo
 from dfmsd.errors import StudyError, suggest
+from dfmsd.methods import MethodSpec, for_pair
 from dfmsd.pages.base import Page, measurements, published
 from dfmsd.pages.comparison import LABELS, Entry, Group, PageSpec, SensitivityPage, TuningPage, Variant, name_of
 from dfmsd.pages.features import FeaturesPage, Look
@@ -190,12 +191,22 @@ def describe(run: RunSpec) -> str:
     """
     text = zoo.label(run.network.name)
     if run.stage is not None:
-        methods = " + ".join(method.type for method in run.stage.methods)
-        stage = f", stage {run.stage.index}" if run.parent or run.stage.enhance or methods == "DFMSD" else ""
+        methods = " + ".join(method.type + _changes(run, method) for method in run.stage.methods)
+        stage = f", stage {run.stage.index}" if run.parent or run.stage.enhance or methods.startswith("DFMSD") else ""
+        enhanced = " with ME" if run.stage.enhance else ""
         teachers = " + ".join(zoo.label(teacher.network.name) for teacher in run.stage.teachers)
-        text += f" <- {teachers}, {methods}{stage}"
+        text += f" <- {teachers}, {methods}{stage}{enhanced}"
     unit, length = ("iteration", run.schedule.max_iters) if run.schedule.max_iters else ("epoch", run.schedule.epochs)
     return f"{text}, {length} {unit}{'s' * (length != 1)}, seed {run.seed}"
+
+
+def _changes(run: RunSpec, method: MethodSpec) -> str:
+    """Where a method departs from what its scale gives it, so that the runs of an ablation have different names."""
+    assert run.stage is not None
+    name, kinds = method.type.lower(), (run.network.kind, run.stage.teacher.network.kind)
+    usual = for_pair(name, *kinds, zoo.family(run.network.name), **scales.get(run.scale).methods.get(name, {}))
+    changed = [f"{field} {value}" for field, value in method if value != getattr(usual, field)]
+    return f" ({', '.join(changed)})" if changed else ""
 
 
 def comparisons(scale: str) -> list[PageSpec]:
