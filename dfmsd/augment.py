@@ -36,7 +36,7 @@ def add_noise(image: Tensor, *, sigma: float, generator: torch.Generator) -> Ten
     r"""Gaussian noise, which strengthens high frequencies.
 
     .. math::
-        \tilde x = 255 \cdot \mathrm{clip}\big( x / 255 + \sigma z, 0, 1 \big), \qquad z \sim \mathcal N(0, 1)
+        \tilde x = \big\lfloor 255 \cdot \mathrm{clip}( x / 255 + \sigma z, 0, 1 ) \big\rfloor, \qquad z \sim \mathcal N(0, 1)
 
     Args:
         image: ``(C, H, W)``, values in [0, 255].
@@ -44,29 +44,34 @@ def add_noise(image: Tensor, *, sigma: float, generator: torch.Generator) -> Ten
         generator: The only source of randomness, on the image's device.
 
     Returns:
-        Float, the same shape.
+        Float, the same shape, whole numbers: an image of 8 bits, as IKD's code keeps it.
     """
     noise = torch.randn(image.shape, device=image.device, generator=generator)
-    return (image.float() + 255.0 * sigma * noise).clamp(0.0, 255.0)
+    return (image.float() + 255.0 * sigma * noise).clamp(0.0, 255.0).floor()
 
 
-def random_crop(image: Tensor, *, side: float, generator: torch.Generator) -> Tensor:
-    """A window of the image at a random place, which strengthens low frequencies.
+def random_crop(image: Tensor, *, sides: tuple[float, float], generator: torch.Generator) -> Tensor:
+    r"""A window of the image of random size at a random place, which strengthens low frequencies.
+
+    .. math::
+        h = \lfloor u_1 H + 1/2 \rfloor, \quad w = \lfloor u_2 W + 1/2 \rfloor, \quad u_1, u_2 \sim \mathcal U(a, b)
 
     Args:
         image: ``(C, H, W)``.
-        side: Height and width of the window relative to the image's, in (0, 1]; rounded, at least one pixel.
+        sides: :math:`a, b`, the smallest and the largest height and width of the window relative to the image's, in (0, 1]. A
+            window has at least one pixel.
         generator: The only source of randomness, **on the CPU**: sizes and offsets are Python numbers.
 
     Returns:
-        ``(C, round(side * H), round(side * W))``.
+        ``(C, h, w)``. Height and width are drawn each for itself, as by mmdet's ``RandomCrop`` with ``relative_range``.
 
     Example:
-        >>> random_crop(torch.zeros(3, 10, 20), side=0.8, generator=torch.Generator()).shape
+        >>> random_crop(torch.zeros(3, 10, 20), sides=(0.8, 0.8), generator=torch.Generator()).shape
         torch.Size([3, 8, 16])
     """
     _, height, width = image.shape
-    h, w = max(1, round(side * height)), max(1, round(side * width))
+    share_h, share_w = (sides[0] + (sides[1] - sides[0]) * torch.rand(2, generator=generator, dtype=torch.float64)).tolist()
+    h, w = max(1, int(share_h * height + 0.5)), max(1, int(share_w * width + 0.5))
     top = int(torch.randint(height - h + 1, (), generator=generator))
     left = int(torch.randint(width - w + 1, (), generator=generator))
     return image[:, top : top + h, left : left + w]
@@ -79,7 +84,7 @@ def enhance(
     theta: float,
     sigma: float,
     noise_probability: float,
-    crop: float,
+    crop: tuple[float, float],
     generator: torch.Generator,
 ) -> Tensor:
     r"""Adaptive augmentation of one image, Eq. (4).
@@ -94,17 +99,18 @@ def enhance(
         theta: Below it, an image counts as dominated by small objects.
         sigma: See :func:`add_noise`.
         noise_probability: :math:`p`; otherwise the image stays as it is.
-        crop: See :func:`random_crop`.
+        crop: Smallest and largest side of :func:`random_crop`.
         generator: On the CPU; it decides, and seeds the noise on the image's device.
 
     Returns:
         The enhanced image; smaller than the original if it was cropped.
 
     Deviations:
-        Sigma, probability and crop size are lost from the paper; they are IKD's :cite:p:`ikd`, which the paper follows here.
+        Sigma, probability and crop are lost from the paper; they are IKD's :cite:p:`ikd`, which the paper follows here. IKD adds
+        its noise before the image is resized; here noise and crop change the image as the student gets it.
     """
     if ratio >= theta:
-        return random_crop(image, side=crop, generator=generator)
+        return random_crop(image, sides=crop, generator=generator)
     if float(torch.rand((), generator=generator)) >= noise_probability:
         return image
     seed = int(torch.randint(2**31, (), generator=generator))

@@ -40,6 +40,7 @@ class ShareBalance(nn.Module):
         super().__init__()
         self.index = {name: i for i, name in enumerate(names)}
         self.iterations = iterations
+        self._matched = False  # known to the host: it need not wait for the device in every step
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
         self.register_buffer("detection_sum", torch.zeros(len(self.index)))
         self.register_buffer("term_sum", torch.zeros(len(self.index)))
@@ -52,8 +53,10 @@ class ShareBalance(nn.Module):
             terms: Weighted terms.
             weights: The weight that each of them carries.
         """
-        if self.training and self.seen < self.iterations:
-            self._observe(detection, terms, weights)
+        if self.training and not self._matched:
+            self._matched = bool(self.seen >= self.iterations)
+            if not self._matched:
+                self._observe(detection, terms, weights)
         return {name: value * self.factor(name) for name, value in terms.items()}
 
     def factor(self, name: str) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -232,7 +232,8 @@ class Distiller(BaseDetector):
                 sample.gt_instances = sample.gt_instances.clone()
                 sample.gt_instances.bboxes = moved
             views = self.data_preprocessor.teachers_view(list(images))
-            found = [teacher.loss(view, samples) for teacher, view in zip(self.teachers, views, strict=True)]
+            with _heads_in_training(self.teachers):
+                found = [teacher.loss(view, samples) for teacher, view in zip(self.teachers, views, strict=True)]
             return torch.stack(
                 [value for losses in found for name in losses if "cls" in name for value in _flat(losses[name])]
             ).sum()
@@ -280,6 +281,8 @@ def _model_config(network: Network, role: str) -> dict[str, Any]:
 
 def _frozen(teacher: BaseDetector, checkpoint: str) -> BaseDetector:
     checkpoints.load(teacher, checkpoint)
+    if teacher.with_mask:  # features and class scores are asked of it, and students' data have no masks
+        teacher.roi_head.mask_head = None
     return teacher.requires_grad_(False).eval()
 
 
@@ -314,6 +317,19 @@ def _caught(module: nn.Module) -> Iterator[list[Sequence[Tensor]]]:
         yield outputs
     finally:
         handle.remove()
+
+
+@contextmanager
+def _heads_in_training(teachers: Iterable[BaseDetector]) -> Iterator[None]:
+    """Some dense heads, RepPoints' for one, return what their loss needs in training mode only. Their layers stay in eval mode."""
+    heads = [teacher.bbox_head for teacher in teachers if hasattr(teacher, "bbox_head")]
+    for head in heads:
+        head.training = True
+    try:
+        yield
+    finally:
+        for head in heads:
+            head.training = False
 
 
 @contextmanager

@@ -24,11 +24,17 @@ class _Method(BaseModel):
     """What differs for a two-stage student."""
     TEACHER_TWO_STAGE: ClassVar[dict[str, Any]] = {}
     """What differs for a two-stage teacher."""
+    BOTH_TWO_STAGE: ClassVar[dict[str, Any]] = {}
+    """What differs for a two-stage student of a two-stage teacher."""
     FAMILIES: ClassVar[dict[str, dict[str, Any]]] = {}
     """What differs for a family of students (the name before the backbone's in ``zoo.yaml``)."""
 
     strides: tuple[int, ...] | None = None
     """Levels that take part, by stride in pixels; None: every stride that both pyramids have."""
+
+
+LATERAL = {"strides": (4, 8, 16, 32)}
+"""The levels that MGD and FGD hook between two-stage networks: all but the pooled one."""
 
 
 class _Attentive(_Method):
@@ -59,6 +65,7 @@ class MGD(_Method):
     """Masked generative distillation (arXiv 2205.01529)."""
 
     TWO_STAGE: ClassVar[dict[str, Any]] = {"alpha": 5e-7, "ratio": 0.45}
+    BOTH_TWO_STAGE: ClassVar[dict[str, Any]] = LATERAL
 
     type: Literal["MGD"] = "MGD"
     alpha: Weight = 2e-5
@@ -71,6 +78,7 @@ class DMKD(_Attentive):
     """Dual masking (arXiv 2309.02719). Its own values are not public: MGD's weight and ratio, FGD's temperature."""
 
     TWO_STAGE: ClassVar[dict[str, Any]] = {"alpha": 5e-7, "spatial_ratio": 0.45, "channel_ratio": 0.45}
+    BOTH_TWO_STAGE: ClassVar[dict[str, Any]] = LATERAL
     RATIOS = ("spatial_ratio", "channel_ratio")
     THRESHOLDS = ("spatial_threshold", "channel_threshold")
 
@@ -122,6 +130,7 @@ class AMD(_Attentive):
     """Attention-guided masking with one, spatial, branch (arXiv 2301.13538). Its own values are not public: as :class:`DMKD`."""
 
     TWO_STAGE: ClassVar[dict[str, Any]] = {"alpha": 5e-7, "ratio": 0.45}
+    BOTH_TWO_STAGE: ClassVar[dict[str, Any]] = LATERAL
     RATIOS = ("ratio",)
     THRESHOLDS = ("threshold",)
 
@@ -140,6 +149,7 @@ class FGD(_Method):
     """Focal and global distillation (arXiv 2111.11837), weights of its released configs."""
 
     TWO_STAGE: ClassVar[dict[str, Any]] = {"alpha": 5e-5, "beta": 2.5e-5, "gamma": 5e-5, "lam": 5e-7}
+    BOTH_TWO_STAGE: ClassVar[dict[str, Any]] = LATERAL
     FAMILIES: ClassVar[dict[str, dict[str, Any]]] = {
         "fcos": {"tau": 0.8, "alpha": 1.6e-3, "beta": 8e-4, "gamma": 8e-4, "lam": 8e-6},
         "reppoints": {"alpha": 1.6e-3, "beta": 8e-4, "gamma": 8e-4, "lam": 8e-6},
@@ -194,6 +204,8 @@ class CrossKD(_Method):
     type: Literal["CrossKD"] = "CrossKD"
     layer: int = Field(default=3, ge=1)
     """Convolutions of the student's head that are kept: its feature crosses to the teacher's head after so many."""
+    before_activation: bool = False
+    """Whether the feature is taken before the last one's ReLU, as the paper has it, or after it, as in the released code."""
     cls: Weight = 1.0
     """Weight of the class scores."""
     reg: Weight = 1.0
@@ -260,5 +272,6 @@ def for_pair(name: str, student: Kind, teacher: Kind = "one_stage", family: str 
     """
     model = METHODS[name]
     values = model.TWO_STAGE if student == "two_stage" else {}
-    values = values | (model.TEACHER_TWO_STAGE if teacher == "two_stage" else {}) | model.FAMILIES.get(family, {})
+    values = values | (model.TEACHER_TWO_STAGE if teacher == "two_stage" else {})
+    values = values | (model.BOTH_TWO_STAGE if student == teacher == "two_stage" else {}) | model.FAMILIES.get(family, {})
     return model(**(values | changes))

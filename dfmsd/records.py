@@ -23,7 +23,7 @@ from dfmsd.spec import Frozen, RunSpec, _digest
 
 TRAINING = ("build", "hooks", "evaluate", "shapes")
 """Modules whose code decides any run's numbers."""
-DISTILLATION = ("distiller", "preprocess", "augment", "balance", "pyramids", "losses/base", "losses/_blocks")
+DISTILLATION = ("distiller", "preprocess", "balance", "pyramids", "losses/base", "losses/_blocks")
 """Modules that a run with a teacher uses besides."""
 SHARED: dict[str, tuple[str, ...]] = {
     "MGD": ("_masking",),
@@ -201,6 +201,8 @@ def modules_of(spec: RunSpec) -> tuple[str, ...]:
         return TRAINING
     methods = spec.stage.methods
     names = {f"losses/{name}" for method in methods for name in (method.type.lower(), *SHARED.get(method.type, ()))}
+    if spec.stage.enhance is not None:
+        names.add("augment")
     if spec.stage.adversarial is not None:
         names.add("adversarial")
     return (*TRAINING, *DISTILLATION, *sorted(names))

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from dfmsd.methods import MethodSpec
 
@@ -109,6 +109,17 @@ class Balance(Frozen):
     iterations: int = Field(gt=0)
 
 
+def _ordered(sides: tuple[float, float]) -> tuple[float, float]:
+    if sides[0] > sides[1]:
+        raise ValueError(f"the smallest side {sides[0]} is larger than the largest, {sides[1]}: swap them")
+    return sides
+
+
+Side = Annotated[float, Field(gt=0, le=1)]
+Sides = Annotated[tuple[Side, Side], AfterValidator(_ordered)]
+"""Smallest and largest side relative to a whole."""
+
+
 class EnhanceSpec(Frozen):
     """Masking enhancement (ME), Eq. (4): noise for images dominated by small objects, a crop for the others."""
 
@@ -120,8 +131,8 @@ class EnhanceSpec(Frozen):
     sigma: float = Field(ge=0)
     """Standard deviation of the noise, in units of the full pixel range."""
     noise_probability: float = Field(ge=0, le=1)
-    crop: float = Field(gt=0, le=1)
-    """Side of the crop relative to the image's."""
+    crop: Sides
+    """Smallest and largest side of the crop relative to the image's."""
 
 
 class AdversarialSpec(Frozen):

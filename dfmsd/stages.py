@@ -15,7 +15,7 @@ from dfmsd import zoo
 from dfmsd.errors import StudyError, suggest
 from dfmsd.methods import METHODS, for_pair
 from dfmsd.scales import Scale
-from dfmsd.spec import AdversarialSpec, CocoData, EnhanceSpec, Frozen, NetworkSpec, RunSpec, StageSpec, TeacherSpec
+from dfmsd.spec import AdversarialSpec, CocoData, EnhanceSpec, Frozen, NetworkSpec, RunSpec, Sides, StageSpec, TeacherSpec
 
 RECIPES = ("baseline", *METHODS, "equal_budget")
 """What a row can ask for. ``equal_budget``: DMKD by the strongest teacher for as many epochs as all stages together."""
@@ -45,7 +45,8 @@ class Options(Frozen):
     sigma: float = Field(default=0.08, ge=0)
     """20.4 of 255: severity 1 of IKD."""
     noise_probability: float = Field(default=0.3, ge=0, le=1)
-    crop: float = Field(default=0.8, gt=0, le=1)
+    crop: Sides = (0.8, 1.0)
+    """Smallest and largest side, drawn for height and width each for itself (IKD's ``relative_range``)."""
     matching: Literal["stride", "index"] = "stride"
     inherit: bool = False
     epochs: Literal["each", "shared"] = "each"

@@ -8,7 +8,7 @@ import torch
 
 from dfmsd.augment import add_noise, area_ratio, enhance, random_crop
 
-CHOICE = {"theta": 0.5, "sigma": 0.08, "noise_probability": 0.3, "crop": 0.8}
+CHOICE = {"theta": 0.5, "sigma": 0.08, "noise_probability": 0.3, "crop": (0.8, 1.0)}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -54,7 +54,9 @@ def test_noise_has_its_deviation_and_stays_in_range() -> None:
     noisy = add_noise(grey, sigma=0.08, generator=generator())
     # 30,000 draws: five standard errors of the deviation are 0.42.
     assert (noisy - 128).std().item() == pytest.approx(20.4, abs=0.42)
-    assert (noisy - 128).mean().item() == pytest.approx(0, abs=0.6)
+    # What is cut off a whole number's fraction is a half on average.
+    assert (noisy - 128).mean().item() == pytest.approx(-0.5, abs=0.6)
+    assert torch.equal(noisy, noisy.floor())
     bright = add_noise(torch.full((3, 50, 50), 255.0), sigma=0.5, generator=generator())
     assert bright.max() == 255
     assert bright.min() >= 0
@@ -72,7 +74,7 @@ def test_crop_magnifies_so_that_low_frequencies_gain() -> None:
     shares = []
     for seed in range(20):
         image = picture(seed)
-        window = random_crop(image, side=0.8, generator=generator(seed))[None]
+        window = random_crop(image, sides=(0.8, 0.8), generator=generator(seed))[None]
         magnified = torch.nn.functional.interpolate(window, size=(64, 64), mode="bicubic", align_corners=False)[0]
         # A window of a wave is no wave any more: a taper, the same for both, keeps its edges out of the spectrum.
         taper = torch.hann_window(64)[:, None] * torch.hann_window(64)[None]
@@ -84,7 +86,7 @@ def test_crop_is_a_window_of_the_image_anywhere() -> None:
     image = torch.arange(200).reshape(1, 10, 20)
     corners = set()
     for seed in range(200):
-        window = random_crop(image, side=0.8, generator=generator(seed))
+        window = random_crop(image, sides=(0.8, 0.8), generator=generator(seed))
         assert window.shape == (1, 8, 16)
         top, left = divmod(int(window[0, 0, 0]), 20)
         assert torch.equal(window, image[:, top : top + 8, left : left + 16])
@@ -92,10 +94,20 @@ def test_crop_is_a_window_of_the_image_anywhere() -> None:
     assert corners == {(top, left) for top in range(3) for left in range(5)}
 
 
+def test_sides_of_a_crop_are_drawn_each_for_itself_from_the_smallest_to_the_whole() -> None:
+    """Of 10 rows 8 to 10, of 20 columns 16 to 20, rounded half up: the ends get half as much as what lies between."""
+    image = torch.zeros(1, 10, 20)
+    sizes = [tuple(random_crop(image, sides=(0.8, 1.0), generator=generator(seed)).shape[1:]) for seed in range(2000)]
+    assert set(sizes) == {(h, w) for h in (8, 9, 10) for w in range(16, 21)}
+    shares = [sum(h == height for h, _ in sizes) / 2000 for height in (8, 9, 10)]
+    # Five standard deviations of a binomial of 2000 and a half: 0.056.
+    assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.056)
+
+
 def test_crop_of_everything_and_of_a_pixel() -> None:
     image = torch.arange(6.0).reshape(1, 2, 3)
-    assert torch.equal(random_crop(image, side=1.0, generator=generator()), image)
-    assert random_crop(image, side=0.01, generator=generator()).shape == (1, 1, 1)
+    assert torch.equal(random_crop(image, sides=(1.0, 1.0), generator=generator()), image)
+    assert random_crop(image, sides=(0.01, 0.01), generator=generator()).shape == (1, 1, 1)
 
 
 @pytest.mark.parametrize(("ratio", "cropped"), [(0.0, False), (0.499, False), (0.5, True), (1.0, True)])
@@ -103,7 +115,8 @@ def test_theta_decides_between_noise_and_crop(ratio: float, cropped: bool) -> No
     image = picture()
     for seed in range(20):
         changed = enhance(image, ratio, **CHOICE, generator=generator(seed))
-        assert (changed.shape[1:] == (51, 51)) == cropped
+        assert all(51 <= side <= 64 for side in changed.shape[1:])
+        assert (changed.shape != image.shape) == cropped  # no crop here keeps all of both sides
 
 
 def test_noise_comes_with_its_probability() -> None:

@@ -28,7 +28,7 @@ from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError
 from tests.fixtures_detectors import batch, checkpoint, detector, network
 
-ENHANCE = {"theta": 0.2, "sigma": 0.08, "noise_probability": 1.0, "crop": 0.8}
+ENHANCE = {"theta": 0.2, "sigma": 0.08, "noise_probability": 1.0, "crop": (0.8, 1.0)}
 PAIRS = [("retinanet_r50", "gfl_x101"), ("fcos_r50", "gfl_x101"), ("faster_rcnn_r50", "retinanet_r101"), ("gfl_r101", "fcos_r50")]
 
 
@@ -175,6 +175,19 @@ def test_adversarial_examples_reach_eq_8_as_both_networks_see_them(weights: Path
     assert unchanged["loss_dfmsd_adv"].item() == pytest.approx(float(expected), rel=0.02)  # its batch norm saw another batch
     found["loss"].backward()
     assert all(parameter.grad is None for parameter in attacked.teachers[0].parameters())
+
+
+@pytest.mark.parametrize("teacher", ["mask_rcnn_swint", "cascade_mask_rcnn_r101", "reppoints_r101"])
+def test_every_kind_of_teacher_can_be_attacked(weights: Path, teacher: str) -> None:
+    """The data have no masks for a mask teacher's loss, and RepPoints' head returns something else in eval mode."""
+    options = {"epsilon": 8 / 255, "step": 2 / 255, "steps": 1, "decay": 1.0, "resize": 0.9, "diversity": 0.0}
+    model = distiller(weights, "retinanet_r50", teacher, {"type": "DFMSD", "adv": 1e-5}, adversarial=options)
+    pixels = batch()["inputs"]
+    seen = model.data_preprocessor(batch(), True)
+    (attacked, _), (plain, _) = model._attacked(pixels, seen["data_samples"]), model.data_preprocessor.view(pixels)
+    change = (attacked - plain).abs().max() * 57.12  # the smallest deviation by which a channel was divided
+    assert 0 < change <= 2 + 1e-4
+    assert not any(module.training for module in model.teachers[0].modules())
 
 
 @pytest.mark.parametrize(("student", "teacher"), [("retinanet_r50", "retinanet_r101"), ("gfl_r101", "gfl_x101")])
@@ -554,7 +567,7 @@ model = dict(
     teacher_checkpoint={checkpoint("gfl_x101", weights)!r},
     methods=[dict(type="DFMSD")],
     balance=dict(iterations=1),
-    enhance=dict(theta=0.5, sigma=0.08, noise_probability=0.3, crop=0.8),
+    enhance=dict(theta=0.5, sigma=0.08, noise_probability=0.3, crop=(0.8, 1.0)),
 )
 train_dataloader = dict(
     batch_size=1,

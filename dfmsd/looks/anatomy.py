@@ -236,7 +236,7 @@ def correlations(feat_s: Tensor, feat_t: Tensor) -> Tensor:
 @draw.register
 @torch.no_grad()
 def _crosskd(method: methods.CrossKD, seen: Scene) -> Picture:
-    scores = cross_scores(seen, method.layer)
+    scores = cross_scores(seen, method.layer, before_activation=method.before_activation)
     figure, axes = _panels(seen, "ABCD")
     limits = 0.0, max(one.max() for one in scores.values())
     titles = ("teacher's scores", "student's own head", "through the teacher's")
@@ -251,12 +251,13 @@ def _crosskd(method: methods.CrossKD, seen: Scene) -> Picture:
     )
 
 
-def cross_scores(seen: Scene, layer: int) -> dict[str, Array]:
+def cross_scores(seen: Scene, layer: int, *, before_activation: bool) -> dict[str, Array]:
     """The highest class score at each position, ``(H, W)``: ``teacher``, ``student``, and ``cross``, what CrossKD compares.
 
     Args:
         seen: The scene; its networks have dense heads of one type.
         layer: Convolutions of the student's head before its feature crosses over.
+        before_activation: As in :class:`dfmsd.methods.CrossKD`.
 
     Raises:
         StudyError: if the heads are not of one type.
@@ -264,11 +265,14 @@ def cross_scores(seen: Scene, layer: int) -> dict[str, Array]:
     student, teacher = _heads.of(seen.distiller.student), _heads.of(seen.distiller.teachers[0])
     _heads.check_pair(student, teacher, layer)
     level = list(seen.levels_t).index(seen.stride)
-    before_s, before_t = student.towers_until(seen.feat_s, layer), teacher.towers_until(seen.feat_t, layer)
-    crossed = [cross_standardise(own, target) for own, target in zip(before_s, before_t, strict=True)]
+    feats_s, feats_t = (
+        head.towers_until(feat, layer, before_activation=before_activation)
+        for head, feat in ((student, seen.feat_s), (teacher, seen.feat_t))
+    )
+    crossed = [cross_standardise(own, target) for own, target in zip(feats_s, feats_t, strict=True)]
     predictions = {
-        "teacher": teacher.predict(before_t, level, layer),
-        "student": student.predict(before_s, level, layer),
+        "teacher": teacher.predict(feats_t, level, layer),
+        "student": student.predict(feats_s, level, layer),
         "cross": teacher.predict(crossed, level, layer),
     }
     height, width = seen.feat_t.shape[2:]
@@ -328,11 +332,12 @@ def _dmkd(method: methods.DMKD, seen: Scene) -> Picture:
 @torch.no_grad()
 def _dfmsd(method: methods.DFMSD, seen: Scene) -> Picture:
     options, image = Options(), seen.shown.image
+    least, _ = options.crop
     generator = _seeded()
     images = {
         "as it is": image,
         f"noise, σ = {options.sigma}": add_noise(image, sigma=options.sigma, generator=generator),
-        f"crop, side × {options.crop}": random_crop(image, side=options.crop, generator=generator),
+        f"crop, side × {least}": random_crop(image, sides=(least, least), generator=generator),
     }
     figure, axes = grid(len(images), 4, widths=(1, 1.2, 1, 1.6))
     words = []

@@ -197,7 +197,7 @@ def augmented_versions(shown: explore.Picture, ratio: float, options: Options, *
         return {IMAGE: Version.whole(image, shown.boxes), NOISE: Version.whole(changed, shown.boxes)}
     # The same draws on an image of coordinates tell where the crop begins.
     places = torch.stack(torch.meshgrid(*(torch.arange(side) for side in image.shape[1:]), indexing="ij"))
-    top, left = random_crop(places, side=options.crop, generator=torch.Generator().manual_seed(seed))[:, 0, 0].tolist()
+    top, left = random_crop(places, sides=options.crop, generator=torch.Generator().manual_seed(seed))[:, 0, 0].tolist()
     height, width = changed.shape[1:]
     before = Version(image, shown.boxes, (left, top, left + width, top + height))
     return {IMAGE: before, CROP: Version.whole(changed, shown.boxes - torch.tensor([left, top] * 2))}

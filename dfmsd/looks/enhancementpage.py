@@ -259,7 +259,7 @@ def setting(found: Attended) -> Markdown:
     low = (
         f" The border between low and high is {found.border:.4g} cycles per pixel, as on the [page of spectra](fig06.ipynb)."
         if page.view == "frequencies"
-        else f" Noise has σ = {page.options.sigma:g} of the pixel range, a crop keeps {page.options.crop:g} of each side."
+        else f" Noise has σ = {page.options.sigma:g} of the pixel range, a crop keeps {page.options.crop[0]:g} or more of a side."
     )
     return Markdown(
         f"The first **{found.count} validation images** of the scale **{page.scale}**, level of stride {page.stride}. {weak}"

@@ -255,11 +255,11 @@ def enhancement_figure(distiller: Distiller, shown: Picture, stride: int, option
     """
     masking = _masking(pictured(distiller, stride))
     generator = torch.Generator().manual_seed(SEED)
-    noisy = options.theta > shown.ratio
+    noisy, (least, _) = options.theta > shown.ratio, options.crop
     images = {
         "as it is": shown.image,
         f"noise, σ = {options.sigma}": add_noise(shown.image, sigma=options.sigma, generator=generator),
-        f"crop, side × {options.crop}": random_crop(shown.image, side=options.crop, generator=generator),
+        f"crop, side × {least}": random_crop(shown.image, sides=(least, least), generator=generator),
     }
     figure, axes = grid(len(images), 3)
     for line, (title, image) in zip(axes, images.items(), strict=True):

@@ -111,6 +111,7 @@ def hyper_parameters(page: MethodPage) -> Styler:
     columns = {
         "two-stage student": model.TWO_STAGE,
         "two-stage teacher": model.TEACHER_TWO_STAGE,
+        "both two-stage": model.BOTH_TWO_STAGE,
         **{f"{family} student": changes for family, changes in model.FAMILIES.items()},
         f"scale {scale.name}": scale.methods.get(page.method, {}),
     }

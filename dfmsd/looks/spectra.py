@@ -143,7 +143,8 @@ def versions(image: Tensor, options: Options, generator: torch.Generator) -> dic
         {'as it is': (10, 20), 'flipped': (10, 20), 'noise': (10, 20), 'crop': (8, 16), 'crop, enlarged': (10, 20)}
     """
     image = image.float()
-    crop = random_crop(image, side=options.crop, generator=generator)
+    least, _ = options.crop
+    crop = random_crop(image, sides=(least, least), generator=generator)
     return {
         AS_IS: image,
         FLIP: image.flip(2),
@@ -313,8 +314,9 @@ def setting(found: Spectra) -> Markdown:
     return Markdown(
         f"The first **{found.count} validation images** of the scale **{page.scale}**, {width} × {height} pixels as the networks "
         f"get them; their brightness, {step}. Noise has σ = {page.options.sigma:g} of the pixel range, a crop keeps "
-        f"{page.options.crop:g} of each side. Low frequencies are those below **{found.border:.4g} cycles per pixel**, waves "
-        f"longer than {1 / found.border:.3g} pixels: of this wave an object at COCO's limit of small ones holds {page.cycles:g}."
+        f"{page.options.crop[0]:g} of each side, the least that training does. Low frequencies are those below "
+        f"**{found.border:.4g} cycles per pixel**, waves longer than {1 / found.border:.3g} pixels: of this "
+        f"wave an object at COCO's limit of small ones holds {page.cycles:g}."
     )
 
 
@@ -323,7 +325,7 @@ def findings(found: Spectra) -> Markdown:
     crop = f"{_crop(found, CROP, 'as the networks get it')} It holds no wave that is longer than itself."
     enlarged = (
         f"{_crop(found, ENLARGED, 'enlarged to the size of its image')} Enlarging makes each wave longer by 1 / "
-        f"{found.page.options.crop:g}, and interpolation makes no short ones anew."
+        f"{found.page.options.crop[0]:g}, and interpolation makes no short ones anew."
     )
     return Markdown("\n".join([_flip(found), _noise(found), crop, enlarged]))
 

@@ -39,20 +39,20 @@ class DenseHead:
         """The convolutions of classification and of regression."""
         return self.head.cls_convs, self.head.reg_convs
 
-    def towers_until(self, feat: Tensor, layer: int) -> list[Tensor]:
-        """The features of both towers after so many convolutions, before the activation of the last."""
+    def towers_until(self, feat: Tensor, layer: int, *, before_activation: bool) -> list[Tensor]:
+        """The features of both towers after so many convolutions, before or after the activation of the last."""
         outputs = []
         for convs in self.towers:
             inner = feat
             for conv in convs[: layer - 1]:
                 inner = conv(inner)
-            outputs.append(convs[layer - 1](inner, activate=False))
+            outputs.append(convs[layer - 1](inner, activate=not before_activation))
         return outputs
 
-    def predict(self, before: Sequence[Tensor], level: int, layer: int) -> Prediction:
-        """The rest of the head, from where :meth:`towers_until` stopped."""
+    def predict(self, feats: Sequence[Tensor], level: int, layer: int) -> Prediction:
+        """The rest of the head, from where :meth:`towers_until` stopped: first an activation, even after another."""
         ends: list[Tensor] = []
-        for convs, inner in zip(self.towers, before, strict=True):
+        for convs, inner in zip(self.towers, feats, strict=True):
             inner = F.relu(inner)
             for conv in convs[layer:]:
                 inner = conv(inner)
@@ -197,8 +197,8 @@ class Seen:
 
 
 @contextmanager
-def seen(student: DenseHead, layer: int) -> Iterator[Seen]:
-    """Catch the towers' features before an activation, level by level, and what ``get_targets`` returns."""
+def seen(student: DenseHead, layer: int, *, before_activation: bool) -> Iterator[Seen]:
+    """Catch the towers' features around an activation, level by level, and what ``get_targets`` returns."""
     caught = Seen()
     head, plain = student.head, student.head.get_targets
 
@@ -208,10 +208,13 @@ def seen(student: DenseHead, layer: int) -> Iterator[Seen]:
 
     with ExitStack() as stack:
         for convs, features in zip(student.towers, caught.towers, strict=True):
-            # A copy: the activation works in place.
-            handle = convs[layer - 1].activate.register_forward_pre_hook(
-                lambda _module, inputs, features=features: features.append(inputs[0].clone())
-            )
+            conv = convs[layer - 1]
+            if before_activation:  # a copy: the activation works in place
+                handle = conv.activate.register_forward_pre_hook(
+                    lambda _module, seen, found=features: found.append(seen[0].clone())
+                )
+            else:
+                handle = conv.register_forward_hook(lambda _module, _inputs, output, found=features: found.append(output))
             stack.callback(handle.remove)
         head.get_targets = get_targets
         stack.callback(lambda: delattr(head, "get_targets"))

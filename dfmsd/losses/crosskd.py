@@ -13,7 +13,7 @@ from mmdet.utils import reduce_mean
 from torch import Tensor
 
 from dfmsd.losses import _heads
-from dfmsd.losses.base import Levels, Method
+from dfmsd.losses.base import Levels, Method, widened
 
 EPS = 1e-6
 """Added to the standard deviation of the student's feature."""
@@ -26,7 +26,7 @@ def cross_standardise(feat_s: Tensor, feat_t: Tensor) -> Tensor:
         \hat S = \frac{S - \mu_S}{\sigma_S + 10^{-6}}\, \sigma_T + \mu_T
 
     Args:
-        feat_s: Student's feature before the activation, ``(B, C, H, W)``.
+        feat_s: Student's feature, ``(B, C, H, W)``.
         feat_t: Teacher's, likewise.
 
     Returns:
@@ -107,6 +107,8 @@ class CrossKD(Method):
         channels_t: Not used.
         strides: The levels.
         layer: Convolutions of the student's head before its feature crosses over, at least 1.
+        before_activation: Whether the features of both heads are standardised before the ReLU of that convolution or after it.
+            In both cases another ReLU follows.
         cls: Weight of the term ``cls``.
         reg: Weight of the term ``reg``.
         beta: See :func:`crosskd_cls_loss`.
@@ -115,17 +117,27 @@ class CrossKD(Method):
         StudyError: when the two heads are not dense heads of one type with the same layout.
 
     Deviations:
-        Anchors that the student's assigner ignores count in neither term. For GFL the four sides are averaged, as in its own
-        distribution focal loss.
+        None by default: it is what the released code computes. The paper's text has the features before the ReLU
+        (``before_activation=True``); in its code, whose ReLU works in place, they are those after it, and its numbers come from
+        these. As there, anchors that the student's assigner ignores count in neither term, and GFL's four sides are averaged.
     """
 
     name = "crosskd"
 
     def __init__(
-        self, *, channels_s: int, channels_t: int, strides: Sequence[int], layer: int, cls: float, reg: float, beta: float
+        self,
+        *,
+        channels_s: int,
+        channels_t: int,
+        strides: Sequence[int],
+        layer: int,
+        before_activation: bool,
+        cls: float,
+        reg: float,
+        beta: float,
     ) -> None:
         super().__init__(strides, {"cls": cls, "reg": reg})
-        self.layer, self.beta = layer, beta
+        self.layer, self.before_activation, self.beta = layer, before_activation, beta
         self._seen: _heads.Seen | None = None
 
     def connect(self, student: Any, teacher: Any) -> None:
@@ -136,22 +148,26 @@ class CrossKD(Method):
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Catch the student's head features before their activation, and its targets."""
-        with _heads.seen(self._heads[0], self.layer) as self._seen:
+        """Catch the student's head features and its targets."""
+        with _heads.seen(self._heads[0], self.layer, before_activation=self.before_activation) as self._seen:
             yield
 
     def terms(self, levels_s: Levels, levels_t: Levels, **_: Any) -> dict[str, Tensor]:
         """See :meth:`Method.terms`."""
         assert self._seen is not None
         seen, self._seen = self._seen, None
+        with torch.autocast(next(iter(levels_t.values())).device.type, enabled=False):  # areas of boxes overflow half precision
+            return self._compared(seen, {stride: widened(feat) for stride, feat in levels_t.items()})
+
+    def _compared(self, seen: _heads.Seen, levels_t: Levels) -> dict[str, Tensor]:
         student, teacher = self._heads
         crossed, taught = [], []
         for level, stride in enumerate(self.strides):
             with torch.no_grad():
-                before_t = teacher.towers_until(levels_t[stride], self.layer)
-                taught.append(teacher.predict(before_t, level, self.layer))
-            before = [cross_standardise(own.float(), target) for own, target in zip(seen.features(level), before_t, strict=True)]
-            crossed.append(teacher.predict(before, level, self.layer))
+                feats_t = teacher.towers_until(levels_t[stride], self.layer, before_activation=self.before_activation)
+                taught.append(teacher.predict(feats_t, level, self.layer))
+            feats = [cross_standardise(widened(own), target) for own, target in zip(seen.features(level), feats_t, strict=True)]
+            crossed.append(teacher.predict(feats, level, self.layer))
         (cls, reg), (cls_t, reg_t) = teacher.flat(crossed), teacher.flat(taught)
         weight, positives = student.targets(seen.targets)
         weight = torch.ones_like(cls_t[:, 0]) if weight is None else weight

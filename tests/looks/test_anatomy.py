@@ -110,7 +110,7 @@ def test_a_student_that_is_its_teacher_predicts_the_same_across() -> None:
     found = dict(zip((8, 16, 32, 64, 128), feats, strict=True))
     pair = scene(found, found, SimpleNamespace(student=twin, teachers=(twin,)))
     with torch.no_grad():
-        scores = anatomy.cross_scores(pair, layer=1)
+        scores = anatomy.cross_scores(pair, layer=1, before_activation=False)
     for name in ("teacher", "student"):
         assert scores[name] == pytest.approx(expected[0], abs=1e-5)
     assert scores["cross"] == pytest.approx(expected[0], abs=1e-4)
@@ -119,4 +119,4 @@ def test_a_student_that_is_its_teacher_predicts_the_same_across() -> None:
 def test_heads_of_two_types_do_not_cross(tmp_path: Path) -> None:
     pair = SimpleNamespace(student=detector("retinanet_r50"), teachers=(detector("gfl_r101"),))
     with pytest.raises(StudyError, match="must be of one type"):
-        anatomy.cross_scores(scene(levels(1), levels(2), pair), layer=1)
+        anatomy.cross_scores(scene(levels(1), levels(2), pair), layer=1, before_activation=False)

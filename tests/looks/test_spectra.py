@@ -37,7 +37,7 @@ def test_the_border_is_a_wave_on_an_object_at_the_limit_of_small_ones(scale: str
 
 def test_versions_are_what_their_names_say() -> None:
     image = torch.arange(3 * 10 * 20).view(3, 10, 20) % 200
-    made = spectra.versions(image, Options(crop=0.5, sigma=0.01), torch.Generator().manual_seed(0))
+    made = spectra.versions(image, Options(crop=(0.5, 1.0), sigma=0.01), torch.Generator().manual_seed(0))
     assert torch.equal(made[AS_IS], image.float())
     assert torch.equal(made[FLIP].flip(2), image.float())
     assert made[CROP].shape == (3, 5, 10)

@@ -37,8 +37,6 @@ UNMOVED = {"pkd": r"align\..*\.bias", "fgd": r"conv_mask\.bias", "dfmsd-sfa_insi
 """Parameters without an effect: offsets before a standardisation or a softmax, which take them out again."""
 FLOAT32_ONLY = {"mgd", "dmkd", "dfmsd", "crosskd", "ssim-adapter=True"}
 """Convolve maps before they widen them, which float32 weights refuse outside of autocast."""
-OVERFLOWING = {("crosskd-retinanet_r50", torch.float16): {"reg"}}
-"""Terms that are lost to float16 under autocast, here the areas of boxes: it is the distiller that switches autocast off."""
 
 network = cache(fixtures_detectors.network)
 
@@ -236,10 +234,7 @@ def test_autocast_is_close_to_float32_and_leaves_the_gradient_finite(variant: Va
     (levels_s, levels_t), subject = pyramids(change=change), Subject(variant, weights=dtype)
     with torch.autocast("cpu", dtype=dtype):
         mixed = subject(levels_s, levels_t)
-    lost = {name for name in mixed if not mixed[name].isfinite()}
-    assert lost == OVERFLOWING.get((variant.id, dtype), set())
-    mixed, plain = ({name: terms[name] for name in terms if name not in lost} for terms in (mixed, subject(levels_s, levels_t)))
-    assert_close(mixed, plain)
+    assert_close(mixed, subject(levels_s, levels_t))
     assert_finite(mixed, subject.maps(levels_s))
 
 

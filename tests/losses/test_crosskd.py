@@ -92,24 +92,24 @@ def test_gradients() -> None:
 # Heads
 
 
-def method(student: Any, teacher: Any, layer: int = 1) -> Any:
-    made = helpers.method("crosskd", strides=STRIDES, layer=layer)
+def method(student: Any, teacher: Any, layer: int = 1, *, before_activation: bool = False) -> Any:
+    made = helpers.method("crosskd", strides=STRIDES, layer=layer, before_activation=before_activation)
     made.connect(student, teacher)
     return made
 
 
 def changed(name: str, amount: float = 0.3) -> Any:
     """A detector of the same type with other weights, in training mode."""
-    student = copy.deepcopy(detector(name)).train()
+    student = copy.deepcopy(detector(name)).requires_grad_(True).train()
     generator = torch.Generator().manual_seed(0)
     for parameter in student.parameters():
         parameter.data += amount * parameter.data.std(correction=0) * torch.randn(parameter.shape, generator=generator)
     return student
 
 
-def terms(student: Any, teacher: Any) -> dict[str, Tensor]:
+def terms(student: Any, teacher: Any, *, before_activation: bool = False) -> dict[str, Tensor]:
     data = teacher.data_preprocessor(batch(), True)
-    made = method(student, teacher)
+    made = method(student, teacher, before_activation=before_activation)
     with made.watching():
         student.loss(data["inputs"], data["data_samples"])
         feats_s = student.extract_feat(data["inputs"])
@@ -120,7 +120,8 @@ def terms(student: Any, teacher: Any) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("layer", [1, 2])
-def test_the_opened_head_predicts_what_the_closed_one_does(name: str, layer: int) -> None:
+@pytest.mark.parametrize("before_activation", [False, True])
+def test_the_opened_head_predicts_what_the_closed_one_does(name: str, layer: int, before_activation: bool) -> None:
     """The head as mmdet runs it is the reference; every level, in mmdet's order of anchors."""
     teacher = detector(name)
     feats = teacher.extract_feat(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
@@ -129,7 +130,7 @@ def test_the_opened_head_predicts_what_the_closed_one_does(name: str, layer: int
     with torch.no_grad():
         scores, regressions, *_ = teacher.bbox_head(feats)
         for level, feat in enumerate(feats):
-            cls, reg = opened.predict(opened.towers_until(feat, layer), level, layer)
+            cls, reg = opened.predict(opened.towers_until(feat, layer, before_activation=before_activation), level, layer)
             torch.testing.assert_close(cls, scores[level].permute(0, 2, 3, 1).reshape(2, -1, 10))
             own = regressions[level].permute(0, 2, 3, 1).reshape(2, -1, 4)
             if isinstance(opened, _heads.Retina):
@@ -144,17 +145,37 @@ def test_the_opened_head_predicts_what_the_closed_one_does(name: str, layer: int
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_student_that_is_its_teacher_has_nothing_to_learn(name: str) -> None:
+@pytest.mark.parametrize("before_activation", [False, True])
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(name: str, before_activation: bool) -> None:
     teacher = copy.deepcopy(detector(name))
-    found = terms(teacher, teacher)
+    found = terms(teacher, teacher, before_activation=before_activation)
     assert found["cls"].item() == pytest.approx(0.0, abs=1e-4)
     assert found["reg"].item() == pytest.approx(0.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_gradient_reaches_the_students_tower_but_neither_its_predictors_nor_the_teacher(name: str) -> None:
+@pytest.mark.parametrize("before_activation", [False, True])
+def test_the_features_that_cross_are_those_around_the_activation(name: str, before_activation: bool) -> None:
+    """Mmdet's own convolution, run by hand; what lies below zero tells on which side of its ReLU a feature was taken."""
+    student = changed(name).eval()
+    opened = _heads.of(student)
+    data = student.data_preprocessor(batch(), True)
+    with _heads.seen(opened, 1, before_activation=before_activation) as seen, torch.no_grad():
+        student.loss(data["inputs"], data["data_samples"])
+        feats = student.extract_feat(data["inputs"])
+    for level, feat in enumerate(feats):
+        for conv, found in zip((student.bbox_head.cls_convs[0], student.bbox_head.reg_convs[0]), seen.features(level), strict=True):
+            with torch.no_grad():
+                expected = conv(feat, activate=not before_activation)
+            torch.testing.assert_close(found, expected)
+            assert (found < 0).any() == before_activation
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("before_activation", [False, True])
+def test_gradient_reaches_the_students_tower_but_neither_its_predictors_nor_the_teacher(name: str, before_activation: bool) -> None:
     student, teacher = changed(name), detector(name).requires_grad_(False)
-    found = terms(student, teacher)
+    found = terms(student, teacher, before_activation=before_activation)
     assert all(value.isfinite() and value > 0 for value in found.values())
     sum(found.values()).backward()  # type: ignore[union-attr]
     head = student.bbox_head
@@ -176,6 +197,7 @@ def test_watching_leaves_the_students_loss_and_head_as_they_are(name: str) -> No
         torch.testing.assert_close(watched[key], value, rtol=0, atol=0)
     assert "get_targets" not in vars(student.bbox_head)
     assert not student.bbox_head.cls_convs[0].activate._forward_pre_hooks
+    assert not student.bbox_head.cls_convs[0]._forward_hooks
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -193,7 +215,7 @@ def test_the_normaliser_is_the_heads_own(name: str, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(getattr(student.bbox_head, loss), "forward", spy)
     opened = _heads.of(student)
-    with _heads.seen(opened, 1) as seen:
+    with _heads.seen(opened, 1, before_activation=False) as seen:
         student.loss(data["inputs"], data["data_samples"])
     assert opened.targets(seen.targets)[1].item() == pytest.approx(factors[0], rel=1e-5)
 

@@ -17,7 +17,7 @@ ROWS = {
     "ME": {"sal": False, "sfa": False},
     "SFA": {"sal": False, "me": "none"},
     "ME + SFA": {"sal": False},
-    "other crop": {"sal": False, "crop": 0.5},
+    "other crop": {"sal": False, "crop": (0.5, 1.0)},
     "ME in stage 1": {"me": "first"},
 }
 AP = {"baseline": 1.0, "none": 20.0, "ME": 21.0, "SFA": 24.0, "ME + SFA": 24.5, "other crop": 50.0, "ME in stage 1": 60.0}
