@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
@@ -14,12 +16,38 @@ from dfmsd.errors import StudyError
 STUDENT = "student."
 
 
+def fetched(address: str) -> Path:
+    """A published checkpoint in torch's cache, downloaded once.
+
+    Args:
+        address: Its URL; the file's name ends in the first digits of its SHA-256, as those of mmdet's model zoo do.
+
+    Raises:
+        StudyError: if it cannot be had, or is not what its name says.
+    """
+    name = address.rsplit("/", 1)[1]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if file.exists():
+        return file
+    digits = re.search(r"-([0-9a-f]{8,64})\.pth$", name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(address, str(file), hash_prefix=digits[1] if digits else None)
+    except RuntimeError as error:
+        raise StudyError(f"checkpoint {address} is not what its name says ({error}): nothing was kept, try again") from None
+    except OSError as error:
+        raise StudyError(f"checkpoint {address} cannot be had ({error}): put the file at {file}") from None
+    return file
+
+
 def read(checkpoint: str | Path) -> dict[str, Any]:
-    """A checkpoint file's or address's content, on the CPU.
+    """A checkpoint's content, on the CPU, from a file or an address (:func:`fetched`).
 
     Raises:
         StudyError: if the file is missing or cannot be read.
     """
+    if re.match("(https?|file)://", str(checkpoint)):
+        checkpoint = fetched(str(checkpoint))
     if "://" not in str(checkpoint) and not Path(checkpoint).is_file():
         raise StudyError(f"checkpoint {checkpoint} does not exist")
     try:

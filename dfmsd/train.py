@@ -133,6 +133,20 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
     return Config(made.to_dict(), format_python_code=False)
 
 
+def _plain(settings: Config) -> Config:
+    """The student's own config, for mmdet's ``init_detector`` and test script: it needs nothing of this package."""
+    annotations = settings.val_evaluator.ann_file
+    return Config(
+        {
+            "default_scope": settings.default_scope,
+            "model": settings.model.get("student", settings.model),
+            "test_dataloader": settings.val_dataloader,
+            "test_evaluator": {"type": "CocoMetric", "ann_file": annotations, "metric": "bbox"},
+            "test_cfg": {"type": "TestLoop"},
+        }
+    )
+
+
 def evaluated_split(spec: RunSpec, root: data.DataRoot) -> data.Split:
     """The split that a run is judged on."""
     split = root.tune if spec.eval_split == "tune" else root.val
@@ -168,6 +182,7 @@ def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
     exported = io.BytesIO()
     torch.save({"state_dict": state, "meta": {"dataset_meta": {"classes": root.classes}}}, exported)
     (folder / "student.pth").write_bytes(exported.getvalue())
+    _plain(settings).dump(folder / "student.py")
     curve = read_curve(folder / "curve.jsonl")
     balance = getattr(model, "balance", None)
     return Record(

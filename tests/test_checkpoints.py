@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,40 @@ def test_weights_arrive(tmp_path: Path, wrapped: bool) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"checkpoint .*absent.pth does not exist"):
         checkpoints.load(network(), tmp_path / "absent.pth")
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint of mmdet's 2.x line as the model zoo offers it: classes and optimiser inside, its hash in its name."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    content = {
+        "meta": {"CLASSES": ("a", "b"), "epoch": 12, "mmdet_version": "2.0.0"},
+        "optimizer": {"state": {}, "param_groups": []},
+    }
+    torch.save(content | {"state_dict": filled(2.5).state_dict()}, tmp_path / "zoo.pth")
+    digest = hashlib.sha256((tmp_path / "zoo.pth").read_bytes()).hexdigest()
+    return (tmp_path / "zoo.pth").rename(tmp_path / f"net_r50-32x4d_1x_coco_20200131-{digest[:8]}.pth")
+
+
+def test_a_published_checkpoint_is_fetched_once(published: Path) -> None:
+    for _ in range(2):
+        target = network()
+        checkpoints.load(target, published.as_uri())
+        assert all((parameter == 2.5).all() for parameter in target.parameters())
+        published.unlink(missing_ok=True)
+
+
+def test_a_published_checkpoint_with_another_hash_is_refused_and_not_kept(published: Path) -> None:
+    published.write_bytes(published.read_bytes() + b" ")
+    for _ in range(2):
+        with pytest.raises(StudyError, match=r"net_r50.*\.pth is not what its name says \(invalid hash value"):
+            checkpoints.load(network(), published.as_uri())
+
+
+def test_a_checkpoint_that_cannot_be_had_says_where_to_put_it(published: Path) -> None:
+    published.unlink()
+    with pytest.raises(StudyError, match=r"cannot be had \(.*\): put the file at .*cache/hub/checkpoints/net_r50"):
+        checkpoints.read(published.as_uri())
 
 
 @pytest.mark.parametrize("kept", [0, 100, -10])

@@ -17,8 +17,6 @@ import mmdet
 import numpy as np
 import pytest
 import torch
-from mmdet.apis import inference_detector, init_detector
-from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch import nn
@@ -452,47 +450,6 @@ def test_predictions_are_the_students(shared: Distiller) -> None:
     shared.train()
     for one, two in zip(ours, theirs, strict=True):
         assert torch.equal(one.pred_instances.bboxes, two.pred_instances.bboxes)
-
-
-PREDICT = """
-import sys
-
-class Refuse:
-    def find_spec(self, name, *_):
-        if name.partition(".")[0] == "dfmsd":
-            raise ImportError("blocked")
-
-sys.meta_path.insert(0, Refuse())
-import json, numpy as np
-from mmdet.apis import inference_detector, init_detector
-model = init_detector(sys.argv[1], sys.argv[2], device="cpu")
-image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-print("FOUND", json.dumps([inference_detector(model, image).pred_instances.scores.tolist(), list(model.dataset_meta["classes"])]))
-"""
-
-
-@pytest.mark.slow
-def test_the_exported_student_is_a_plain_mmdet_checkpoint(weights: Path, tmp_path: Path) -> None:
-    """Loaded and used by mmdet's own API in a process that cannot import this package."""
-    model = distiller(weights, student_checkpoint=checkpoint("retinanet_r50", weights))
-    losses(model)["loss"].backward()
-    torch.optim.SGD(model.parameters(), 0.001).step()
-    classes = tuple(f"c{i}" for i in range(10))
-    torch.save(
-        {"state_dict": checkpoints.student_of(model.state_dict()), "meta": {"dataset_meta": {"classes": classes}}},
-        tmp_path / "s.pth",
-    )
-    config = build.network_config(zoo.network("retinanet_r50", "smoke"))
-    config.model = network("retinanet_r50")
-    config.dump(tmp_path / "s.py")
-    done = _python("-c", PREDICT, str(tmp_path / "s.py"), str(tmp_path / "s.pth"))
-    scores, found_classes = json.loads(done.split("FOUND ")[1].splitlines()[0])
-    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    here = init_detector(Config.fromfile(tmp_path / "s.py"), None, device="cpu", palette="random")
-    checkpoints.load(here, tmp_path / "s.pth")
-    assert scores == pytest.approx(inference_detector(here, image).pred_instances.scores.tolist(), abs=1e-5)
-    assert tuple(found_classes) == classes
-    assert len(scores) > 0
 
 
 # The package

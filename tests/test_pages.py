@@ -14,6 +14,11 @@ from dfmsd.pages import PageSpec
 
 GROUP = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": ["baseline", "dfmsd"]}
 GOOD = {"page": "mine", "title": "Mine", "question": "Why?", "groups": [GROUP]}
+NAMED = {"recipe": "dfmsd", "name": "other"}
+
+
+def recipe(own: Any) -> dict[str, Any]:
+    return {"groups": [GROUP | {"recipes": [own]}]}
 
 
 @pytest.mark.parametrize("name", pages.names())
@@ -55,11 +60,29 @@ def test_scale_and_seeds_can_be_given() -> None:
             {"groups": [GROUP | {"options": {"theta": -1}}]},
             "groups.0.options.theta = -1: Input should be greater than or equal to 0",
         ),
-        ({"groups": [GROUP | {"recipes": ["mdg"]}]}, "unknown method 'mdg': did you mean 'mgd'?"),
+        (recipe("mdg"), "unknown method 'mdg': did you mean 'mgd'?"),
         ({"groups": [GROUP | {"teachers": []}]}, "empty list of teachers"),
         ({"groups": [GROUP | {"teachers": ["fcos_r50"]}]}, "fcos_r50 is its own teacher"),
         ({"groups": [GROUP | {"teachers": ["gfl_x101", "gfl_r101"]}]}, "out of order"),
         ({"groups": []}, "groups = []"),
+        (
+            {"groups": [GROUP | {"recipes": [NAMED | {"options": {"tetha": 0.3}}]}]},
+            "recipes.0.options.tetha': did you mean 'theta'?",
+        ),
+        (
+            {"groups": [GROUP | {"recipes": [NAMED | {"options": {"theta": 3}}]}]},
+            "recipes.0.options.theta = 3: Input should be less",
+        ),
+        (recipe(NAMED | {"options": {"me": "lst"}}), "options.me = 'lst': Input should be 'last'"),
+        (recipe({"recipe": "dfmsd", "nmae": "x"}), "parameter 'groups.0.recipes.0.name' is missing"),
+        (
+            {"groups": [GROUP | {"recipes": [NAMED | {"nmae": "y"}]}]},
+            "unknown parameter 'groups.0.recipes.0.nmae': did you mean 'name'?",
+        ),
+        (recipe(3), "groups.0.recipes.0 = 3"),
+        ({"seeds": [0, -1]}, "seeds.1 = -1: Input should be greater than or equal to 0"),
+        ({"seeds": [0, 0]}, "a seed stands there twice"),
+        ({"seeds": []}, "seeds = []"),
         ({"scale": "huge"}, "scale = 'huge'"),
         ({"title": None}, "title = None"),
     ],

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from mmdet.apis import inference_detector
+from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 
-from dfmsd import hooks, paths, plan, records, train
+from dfmsd import build, checkpoints, hooks, paths, plan, records, shapes, train
 from dfmsd.errors import StudyError
 from dfmsd.records import Record
 from dfmsd.spec import Balance, RunSpec
@@ -124,6 +129,42 @@ def test_the_record_tells_what_was_run() -> None:
     assert found.provenance.threads == torch.get_num_threads()
     assert str(paths.ROOT) not in records.dump(found)
     assert str(paths.runs()) not in records.dump(found)
+
+
+PREDICT = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "dfmsd":
+            raise ImportError("blocked")
+
+sys.meta_path.insert(0, Refuse())
+import json, numpy as np
+from mmdet.apis import inference_detector, init_detector
+model = init_detector(sys.argv[1], sys.argv[2], device="cpu")
+image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+print("FOUND", json.dumps([inference_detector(model, image).pred_instances.scores.tolist(), list(model.dataset_meta["classes"])]))
+"""
+
+
+def test_the_student_is_a_plain_mmdet_checkpoint_beside_its_config() -> None:
+    """Loaded and used by mmdet's own API in a process that cannot import this package."""
+    for run in (*TEACHERS, STUDENT):
+        train.run(run)
+    folder = paths.runs() / STUDENT.key
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, str(folder / "student.py"), str(folder / "student.pth")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    scores, classes = json.loads(done.stdout.split("FOUND ")[1].splitlines()[0])
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    here = build.built(STUDENT.network, len(classes)).eval()
+    here.cfg = Config.fromfile(folder / "student.py")
+    checkpoints.load(here, folder / "student.pth")
+    assert scores == pytest.approx(inference_detector(here, image).pred_instances.scores.tolist(), abs=1e-5)
+    assert classes == list(shapes.CLASSES)
+    assert len(scores) > 0
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_recorded() -> None:

@@ -124,7 +124,7 @@ def _explain(error: ValidationError, model: type[Page]) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        parts: dict[str, type[Frozen]] = {"groups": Group, "networks": Look, "options": Options}
+        parts: dict[str, type[Frozen]] = {"groups": Group, "recipes": Variant, "networks": Look, "options": Options}
         inside = [part for part in first["loc"][:-1] if isinstance(part, str)]
         known = parts[inside[-1]] if inside else model
         return f"unknown parameter {place!r}: {suggest(str(first['loc'][-1]), known.model_fields)}"

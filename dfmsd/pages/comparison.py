@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from dfmsd import scales
 from dfmsd.methods import METHODS
@@ -25,12 +26,26 @@ class Variant(Frozen):
     options: Options = Options()
 
 
+def _named(recipe: object) -> object:
+    """A recipe alone is one without a name of its own."""
+    return {"recipe": recipe, "name": ""} if isinstance(recipe, str) else recipe
+
+
+def _unlike(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed stands there twice: the same run would count twice")
+    return seeds
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_unlike)]
+
+
 class Group(Frozen):
     """Rows that share a student and its teachers."""
 
     student: str
     teachers: tuple[str, ...]
-    recipes: tuple[str | Variant, ...] = Field(min_length=1)
+    recipes: tuple[Annotated[Variant, BeforeValidator(_named)], ...] = Field(min_length=1)
     options: Options = Options()
     any_order: bool = False
     quotes: tuple[str, ...] | None = None
@@ -41,9 +56,9 @@ class Group(Frozen):
         fields = {name: value for name, value in self if name not in ("recipes", "options")}
         found = []
         for recipe in self.recipes:
-            own = Variant(recipe=recipe, name="") if isinstance(recipe, str) else recipe
-            options = self.options.model_copy(update={name: getattr(own.options, name) for name in own.options.model_fields_set})
-            found.append(Row(recipe=own.recipe, name=own.name, options=options, **fields))
+            changed = {name: getattr(recipe.options, name) for name in recipe.options.model_fields_set}
+            options = self.options.model_copy(update=changed)
+            found.append(Row(recipe=recipe.recipe, name=recipe.name, options=options, **fields))
         return tuple(found)
 
 
@@ -74,7 +89,7 @@ class PageSpec(Page):
     table: int | str | None = None
     """The table whose numbers stand beside ours (``params/published.yaml``)."""
     groups: tuple[Group, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] | None = None
+    seeds: Seeds | None = None
     """None: the scale's."""
 
     @model_validator(mode="after")
