@@ -6,12 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from dfmsd import pages, paths, plan, records, scales
 from dfmsd.errors import StudyError, suggest
 from dfmsd.spec import RunSpec
 from dfmsd.stages import RECIPES, Row, chain
+
+if TYPE_CHECKING:
+    from dfmsd.study import Outcome
 
 Chains = list[tuple[RunSpec, ...]]
 
@@ -155,18 +158,32 @@ def _page(arguments: argparse.Namespace) -> int:
     from dfmsd import book, study
 
     selected = _selected(arguments)
-    outcome = study.ensure([runs for page in selected for runs in page.chains()], jobs=arguments.jobs)
+    chains = [runs for page in selected for runs in page.chains()]
+    outcome = study.ensure(chains, jobs=arguments.jobs)
     complaints = 0
     for page in selected:
         # What one page lacks costs no other page.
         try:
             if page.scale != "smoke":
                 study.publish(page.chains())
+                _look(page)
             print(f"{page.page}: {book.execute(page)}")
         except StudyError as error:
             complaints += 1
             print(f"error: {page.page}: {error}", file=sys.stderr)
-    return max(_report(outcome), min(complaints, 1))
+    return max(_report(outcome, chains), min(complaints, 1))
+
+
+def _look(page: pages.Page) -> None:
+    """Measure a page's networks where that was not done yet, or with other code or networks, and their weights are here."""
+    if not isinstance(page, pages.FeaturesPage):
+        return
+    from dfmsd.looks import observation, observe
+
+    seen = observation.find(page)
+    trained = all(plan.has_weights(run) for run in page.runs().values() if isinstance(run, RunSpec))
+    if trained and (seen is None or observation.stale(seen, page)):
+        observe.run(page)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -181,15 +198,13 @@ def _run(arguments: argparse.Namespace) -> int:
     for run in runs:
         if run.key not in outcome.failed and (record := records.find(run.key)) is not None:
             print(f"{run.key}  {pages.describe(run)}: AP {record.metrics['AP']:.1f}  {study.folder(run)}")
-    return _report(outcome)
+    return _report(outcome, [runs])
 
 
-def _report(outcome: object) -> int:
-    from dfmsd import study
-
-    assert isinstance(outcome, study.Outcome)
+def _report(outcome: Outcome, chains: Chains) -> int:
+    runs = {run.key: run for run in plan.order(chains)}
     for key, message in outcome.failed.items():
-        print(f"error: {key}: {message}", file=sys.stderr)
+        print(f"error: {key} ({pages.describe(runs[key])}): {message}", file=sys.stderr)
     for run in outcome.skipped:
         print(f"skipped: {run.key} ({pages.describe(run)}): a run that it needs failed", file=sys.stderr)
     return 1 if outcome.failed else 0
@@ -219,7 +234,8 @@ def _observe(arguments: argparse.Namespace) -> int:
             raise StudyError(f"page {name} looks into no networks: {suggest(name, looking)}")
         try:
             if arguments.train:
-                complaints = max(complaints, _report(study.ensure(page.chains(), jobs=arguments.jobs, weights=True)))
+                outcome = study.ensure(page.chains(), jobs=arguments.jobs, weights=True)
+                complaints = max(complaints, _report(outcome, page.chains()))
             print(f"{name}: {observe.run(page)}", flush=True)
         except StudyError as error:
             complaints = 1

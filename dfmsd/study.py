@@ -38,7 +38,7 @@ class Outcome:
 
     done: list[RunSpec] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    """Message of each run that failed, by key."""
+    """Message of each run that failed, by key, and where its log lies."""
     skipped: list[RunSpec] = field(default_factory=list)
     """Runs that need one that failed."""
 
@@ -110,7 +110,7 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
                         if (message := child.message()) is None:
                             outcome.done.append(child.run)
                         else:
-                            outcome.failed[key] = message
+                            outcome.failed[key] = f"{message}; its log: {log_file(child.run)}"
                         sorter.done(key)
                 bar.update(total, completed=sum(task.completed for task in bar.tasks if task.id != total))
                 if running:
@@ -198,7 +198,7 @@ def _work(run: RunSpec, threads: int, log: str, environment: dict[str, str], ans
     except BaseException as error:
         with contextlib.suppress(OSError):
             traceback.print_exc()
-        message = f"crashed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]}); see {log}"
+        message = f"crashed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
     answer.send(message)
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -15,6 +15,7 @@ import pytest
 from dfmsd import book, pages, paths, plan, records, study
 from dfmsd.__main__ import main
 from dfmsd.errors import StudyError
+from dfmsd.looks import observation, observe
 from dfmsd.study import Outcome
 from tests.fixtures_study import baseline, finish, folders, record  # noqa: F401
 
@@ -176,7 +177,7 @@ def test_a_failed_run_costs_a_page_nothing_else(monkeypatch: pytest.MonkeyPatch,
     assert (paths.records() / f"{runs[0].key}.json").exists()
     assert err.splitlines() == [
         "error: shapes: its notebook failed",
-        f"error: {runs[1].key}: loss is not finite",
+        f"error: {runs[1].key} ({pages.describe(runs[1])}): loss is not finite",
         f"skipped: {runs[2].key} ({pages.describe(runs[2])}): a run that it needs failed",
     ]
 
@@ -187,6 +188,24 @@ def test_smoke_runs_are_not_published(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(book, "execute", lambda page: Path(page.page))
     assert status("page", "table03", "--scale", "smoke") == 0
     assert not paths.records().exists()
+
+
+@pytest.mark.parametrize(
+    ("trained", "seen", "stale", "looks"),
+    [(True, None, [], 1), (True, "seen", ["new code"], 1), (True, "seen", [], 0), (False, None, [], 0)],
+)
+def test_a_page_of_features_is_measured_where_it_can_and_must_be(
+    trained: bool, seen: Any, stale: list[str], looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(study, "ensure", lambda *_, **__: Outcome())
+    monkeypatch.setattr(book, "execute", lambda page: Path(page.page))
+    monkeypatch.setattr(plan, "has_weights", lambda run: trained)
+    monkeypatch.setattr(observation, "find", lambda page: seen)
+    monkeypatch.setattr(observation, "stale", lambda seen, page: stale)
+    monkeypatch.setattr(observe, "run", lambda page: made.append(page.page))
+    assert status("page", "fig04", "table03", "--seeds", "0") == 0
+    assert made == ["fig04"] * looks
 
 
 @pytest.mark.slow

@@ -84,7 +84,8 @@ def test_a_run_that_is_killed_is_reported_and_stays_resumable() -> None:
     killer.start()
     outcome = study.ensure([(ENDLESS,)], quiet=True)
     killer.join()
-    assert outcome.failed == {ENDLESS.key: "its process was killed by signal 9; called again, it goes on from its last checkpoint"}
+    message = "its process was killed by signal 9; called again, it goes on from its last checkpoint"
+    assert outcome.failed == {ENDLESS.key: f"{message}; its log: {study.log_file(ENDLESS)}"}
     assert plan.plan([(ENDLESS,)])[0].state == "partial"
 
 
@@ -118,7 +119,9 @@ def test_a_run_that_another_process_trains_is_left_to_it() -> None:
     run = baseline()
     with train._locked(run.key):
         outcome = study.ensure([(run,)], quiet=True)
-    assert outcome.failed == {run.key: f"run {run.key} is being trained by process {os.getpid()}: wait for it"}
+    assert outcome.failed == {
+        run.key: f"run {run.key} is being trained by process {os.getpid()}: wait for it; its log: {study.log_file(run)}"
+    }
 
 
 @pytest.mark.slow
