@@ -8,10 +8,16 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+if __name__ == "__main__" and sys.argv[1:] == ["doctor"]:
+    # Ahead of the other imports: where packages are missing, this command says which.
+    from dfmsd import doctor
+
+    sys.exit(doctor.main())
+
 from dfmsd import pages, paths, plan, records, scales
 from dfmsd.errors import StudyError, suggest
 from dfmsd.spec import RunSpec
-from dfmsd.stages import RECIPES, Row, chain
+from dfmsd.stages import JOIN, RECIPES, Row, chain
 
 if TYPE_CHECKING:
     from dfmsd.study import Outcome
@@ -192,13 +198,18 @@ def _run(arguments: argparse.Namespace) -> int:
     scale = scales.get(arguments.scale)
     if arguments.rehearse is not None:
         scale = scale.rehearse(arguments.rehearse)
-    row = Row(student=arguments.student, teachers=tuple(arguments.teachers), recipe=arguments.method)
+    row = Row(student=arguments.student, teachers=tuple(map(_joined, arguments.teachers)), recipe=_joined(arguments.method))
     runs = chain(row, scale, arguments.seed)
     outcome = study.ensure([runs], jobs=arguments.jobs)
     for run in runs:
         if run.key not in outcome.failed and (record := records.find(run.key)) is not None:
             print(f"{run.key}  {pages.describe(run)}: AP {record.metrics['AP']:.1f}  {study.folder(run)}")
     return _report(outcome, [runs])
+
+
+def _joined(names: str) -> str:
+    """Several names with ``+`` between them as the study writes them, with spaces or without."""
+    return JOIN.join(name.strip() for name in names.split("+"))
 
 
 def _report(outcome: Outcome, chains: Chains) -> int:

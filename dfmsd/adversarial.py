@@ -55,7 +55,9 @@ def di2_fgsm(
 
     Deviations:
         IKD attacks a whole data set beforehand and saves it as JPEG files, whose compression undoes a part of the change; here each
-        batch is attacked as it comes, in pixels. When an input is resized, its boxes go along.
+        batch is attacked as it comes, in pixels. Its :math:`R` is of the normalised image, the largest of the channels' own ranges;
+        here of the raw one, over all channels. Its diverse inputs are squares, padded with the mean colour, and their boxes stay
+        where they were; here they keep the image's size, on black, and boxes go along.
 
     Example:
         >>> image = torch.tensor([0.0, 100.0]).expand(3, 1, 2)

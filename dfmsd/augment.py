@@ -109,7 +109,7 @@ def enhance(
         Sigma, probability and crop are lost from the paper; they are IKD's :cite:p:`ikd`, which the paper follows here. IKD adds
         its noise before the image is resized; here noise and crop change the image as the student gets it.
     """
-    if ratio >= theta:
+    if ratio >= theta:  # Eq. (4)
         return random_crop(image, sides=crop, generator=generator)
     if float(torch.rand((), generator=generator)) >= noise_probability:
         return image

@@ -200,7 +200,7 @@ class Distiller(BaseDetector):
                 weights |= {f"loss_{method.name}_{term}": method.weight(term) for term in method.term_names}
             if self.balance is not None:
                 terms = self.balance(detection.float(), terms, weights)
-        return losses | terms
+        return losses | terms  # Eq. (6): the training loop adds them up
 
     def _methods(self) -> Iterator[Method]:
         """The methods of the first teacher, then those of the second, ..."""

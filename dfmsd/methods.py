@@ -75,7 +75,7 @@ class MGD(_Method):
 
 
 class DMKD(_Attentive):
-    """Dual masking (arXiv 2309.02719). Its own values are not public: MGD's weight and ratio, FGD's temperature."""
+    """Dual masking (arXiv 2309.02719). Its own values are not at hand: MGD's weight and ratio, FGD's temperature, SE's usual 16."""
 
     TWO_STAGE: ClassVar[dict[str, Any]] = {"alpha": 5e-7, "spatial_ratio": 0.45, "channel_ratio": 0.45}
     BOTH_TWO_STAGE: ClassVar[dict[str, Any]] = LATERAL
@@ -127,7 +127,7 @@ class DFMSD(DMKD):
 
 
 class AMD(_Attentive):
-    """Attention-guided masking with one, spatial, branch (arXiv 2301.13538). Its own values are not public: as :class:`DMKD`."""
+    """Attention-guided masking with one, spatial, branch (arXiv 2301.13538). Its own values are not at hand: as :class:`DMKD`."""
 
     TWO_STAGE: ClassVar[dict[str, Any]] = {"alpha": 5e-7, "ratio": 0.45}
     BOTH_TWO_STAGE: ClassVar[dict[str, Any]] = LATERAL

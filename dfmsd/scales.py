@@ -49,8 +49,13 @@ class Scale(Frozen):
             network: Its name in the zoo.
             teacher: Whether it trains to teach.
             budget: Multiplies the epochs: as many as a chain has stages, for a run of equal budget to it.
+
+        Raises:
+            StudyError: if the scale has no learning rate for the network's family.
         """
         family, _, backbone = network.rpartition("_")
+        if family not in self.lr:
+            raise StudyError(f"params/scales.yaml: {self.name}: lr has no {family!r}, the family of {network}: add it")
         epochs = self.teacher_epochs.get(backbone, self.schedule.epochs) if teacher else self.schedule.epochs
         plain = self.schedule.model_dump() | {"epochs": max(1, round(budget * epochs))}
         return ScheduleSpec(**plain, lr=self.lr[family], max_iters=self.rehearsal)

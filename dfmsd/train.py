@@ -42,8 +42,8 @@ LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "nump
 def run(spec: RunSpec, *, workers: int = 0) -> Record:
     """Train, evaluate and record a run; return at once if it has a record and weights.
 
-    Work goes on in ``runs/<key>.partial``, which is renamed to ``runs/<key>`` when everything in it is whole. A run that was
-    interrupted goes on from its last checkpoint and ends in the same weights and metrics.
+    Work goes on in ``<key>.partial`` of :func:`dfmsd.paths.runs`, which is renamed to ``<key>`` when everything in it is whole. A
+    run that was interrupted goes on from its last checkpoint and ends in the same weights and metrics.
 
     Args:
         spec: The run. The runs it needs must have been trained.

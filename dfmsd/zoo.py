@@ -28,8 +28,15 @@ def _row(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     networks = _rows()["networks"]
     if name not in networks:
         raise StudyError(f"unknown detector {name!r}: {suggest(name, networks)}")
-    backbone = name.rpartition("_")[2]
-    return networks[name], _rows()["families"][family(name)], _rows()["backbones"][backbone]
+    return networks[name], _part(name, "families", family(name)), _part(name, "backbones", name.rpartition("_")[2])
+
+
+def _part(name: str, kind: str, part: str) -> dict[str, Any]:
+    """What a network shares with others of its family or its backbone."""
+    rows = _rows()[kind]
+    if part not in rows:
+        raise StudyError(f"dfmsd/zoo.yaml: {name} needs a row {part!r} in {kind}, or another name: {suggest(part, rows)}")
+    return rows[part]  # type: ignore[no-any-return]
 
 
 def family(name: str) -> str:

@@ -18,6 +18,6 @@ if [ -n "$without_venv" ]; then
     echo "setup: $without_venv cannot make a virtual environment: sudo apt-get install python$version-venv" >&2
 else
     echo "setup: Python 3.11 or 3.12 is needed and neither is on PATH: sudo apt-get install python3.11 python3.11-venv" \
-        "(or python3.12 ...), or name one: make PYTHON=/path/to/python3.11" >&2
+        "(or python3.12 ...), or name one: make setup PYTHON=/path/to/python3.11" >&2
 fi
 exit 1

@@ -43,6 +43,7 @@ def status(*words: str) -> int:
         (["plan", "table03", "--seeds", "-1"], "--seeds"),
         (["page", "table03", "--jobs", "0"], "argument --jobs: '0' is not a whole number from 1 on"),
         ([*RUN, "--method", "dmdk", "--teachers", "gfl_r101"], "unknown method 'dmdk': did you mean 'dmkd'?"),
+        ([*RUN, "--method", "fgd+dmdk", "--teachers", "gfl_r101"], "unknown method 'dmdk': did you mean 'dmkd'?"),
         ([*RUN, "--method", "dmkd", "--teachers", "gfl_r11"], "unknown detector 'gfl_r11': did you mean 'gfl_r101'?"),
         ([*RUN, "--method", "dmkd", "--teachers", "fcos_r50"], "fcos_r50 is its own teacher: take another one"),
         ([*RUN, "--method", "dmkd"], "dmkd of fcos_r50 has an empty list of teachers: name at least one"),
@@ -206,6 +207,20 @@ def test_a_page_of_features_is_measured_where_it_can_and_must_be(
     monkeypatch.setattr(observe, "run", lambda page: made.append(page.page))
     assert status("page", "fig04", "table03", "--seeds", "0") == 0
     assert made == ["fig04"] * looks
+
+
+def test_names_are_joined_with_spaces_or_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def ensure(chains: Any, **_: Any) -> Outcome:
+        asked.append(chains)
+        return Outcome(failed={run.key: "not trained" for run in chains[0]})
+
+    monkeypatch.setattr(study, "ensure", ensure)
+    for method, teachers in (("fgd + pkd", "gfl_r101 + gfl_x101"), ("fgd+pkd", "gfl_r101+gfl_x101")):
+        assert status(*RUN, "--method", method, "--teachers", teachers) == 1
+    assert asked[0] == asked[1]
+    assert [method.type for method in asked[0][0][0].stage.methods] == ["FGD", "PKD"]
 
 
 @pytest.mark.slow

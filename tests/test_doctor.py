@@ -188,7 +188,6 @@ def test_exit_status_is_one_with_a_problem(monkeypatch: pytest.MonkeyPatch, caps
 
 def test_runs_on_a_bare_python() -> None:
     """Without site-packages it still starts, and reports what is missing rather than a traceback."""
-    code = "from dfmsd import doctor; raise SystemExit(doctor.main())"
-    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=paths.ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-S", "-m", "dfmsd", "doctor"], cwd=paths.ROOT, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "problem  not installed: torch, " in done.stdout

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from dfmsd import pages
+from dfmsd import pages, paths, records, scales
+from dfmsd.bench import floors
 from dfmsd.methods import DFMSD, DMKD, METHODS, MGD, Kind, for_pair
+
+if TYPE_CHECKING:
+    from dfmsd.losses import Method
 
 
 def test_mgd_has_its_papers_values() -> None:
@@ -64,20 +70,45 @@ def test_a_switch_at_its_default_is_left_out_of_the_key() -> None:
 @pytest.mark.parametrize("kind", ["one_stage", "two_stage"])
 @pytest.mark.parametrize("name", METHODS)
 def test_the_module_of_a_method_takes_its_fields(name: str, kind: Kind) -> None:
+    spec = for_pair(name, kind)
+    assert type(built(spec)).__name__ == spec.type
+
+
+def built(spec: Any) -> Method:
     from mmdet.registry import MODELS
 
     import dfmsd.losses  # noqa: F401
 
-    spec = for_pair(name, kind)
-    built = MODELS.build(dict(spec) | {"strides": [8, 16], "channels_s": 16, "channels_t": 32})
-    assert type(built).__name__ == spec.type
+    module: Method = MODELS.build(dict(spec) | {"strides": [8, 16], "channels_s": 16, "channels_t": 32})
+    return module
+
+
+def weights_of(name: str) -> set[str]:
+    """The hyper-parameters that weigh a method's terms."""
+
+    def weights(**changes: float) -> list[float]:
+        module = built(METHODS[name](**changes))
+        return [module.weight(term).item() for term in module.term_names]
+
+    numbers = {field: value for field, value in METHODS[name]() if isinstance(value, float)}
+    return {field for field, value in numbers.items() if weights(**{field: value / 2}) != weights()}
+
+
+def neighbours(name: str) -> set[str]:
+    """The modules of dfmsd/losses that one of them imports, and what these import."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((paths.PACKAGE / "losses" / f"{name}.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "dfmsd.losses":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dfmsd.losses."):
+            found.add(str(node.module).rpartition(".")[2])
+    return found.union(*map(neighbours, found))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_has_all_that_belongs_to_it(name: str) -> None:
     """What book/extend.md asks for; a method that lacks a part is told which."""
-    from dfmsd import paths
-    from dfmsd.looks import docstrings, methodpage
+    from dfmsd.looks import anatomy, docstrings, methodpage
     from dfmsd.report import figures
 
     module = methodpage.module_of(name)
@@ -95,6 +126,12 @@ def test_a_method_has_all_that_belongs_to_it(name: str) -> None:
     assert (pages.file_of(name).parent.name, page.method) == ("method", name)
     assert any(docstrings.read(function).equations for function in methodpage.functions(page).values())
     assert "{cite:p}" in page.idea or name == "mse"
+    assert anatomy.draw.dispatch(METHODS[name]) is not anatomy.draw.dispatch(object), "no drawing in dfmsd/looks/anatomy.py"
     assert name in figures.COLOURS and name in pages.LABELS
+    assert (name in floors.PASSES) != (name in floors.LEFT_OUT), "dfmsd/bench/floors.py tells neither its passes nor why not"
+    for scale in ("smoke", "mini"):
+        assert weights_of(name) <= set(scales.get(scale).methods.get(name, {})), f"no shares at {scale} in params/scales.yaml"
+    shared = neighbours(name) - {shared.removeprefix("losses/") for shared in records.DISTILLATION}
+    assert set(records.SHARED.get(METHODS[name].__name__, ())) == shared, "dfmsd/records.py: SHARED is not what it imports"
     toc = yaml.safe_load((paths.ROOT / "book" / "_toc.yml").read_text())
     assert {"file": f"pages/{name}"} in [chapter for part in toc["parts"] for chapter in part["chapters"]]

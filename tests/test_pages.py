@@ -29,6 +29,14 @@ def test_every_page_of_the_study_is_right(name: str) -> None:
     assert all(len(key) == 12 for key in keys)
 
 
+def test_every_page_is_in_the_books_contents() -> None:
+    content = yaml.safe_load((paths.ROOT / "book" / "_toc.yml").read_text())
+    listed = [chapter["file"] for part in content["parts"] for chapter in part["chapters"]]
+    assert len(listed) == len(set(listed))
+    # The one notebook that is a page by itself, with no file in params/.
+    assert {name.removeprefix("pages/") for name in listed if name.startswith("pages/")} == {*pages.names(), "explore"}
+
+
 def test_table03_is_complete() -> None:
     page = pages.get("table03", seeds=[0])
     assert isinstance(page, PageSpec)

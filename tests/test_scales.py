@@ -26,6 +26,11 @@ def test_an_unknown_scale_is_refused_with_the_nearest() -> None:
         scales.get("mino")
 
 
+def test_a_family_without_a_learning_rate_is_told_where_it_belongs() -> None:
+    with pytest.raises(StudyError, match=r"^params/scales.yaml: mini: lr has no 'ssd', the family of ssd_r50"):
+        scales.get("mini").schedule_of("ssd_r50")
+
+
 def test_stages_multiply_epochs() -> None:
     mini = scales.get("mini")
     assert mini.schedule_of("fcos_r50", budget=3).epochs == 3 * mini.schedule_of("fcos_r50").epochs

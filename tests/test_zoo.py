@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import pytest
@@ -71,3 +72,19 @@ def test_networks_of_a_family_go_from_weak_to_strong_on_coco() -> None:
 def test_an_unknown_detector_suggests_the_nearest(name: str, hint: str) -> None:
     with pytest.raises(StudyError, match=f"unknown detector '{name}': did you mean '{hint}"):
         zoo.network(name, "mini")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ssd_r50", "ssd_r50 needs a row 'ssd' in families, or another name: valid: cascade_mask_rcnn, "),
+        ("gfl_r150", "gfl_r150 needs a row 'r150' in backbones, or another name: did you mean 'r50'?"),
+    ],
+)
+def test_a_row_of_an_unknown_family_or_backbone_is_refused(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = copy.deepcopy(zoo._rows())
+    rows["networks"][name] = rows["networks"]["gfl_r50"]
+    monkeypatch.setattr(zoo, "_rows", lambda: rows)
+    with pytest.raises(StudyError) as caught:
+        zoo.network(name, "mini")
+    assert str(caught.value).startswith(f"dfmsd/zoo.yaml: {message}")

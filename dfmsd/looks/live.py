@@ -143,8 +143,8 @@ def _short(run: RunSpec, epochs: float, **changes: Any) -> RunSpec:
 def distil(run: RunSpec) -> Live:
     """Train what :func:`planned` says, in this process: the teacher if there is none yet, then the student.
 
-    The student's training is never skipped. A short-trained teacher is kept in ``runs/explore`` as long as the code behind it
-    stays the same.
+    The student's training is never skipped. A short-trained teacher is kept in ``explore/`` of :func:`dfmsd.paths.runs` as long as
+    the code behind it stays the same.
     Masking enhancement goes by the ground-truth boxes: a teacher this young finds none.
 
     Raises:

@@ -29,7 +29,7 @@ def spatial_attention(feat: Tensor, *, tau: float) -> Tensor:
     """
     b, _, h, w = feat.shape
     energy = feat.abs().mean(dim=1).view(b, -1)  # (B, C, H, W) -> (B, H * W)
-    return (energy / tau).softmax(dim=1).view(b, h, w) * (h * w)
+    return (energy / tau).softmax(dim=1).view(b, h, w) * (h * w)  # Eq. (3)
 
 
 def channel_attention(feat: Tensor, *, tau: float) -> Tensor:
@@ -51,4 +51,4 @@ def channel_attention(feat: Tensor, *, tau: float) -> Tensor:
         tensor([[1., 1., 1.]])
     """
     energy = feat.abs().mean(dim=(2, 3))  # (B, C, H, W) -> (B, C)
-    return (energy / tau).softmax(dim=1) * feat.shape[1]
+    return (energy / tau).softmax(dim=1) * feat.shape[1]  # Eq. (2)

@@ -55,4 +55,4 @@ def pearson_loss(feat_s: Tensor, feat_t: Tensor) -> Tensor:
         >>> round(pearson_loss(3 * feat + 7, feat).item(), 5)
         0.0
     """
-    return (standardise(feat_s) - standardise(feat_t)).square().mean() / 2
+    return (standardise(feat_s) - standardise(feat_t)).square().mean() / 2  # Eq. (5)

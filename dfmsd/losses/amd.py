@@ -65,7 +65,8 @@ def amd_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor, branch: Callable
     Deviations:
         The paper's formulas are not at hand, only that attention instead of chance decides what is hidden of the student, and that
         a module adapts the student's channels. The rest is as in the spatial branch of DMKD, its successor
-        (:func:`~dfmsd.losses.dmkd.dmkd_loss`): SE is that module, high attention is hidden, the reduction is MGD's.
+        (:func:`~dfmsd.losses.dmkd.dmkd_loss`): SE, with a reduction of 16, is that module, high attention is hidden, and the
+        errors are summed as by MGD.
 
     Example:
         Three quarters are hidden, those where the teacher is active, so the student's error counts at one of four positions.

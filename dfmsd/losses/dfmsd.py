@@ -38,13 +38,16 @@ def enhanced_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor | None, redu
         (IKD :cite:p:`ikd`). ``mean`` is the other reading; balanced to a share of the detection loss, it differs by how much
         each level counts.
 
+        The paper calls the maps of both networks "enhanced masking features". IKD's code, whose loss this is, compares plain ones,
+        and so does ``hidden=None``. The other reading is ours: given a mask, what it **hides** counts, where the teacher attends.
+
     Example:
         >>> enhanced_loss(torch.zeros(2, 1, 2, 2), torch.ones(2, 1, 2, 2), hidden=None).item()
         4.0
     """
     difference = feat_s - widened(feat_t.detach())
     difference = difference if hidden is None else difference * hidden
-    return squared_error(difference, reduction)
+    return squared_error(difference, reduction)  # Eq. (8)
 
 
 @MODELS.register_module()

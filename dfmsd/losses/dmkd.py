@@ -86,7 +86,8 @@ def dmkd_reconstruction(
         ``(B, C, H, W)``.
 
     Deviations:
-        "Self-adjustable weighting" is all that is known of the fusion; a softmax keeps the weights positive with sum 1.
+        "Self-adjustable weighting" is all that is known of the fusion; a softmax keeps the weights positive with sum 1. The
+        reduction of the SE blocks is not known either: 16, the usual one.
     """
     weight = fusion.softmax(dim=0)
     return weight[0] * branch_sp(feat_s.masked_fill(hidden_sp, 0.0)) + weight[1] * branch_ch(feat_s.masked_fill(hidden_ch, 0.0))
@@ -117,7 +118,7 @@ def dmkd_loss(reconstruction: Tensor, feat_t: Tensor, *, reduction: Reduction = 
         >>> dmkd_loss(made, feat_t).item(), dmkd_loss(made, feat_t, reduction="mean").item()
         (48.0, 1.0)
     """
-    return squared_error(reconstruction - widened(feat_t.detach()), reduction)
+    return squared_error(reconstruction - widened(feat_t.detach()), reduction)  # Eq. (7)
 
 
 def squared_error(difference: Tensor, reduction: Reduction) -> Tensor:

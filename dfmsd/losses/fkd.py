@@ -245,7 +245,9 @@ class FKD(Method):
         The released code has students and teachers of 256 channels. Where they differ, a 1 x 1 convolution aligns the student
         before everything else. A level's place among the method's own levels, finest first, chooses its window and width. The
         window is cut to small maps; the inner width is mmcv's, a whole division of the channels: exact for 256. The non-local
-        blocks' first weights are mmcv's too. Where a norm is 0 its gradient is 0. Half precision is computed in float32.
+        blocks' first weights are mmcv's too. For one-stage students the weights and the temperature are those of the copies; the
+        paper, not at hand, is said to give rounder weights, 4e-4 and 2e-2. Where a norm is 0 its gradient is 0. Half precision is
+        computed in float32.
     """
 
     name = "fkd"

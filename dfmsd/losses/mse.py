@@ -40,7 +40,7 @@ def mse_loss(feat_s: Tensor, feat_t: Tensor) -> Tensor:
         4.0
     """
     feat_s = widened(feat_s)
-    return F.mse_loss(feat_s, feat_t.detach().to(feat_s.dtype))
+    return F.mse_loss(feat_s, feat_t.detach().to(feat_s.dtype))  # Eq. (1)
 
 
 @MODELS.register_module()
