@@ -103,10 +103,18 @@ def _yes(needed: bool) -> str:
 
 
 def gains(page: ChoosingPage) -> Styler | Markdown:
-    """Each method's gain in AP over the baseline of the same student, seed by seed: a line for each pair of each comparison."""
+    """Each method's gain in AP over the baseline of the same student, seed by seed: a line for each pair of each comparison.
+
+    A pair whose runs an earlier comparison has shown already is left out.
+    """
     rows, groups, pairs = [], [], []
+    shown: set[str] = set()
     for comparison in page.comparisons():
         for pair, by_recipe in _by_pair(comparison).items():
+            keys = {entry.runs[-1].key for line in by_recipe.values() for entry in line.entries}
+            if keys <= shown:
+                continue
+            shown |= keys
             rows.append({LABELS[name]: _cell(by_recipe, name) for name in METHODS})
             groups.append(comparison.title)
             student, _, teachers = pair.partition(" ← ")

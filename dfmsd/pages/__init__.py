@@ -92,6 +92,7 @@ NOTEBOOKS: dict[str, type[Page]] = {
     "scoreboard": ScoreboardPage,
     "sensitivity": SensitivityPage,
     "spectra": SpectraPage,
+    "stages": PageSpec,
     "tuning": TuningPage,
 }
 """The page model of each folder of ``params/``, which is also the name of its notebook."""

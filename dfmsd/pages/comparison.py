@@ -86,8 +86,8 @@ class Entry:
 class PageSpec(Page):
     """A comparison: rows of one table, each a recipe for a student and its teachers."""
 
-    table: int | str | None = None
-    """The table whose numbers stand beside ours (``params/published.yaml``)."""
+    table: int | str | tuple[int, ...] | None = None
+    """The table, or tables, whose numbers stand beside ours (``params/published.yaml``)."""
     groups: tuple[Group, ...] = Field(min_length=1)
     seeds: Seeds | None = None
     """None: the scale's."""

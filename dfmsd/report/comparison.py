@@ -30,9 +30,14 @@ BESIDE = METRICS[1:5]
 """Columns beside AP in the table of results."""
 
 
-def table(page: PageSpec) -> Styler:
-    """The page's table: the paper's AP beside ours, with intervals, differences to the baseline, and marks."""
-    known = lines(page)
+def table(page: PageSpec, known: Sequence[Line] | None = None) -> Styler:
+    """The page's table: the paper's AP beside ours, with intervals, differences to the baseline, and marks.
+
+    Args:
+        page: The page.
+        known: The rows; None: the page's own.
+    """
+    known = lines(page) if known is None else known
     theirs, ours = _halves(page)
     rows = []
     for line in known:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
@@ -16,7 +18,7 @@ from matplotlib.figure import Figure
 
 from dfmsd import records
 from dfmsd.pages import PageSpec, name_of
-from dfmsd.report.results import Line, lines
+from dfmsd.report.results import Line, by_pair, lines
 from dfmsd.report.tables import number
 from dfmsd.stages import JOIN
 
@@ -38,6 +40,9 @@ COLOURS = {
 
 COLUMNS = 3
 """Panels side by side."""
+
+MISSING: Any = {"fontsize": 8, "color": "#777777", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+"""How a panel names what was not run."""
 
 IMAGE_DPI = 144
 """Of images inside a drawing; its lines and letters have no resolution."""
@@ -68,36 +73,68 @@ class Picture:
             records.write_atomic(file, self.svg)
 
 
-def comparison(page: PageSpec) -> Picture:
-    """AP of every method, a panel for each pair: seeds as small points, means with their intervals, the baseline as a line."""
-    known = lines(page)
-    by_pair: dict[str, list[Line]] = {}
-    for line in known:
-        by_pair.setdefault(line.pair, []).append(line)
-    with mpl.rc_context(), sns.axes_style("whitegrid"), mpl.rc_context({"font.size": 10}):
+def comparison(
+    page: PageSpec, known: Sequence[Line] | None = None, beside: Callable[[Axes, Sequence[Line], Sequence[str]], None] | None = None
+) -> Picture:
+    """AP of every method, a panel for each pair: seeds as small points, means with their intervals, the baseline as a line.
+
+    Args:
+        page: The page.
+        known: The rows; None: the page's own.
+        beside: Draws what else a panel shows, given its axes, its rows and the names along the vertical axis.
+    """
+    known = lines(page) if known is None else known
+    pairs = by_pair(known)
+    with style():
         names = list(dict.fromkeys(name_of(line.row) for line in known))
-        columns = min(len(by_pair), COLUMNS)
-        lines_of_panels = -(-len(by_pair) // columns)
-        size = 1.2 + 2.5 * columns, 0.4 + (0.8 + 0.4 * len(names)) * lines_of_panels
-        drawing = Figure(figsize=size, layout="constrained")
-        axes = drawing.subplots(lines_of_panels, columns, sharey=True, squeeze=False)
-        for ax, (pair, rows) in zip(axes.flat, by_pair.items(), strict=False):
-            _panel(ax, pair, rows, names)
-        for ax in axes.flat[len(by_pair) :]:
-            ax.set_axis_off()
-        axes[0, 0].set_yticks(range(len(names)), labels=names)
-        axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
+        drawing, axes = panels(pairs, 0.8 + 0.4 * len(names))
+        for ax, rows in zip(axes, pairs.values(), strict=True):
+            _panel(ax, rows, names)
+            if beside is not None:
+                beside(ax, rows, names)
+        axes[0].set_yticks(range(len(names)), labels=names)
+        axes[0].set_ylim(len(names) - 0.5, -0.5)
         drawing.supxlabel(f"AP in percent, scale {page.scale}", fontsize=10)
-        return Picture.of(drawing, _alt(page, by_pair))
+        return Picture.of(drawing, _alt(page, pairs))
 
 
-def _panel(ax: Axes, pair: str, rows: Sequence[Line], names: Sequence[str]) -> None:
-    ax.set_title(pair.replace(" ← ", "\n← ").replace(" → ", "\n→ "), fontsize=9)
+@contextmanager
+def style() -> Iterator[None]:
+    """How figures of results look."""
+    with mpl.rc_context(), sns.axes_style("whitegrid"), mpl.rc_context({"font.size": 10}):
+        yield
+
+
+def panels(pairs: Iterable[str], height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each pair, as wide and as many in a line on every page.
+
+    Args:
+        pairs: Student and teachers in words.
+        height: Of a panel with its title, in inches.
+    """
+    titles = [pair.replace(" ← ", "\n← ").replace(" → ", "\n→ ") for pair in pairs]
+    columns = min(len(titles), COLUMNS)
+    count = -(-len(titles) // columns)
+    drawing = Figure(figsize=(1.2 + 2.5 * columns, 0.4 + height * count), layout="constrained")
+    axes = drawing.subplots(count, columns, sharey=True, squeeze=False).flat
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title, fontsize=9)
+    for ax in axes[len(titles) :]:
+        ax.set_axis_off()
+    return drawing, list(axes[: len(titles)])
+
+
+def _panel(ax: Axes, rows: Sequence[Line], names: Sequence[str]) -> None:
     ax.grid(axis="y", visible=False)
+    if all(line.ap is None for line in rows):
+        ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", va="center", color="#777777")
+        ax.set_xticks([])
+        return
     for line in rows:
-        if line.ap is None:
-            continue
         place, colour = names.index(name_of(line.row)), COLOURS[line.row.recipe.split(JOIN)[0]]
+        if line.ap is None:
+            ax.text(0.98, place, "not run", transform=ax.get_yaxis_transform(), ha="right", va="center", **MISSING)
+            continue
         if line.row.recipe == "baseline":
             ax.axvline(line.ap.mean, color=colour, linewidth=1, linestyle="--", zorder=1)
         interval = line.ap.interval or next(iter(line.records.values())).ap_interval
@@ -107,14 +144,11 @@ def _panel(ax: Axes, pair: str, rows: Sequence[Line], names: Sequence[str]) -> N
         ax.scatter(list(line.values("AP").values()), [place + 0.22] * len(line.records), s=12, color=colour, alpha=0.7, zorder=3)
         ax.scatter(line.ap.mean, place, s=50, color=colour, edgecolor="white", zorder=4)
         ax.annotate(number(line.ap.mean), (line.ap.mean, place), (0, 7), textcoords="offset points", ha="center", fontsize=8)
-    if all(line.ap is None for line in rows):
-        ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", va="center", color="#777777")
-        ax.set_xticks([])
 
 
-def _alt(page: PageSpec, by_pair: Mapping[str, Sequence[Line]]) -> str:
+def _alt(page: PageSpec, pairs: Mapping[str, Sequence[Line]]) -> str:
     parts = [f"Average precision at scale {page.scale}, a panel for each student with its teachers."]
-    for pair, rows in by_pair.items():
-        values = ", ".join(f"{name_of(line.row)} {number(line.ap.mean) if line.ap else 'not run'}" for line in rows)
+    for pair, rows in pairs.items():
+        values = "; ".join(f"{name_of(line.row)} {number(line.ap.mean) if line.ap else 'not run'}" for line in rows)
         parts.append(f"{pair}: {values}.")
     return " ".join(parts)

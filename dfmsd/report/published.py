@@ -31,8 +31,8 @@ def _tables() -> dict[int | str, dict[str, Any]]:
     return yaml.safe_load((paths.PARAMS / "published.yaml").read_text())["tables"]  # type: ignore[no-any-return]
 
 
-def published(table: int | str) -> list[Published]:
-    """The rows of a table of the paper, or of a page's other source by its name.
+def published(table: int | str | tuple[int, ...]) -> list[Published]:
+    """The rows of a table of the paper, of several, or of a page's other source by its name.
 
     Raises:
         StudyError: if the paper has no such table.
@@ -41,6 +41,8 @@ def published(table: int | str) -> list[Published]:
         >>> published(3)[3].metrics["AP"]
         41.2
     """
+    if isinstance(table, tuple):
+        return [row for one in table for row in published(one)]
     if table not in _tables():
         raise StudyError(f"the paper has no table {table}: valid are {', '.join(map(str, _tables()))}")
     return [Published.model_validate(row) for row in _tables()[table]["rows"]]

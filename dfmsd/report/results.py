@@ -68,6 +68,14 @@ def lines(page: PageSpec) -> list[Line]:
     return [_line(row, tuple(entries[place]), quoted) for place, row in enumerate(page.rows())]
 
 
+def by_pair(known: Iterable[Line]) -> dict[str, list[Line]]:
+    """Rows by their pair of student and teachers."""
+    found: dict[str, list[Line]] = {}
+    for line in known:
+        found.setdefault(line.pair, []).append(line)
+    return found
+
+
 def between(known: Iterable[Line]) -> list[Line]:
     """The students of some rows before their last stage, as rows of their own: ``DFMSD, stage 1``."""
     found = []
@@ -96,11 +104,9 @@ def comparisons(page: PageSpec, rival: str) -> dict[str, Estimate | None]:
         page: The page.
         rival: The other row's name.
     """
-    by_pair: dict[str, dict[str, Line]] = {}
-    for line in lines(page):
-        by_pair.setdefault(line.pair, {})[name_of(line.row)] = line
+    pairs = {pair: {name_of(line.row): line for line in known} for pair, known in by_pair(lines(page)).items()}
     return {
         pair: stats.difference(rows[page.subject].values("AP"), rows[rival].values("AP"))
-        for pair, rows in by_pair.items()
+        for pair, rows in pairs.items()
         if page.subject in rows and rival in rows
     }

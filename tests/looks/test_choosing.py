@@ -74,6 +74,12 @@ def test_gains_are_those_of_the_comparisons(write_record: WriteRecord) -> None:
     assert before == [] and len(page().files()) == 2, "the page is made anew when a record is published"
 
 
+def test_pairs_whose_runs_were_shown_are_left_out() -> None:
+    shown = set(choosing.gains(page()).data.index)
+    assert pages.get("table03").title in shown
+    assert pages.get("fig03").title not in shown, "all its pairs stand in tables 1, 3 and 5"
+
+
 def test_a_variant_of_a_method_does_not_stand_for_it(write_record: WriteRecord) -> None:
     pair = {"student": "retinanet_r50", "teachers": ("retinanet_r101",)}
     write_record(rows("structural", recipe="baseline", **pair)[0].runs[-1], 20.0)
