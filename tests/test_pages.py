@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from dfmsd import pages, paths
+from dfmsd import build, pages, paths, scales, zoo
 from dfmsd.errors import StudyError
 from dfmsd.pages import PageSpec
+from dfmsd.stages import check
 
 GROUP = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": ["baseline", "dfmsd"]}
 GOOD = {"page": "mine", "title": "Mine", "question": "Why?", "groups": [GROUP]}
@@ -112,6 +113,72 @@ def test_an_unknown_page_is_refused_with_the_nearest() -> None:
         pages.get("tabel03")
 
 
+CROSSKD = {"recipe": "crosskd", "name": "", "impossible": "its heads differ"}
+
+
+def test_a_row_that_cannot_be_run_keeps_its_place() -> None:
+    groups = [GROUP | {"recipes": ["baseline", CROSSKD, "dfmsd"]}]
+    page = pages.spec(**(GOOD | {"groups": groups, "seeds": [0]}))
+    assert [entry.place for entry in page.entries()] == [0, 2]
+    row = page.rows()[1]
+    assert isinstance(row, pages.Impossible)
+    assert (row.recipe, row.reason, row.teachers) == ("crosskd", "its heads differ", ("gfl_r101", "gfl_x101"))
+
+
+def test_a_row_may_be_possible_at_other_scales() -> None:
+    recipe = {"recipe": "dfmsd", "name": "inherited", "options": {"inherit": True}, "impossible": "narrow", "possible_at": ["gpu"]}
+    groups = [GROUP | {"recipes": [recipe]}]
+    possible = [scale for scale in scales.PUBLIC if pages.spec(**(GOOD | {"groups": groups, "scale": scale})).entries()]
+    assert possible == ["gpu"]
+
+
+@pytest.mark.parametrize("scale", ["smoke", *scales.PUBLIC])
+def test_rows_that_cannot_be_run_really_cannot(scale: str) -> None:
+    for page in pages.comparisons(scale):
+        for row in page.rows():
+            narrow = row.options.inherit and _neck(row.student, scale) != _neck(row.teachers[0], scale)
+            if not isinstance(row, pages.Impossible):
+                assert not narrow, (page.page, row)
+            elif not narrow:
+                with pytest.raises(StudyError, match="crosskd cannot teach"):
+                    check(row)
+
+
+def _neck(name: str, scale: str) -> Any:
+    """Widths that a network's neck takes, where they are not mmdet's."""
+    return zoo.network(name, scale).overrides.get("model.neck.in_channels")
+
+
+@pytest.mark.parametrize("student", ["fcos_r50", "retinanet_r50"])
+def test_levels_matched_by_index_need_pyramids_that_differ(student: str) -> None:
+    recipe = {"recipe": "dfmsd", "name": "by index", "options": {"matching": "index"}}
+    with pytest.raises(StudyError, match=f"index changes nothing for {student} <- gfl_r101 -> gfl_x101, whose levels"):
+        pages.spec(**(GOOD | {"groups": [GROUP | {"student": student, "recipes": [recipe]}]}))
+    pages.spec(**(GOOD | {"groups": [GROUP | {"student": "faster_rcnn_r50", "recipes": [recipe]}]}))
+
+
+@pytest.mark.parametrize("scale", ["smoke", *scales.PUBLIC])
+def test_networks_of_one_kind_have_the_same_strides(scale: str) -> None:
+    """What the refusal above relies on."""
+    strides: dict[str, set[tuple[int, ...]]] = {}
+    for name in zoo.names():
+        network = zoo.network(name, scale)
+        config = build.model_config(network, 10)
+        head = config.get("rpn_head") or config.bbox_head
+        generator = head.get("anchor_generator") or head.get("prior_generator") or {}
+        strides.setdefault(network.kind, set()).add(tuple(generator.get("strides") or head.get("strides") or head.point_strides))
+    assert all(len(found) == 1 for found in strides.values())
+
+
+TABLES = [page for page in pages.comparisons("mini") if not isinstance(page, pages.SensitivityPage)]
+
+
+@pytest.mark.parametrize("page", TABLES, ids=lambda page: page.page)
+def test_beside_staged_rows_stands_the_same_budget(page: PageSpec) -> None:
+    staged = {(row.student, row.teachers) for row in page.rows() if row.recipe == "dfmsd" and row.options.sal}
+    assert staged <= {(row.student, row.teachers) for row in page.rows() if row.recipe == "equal_budget"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -136,7 +203,7 @@ def test_a_run_is_described_in_words() -> None:
 
 
 def test_what_a_row_changes_is_in_the_words_of_its_run() -> None:
-    found = [pages.describe(chain[-1]) for chain in pages.get("structural", seeds=[0]).chains()[:6]]
+    found = [pages.describe(chain[-1]) for chain in pages.get("structural", seeds=[0]).chains()[:7]]
     assert found[1] == "RetinaNet R50 <- RetinaNet R101, SSIM (distance l1), 12 epochs, seed 0"
     assert found[3] == "RetinaNet R50 <- RetinaNet R101, SSIM (luminance 0, contrast 0), 12 epochs, seed 0"
-    assert found[5] == "RetinaNet R50 <- RetinaNet R101, SSIM, 12 epochs, seed 0"
+    assert found[6] == "RetinaNet R50 <- RetinaNet R101, SSIM, 12 epochs, seed 0"

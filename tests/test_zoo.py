@@ -21,6 +21,34 @@ MASK_TEACHERS = {
 }
 
 
+PUBLISHED = {
+    "retinanet_r50": ("fdb43119", 37.4),
+    "retinanet_r101": ("5560aee8", 38.9),
+    "retinanet_x101": ("366f5af1", 41.0),
+    "gfl_r50": ("25944287", 40.2),
+    "gfl_r101": ("dd12f847", 44.7),
+    "gfl_x101": ("50c1ffdb", 45.9),
+    "fcos_r50": ("821213aa", 36.6),
+    "fcos_r101": ("511424d6", 40.8),
+    "fcos_x101": ("ede514a8", 42.6),
+    "reppoints_r50": ("91babaa2", 38.6),
+    "reppoints_r101": ("4fbc7310", 40.5),
+    "reppoints_x101": ("f87da1ea", 44.2),
+    "faster_rcnn_r50": ("a5d8aa15", 38.4),
+    "faster_rcnn_r101": ("1d2dac9c", 39.8),
+    "mask_rcnn_swint": ("bacf6f7b", 46.0),
+    "mask_rcnn_swins": ("b92c91f1", 48.2),
+    "cascade_mask_rcnn_r50": ("4af8e66e", 41.9),
+    "cascade_mask_rcnn_r101": ("005947da", 43.4),
+    "cascade_mask_rcnn_x101": ("bdb5126a", 45.6),
+}
+"""First digits of the hash and COCO AP of each checkpoint, as mmdet lists them."""
+
+
+def test_checkpoints_and_their_ap_are_mmdets() -> None:
+    assert {name: ((found := zoo.weights(name)).sha256_prefix, found.ap) for name in zoo.names()} == PUBLISHED
+
+
 def test_every_detector_of_the_papers_tables_is_in_the_zoo() -> None:
     assert set(zoo.names()) >= STUDENTS | TEACHERS | set(MASK_TEACHERS)
 

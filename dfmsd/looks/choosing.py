@@ -129,10 +129,10 @@ def gains(page: ChoosingPage) -> Styler | Markdown:
 
 
 def _by_pair(comparison: PageSpec) -> dict[str, dict[str, Line]]:
-    """The rows of a comparison that are a method as it stands, by pair of student and teachers."""
+    """The rows of a comparison that can be run and are a method as it stands, by pair of student and teachers."""
     found: dict[str, dict[str, Line]] = {}
     for line in lines(comparison):
-        if not line.row.name and line.row.options == Options():
+        if line.entries and not line.row.name and line.row.options == Options():
             found.setdefault(line.pair, {})[line.row.recipe] = line
     return found
 

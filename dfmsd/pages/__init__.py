@@ -16,7 +16,7 @@ from dfmsd import paths, scales, zoo
 from dfmsd.errors import StudyError, suggest
 from dfmsd.methods import MethodSpec, for_pair
 from dfmsd.pages.base import Page, measurements, published
-from dfmsd.pages.comparison import LABELS, Entry, Group, PageSpec, SensitivityPage, TuningPage, Variant, name_of
+from dfmsd.pages.comparison import LABELS, Entry, Group, Impossible, PageSpec, SensitivityPage, TuningPage, Variant, name_of
 from dfmsd.pages.features import FeaturesPage, Look
 from dfmsd.pages.images import DataPage, EnhancementPage, SpectraPage
 from dfmsd.pages.methods import BenchPage, MethodPage, PublicCode
@@ -34,6 +34,7 @@ __all__ = [
     "Entry",
     "FeaturesPage",
     "Group",
+    "Impossible",
     "Look",
     "MethodPage",
     "Page",
@@ -82,6 +83,7 @@ class ScoreboardPage(Page):
 
 NOTEBOOKS: dict[str, type[Page]] = {
     "ablation": PageSpec,
+    "ambiguities": PageSpec,
     "bench": BenchPage,
     "choosing": ChoosingPage,
     "comparison": PageSpec,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from dfmsd import scales
+from dfmsd import scales, zoo
+from dfmsd.errors import StudyError
 from dfmsd.methods import METHODS
 from dfmsd.pages.base import Page
 from dfmsd.spec import Frozen, RunSpec
@@ -24,6 +25,16 @@ class Variant(Frozen):
     recipe: str
     name: str
     options: Options = Options()
+    impossible: str = ""
+    """Why the row cannot be run, if so: it keeps its place in the table, beside the paper's numbers."""
+    possible_at: tuple[str, ...] = ()
+    """Scales at which it can be run all the same."""
+
+
+class Impossible(Row):
+    """A row that cannot be run."""
+
+    reason: str
 
 
 def _named(recipe: object) -> object:
@@ -95,12 +106,20 @@ class PageSpec(Page):
     @model_validator(mode="after")
     def _check(self) -> PageSpec:
         for row in self.rows():
-            check(row)
+            if not isinstance(row, Impossible):
+                check(row)
+                _check_matching(row, self.scale)
         return self
 
     def rows(self) -> tuple[Row, ...]:
         """All rows, in the order of the table."""
-        return tuple(row for group in self.groups for row in group.rows())
+        found = []
+        for group in self.groups:
+            for recipe, row in zip(group.recipes, group.rows(), strict=True):
+                if recipe.impossible and self.scale not in recipe.possible_at:
+                    row = Impossible(**dict(row), reason=recipe.impossible)
+                found.append(row)
+        return tuple(found)
 
     @property
     def subject(self) -> str:
@@ -108,17 +127,28 @@ class PageSpec(Page):
         return name_of(self.rows()[-1])
 
     def entries(self) -> list[Entry]:
-        """Each row with each seed."""
+        """Each row that can be run, with each seed."""
         scale = scales.get(self.scale)
         return [
             Entry(place, row, seed, chain(row, scale, seed))
             for place, row in enumerate(self.rows())
+            if not isinstance(row, Impossible)
             for seed in self.seeds or scale.seeds
         ]
 
     def chains(self) -> list[tuple[RunSpec, ...]]:
         """The chains of runs of all entries."""
         return [entry.runs for entry in self.entries()]
+
+
+def _check_matching(row: Row, scale: str) -> None:
+    """Refuse levels matched by index where that is matching by stride: networks of one kind have the same strides."""
+    names = [row.student, *(name for group in row.teachers for name in group.split(JOIN))]
+    if row.options.matching == "index" and len({zoo.network(name, scale).kind for name in names}) == 1:
+        raise StudyError(
+            f"matching: index changes nothing for {row.student} <- {' -> '.join(row.teachers)}, whose levels have the same "
+            "strides: take a one-stage and a two-stage network"
+        )
 
 
 class SensitivityPage(PageSpec):

@@ -239,7 +239,7 @@ def judge(claim: Claim, rows: Rows) -> Judgement:
     """The verdict of the records, and the numbers behind it.
 
     A claim about several rows holds if it holds for each of them, and fails if it fails for one. With fewer than three seeds a
-    difference is undecided, whatever it is; speeds are not a matter of seeds.
+    difference is undecided, whatever it is; speeds are not a matter of seeds. Rows that cannot be run decide nothing.
 
     Args:
         claim: The claim.
@@ -248,7 +248,7 @@ def judge(claim: Claim, rows: Rows) -> Judgement:
     Raises:
         StudyError: if its pages have no such rows.
     """
-    compared = _compared(claim, rows)
+    compared = [pair for pair in _compared(claim, rows) if all(side.line.entries for side in pair)]
     if claim.metric == "speed":
         return _speed(claim, [(subject.line, rival.line) for subject, rival in compared])
     differences = [stats.difference(a.by_seed(claim.metric), b.by_seed(claim.metric)) for a, b in compared]

@@ -17,7 +17,7 @@ from dfmsd import pages, plan, records, scales, zoo
 from dfmsd.pages import LABELS, PageSpec, name_of
 from dfmsd.records import Record
 from dfmsd.report import stats
-from dfmsd.report.published import published
+from dfmsd.report.published import also, published
 from dfmsd.report.results import Line, comparisons, lines
 from dfmsd.report.stats import Estimate
 from dfmsd.report.tables import NONE, below, duration, grouped, number, signed, spread, styled, threads
@@ -25,6 +25,8 @@ from dfmsd.spec import RunSpec
 
 METRICS = ("AP", "AP_S", "AP_M", "AP_L", "AR", "AR_S", "AR_M", "AR_L")
 """The paper's, in its order."""
+
+NO_EVIDENCE = "\n\n*At the scale smoke these numbers mean nothing: they show that every path runs.*"
 
 BESIDE = METRICS[1:5]
 """Columns beside AP in the table of results."""
@@ -90,19 +92,24 @@ def _caption(page: PageSpec, known: Sequence[Line]) -> str:
     parts += [f"Paper: {note}." for note in notes]
     others = {" -> ".join(line.row.quotes): None for line in known if line.row.quotes}
     parts += [f"The paper's teachers are others: {names}." for names in others]
+    if page.table is not None and (more := also(page.table)):
+        parts.append(f"The paper also has: {'; '.join(more)}.")
     if page.scale != "coco":
         parts.append(f"The two halves differ in data and size of networks: compare the Δ, not the AP ({page.scale} is not COCO).")
     return " ".join(parts)
 
 
 def _quotation(page: PageSpec, line: Line, metric: str) -> str:
-    """The paper's number; what other rows of its table have is lost where a row lacks it."""
+    """The paper's number, marked where its row of the table is not its source; what other rows have is lost where one lacks it."""
     if line.published is None or page.table is None:
         return NONE
     value = line.published.metrics.get(metric)
     if value is None:
         return NONE + below("lost" if any(metric in row.metrics for row in published(page.table)) else "")
-    return number(value) + below("from the prose" if metric in line.published.reconstructed else "")
+    marks = [f"from {line.published.source}"] if line.published.source else []
+    marks += ["from the prose"] if metric in line.published.reconstructed else []
+    marks += ["label reconstructed"] if "name" in line.published.reconstructed else []
+    return number(value) + below(", ".join(marks))
 
 
 def _quoted(line: Line | None) -> float | None:
@@ -253,7 +260,7 @@ def verdicts(page: PageSpec) -> Markdown:
     sentences = [_sentence(page.subject, rival, found) for rival in names if (found := comparisons(page, rival))]
     text = "\n".join(f"- {sentence}" for sentence in sentences)
     if page.scale == "smoke":
-        text += "\n\n*At the scale smoke these numbers mean nothing: they show that every path runs.*"
+        text += NO_EVIDENCE
     return Markdown(text)
 
 

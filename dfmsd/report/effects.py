@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from statistics import fmean
 
 import pandas as pd
@@ -10,7 +11,7 @@ from pandas.io.formats.style import Styler
 
 from dfmsd.pages import PageSpec
 from dfmsd.report import stats
-from dfmsd.report.results import Line, lines
+from dfmsd.report.results import Line, by_pair, lines
 from dfmsd.report.stats import Estimate
 from dfmsd.report.tables import NONE, signed, spread, styled
 from dfmsd.stages import Options
@@ -31,14 +32,17 @@ def parts_on(options: Options) -> frozenset[str]:
     return frozenset(part for part in PARTS if getattr(options, part) != OFF[part])
 
 
-def effects(page: PageSpec) -> dict[str, dict[frozenset[str], Estimate | None]]:
+def effects(rows: Iterable[Line]) -> dict[str, dict[frozenset[str], Estimate | None]]:
     """By part and by what else is on: the paired difference in AP between the rows with and without the part; None if not run.
 
     Rows count that change nothing but these switches.
+
+    Args:
+        rows: Of one student and its teachers.
     """
     plain = Options()
     known: dict[frozenset[str], Line] = {}
-    for line in lines(page):
+    for line in rows:
         switched = plain.model_copy(update={part: getattr(line.row.options, part) for part in PARTS})
         if line.row.recipe == "dfmsd" and line.row.options == switched and line.row.options.me in ("none", plain.me):
             known[parts_on(line.row.options)] = line
@@ -52,19 +56,22 @@ def effects(page: PageSpec) -> dict[str, dict[frozenset[str], Estimate | None]]:
 
 def table(page: PageSpec) -> Styler | Markdown:
     """What each part adds to nothing, to the two others, and on average over all that else may be on."""
+    pairs = by_pair(lines(page))
     rows = []
-    for part, by_rest in effects(page).items():
-        others = frozenset(PARTS) - {part}
-        run = [difference.mean for difference in by_rest.values() if difference is not None]
-        rows.append(
-            {
-                "part": PARTS[part],
-                "alone": _shown(by_rest.get(frozenset())),
-                "with the two others": _shown(by_rest.get(others)),
-                "mean": f"{signed(fmean(run))}" if len(run) == len(by_rest) else NONE,
-                "pairs of rows": f"{len(run)} of {len(by_rest)} run",
-            }
-        )
+    for pair, own in pairs.items():
+        for part, by_rest in effects(own).items():
+            others = frozenset(PARTS) - {part}
+            run = [difference.mean for difference in by_rest.values() if difference is not None]
+            rows.append(
+                ({"student and teachers": pair} if len(pairs) > 1 else {})
+                | {
+                    "part": PARTS[part],
+                    "alone": _shown(by_rest.get(frozenset())),
+                    "with the two others": _shown(by_rest.get(others)),
+                    "mean": f"{signed(fmean(run))}" if len(run) == len(by_rest) else NONE,
+                    "pairs of rows": f"{len(run)} of {len(by_rest)} run",
+                }
+            )
     if not rows:
         return Markdown("No two rows differ in a part alone.")
     caption = (

@@ -1,4 +1,4 @@
-"""The paper's own numbers, quoted in ``params/published.yaml``."""
+"""The papers' own numbers, quoted in ``params/published.yaml``."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from dfmsd.spec import Frozen
 
 
 class Published(Frozen):
-    """A row of the paper's tables, as quoted in ``params/published.yaml``."""
+    """A row of the papers' tables, as quoted in ``params/published.yaml``."""
 
     student: str
     recipe: str
     name: str = ""
     """Of a row that its recipe alone does not tell from another, see :class:`dfmsd.stages.Row`."""
-    teachers: tuple[str, ...]
+    teachers: tuple[str, ...] = ()
+    """None: the numbers hold whoever teaches, as a baseline's do."""
     metrics: dict[str, float]
+    source: str = ""
+    """Where the numbers are from, if not from their own row of the table."""
     reconstructed: tuple[str, ...] = ()
-    """What the table itself does not show legibly."""
+    """What the table itself does not show legibly: metrics, or ``name``, which of the recipe's rows this is."""
     note: str = ""
 
 
@@ -46,3 +49,15 @@ def published(table: int | str | tuple[int, ...]) -> list[Published]:
     if table not in _tables():
         raise StudyError(f"the paper has no table {table}: valid are {', '.join(map(str, _tables()))}")
     return [Published.model_validate(row) for row in _tables()[table]["rows"]]
+
+
+def also(table: int | str | tuple[int, ...]) -> list[str]:
+    """What a table of :func:`published` reports besides, that no page has a row for.
+
+    Example:
+        >>> also(3)
+        []
+    """
+    if isinstance(table, tuple):
+        return [text for one in table for text in also(one)]
+    return list(_tables()[table].get("also", []))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from dfmsd import plan, records, zoo
-from dfmsd.pages import Entry, PageSpec, name_of
+from dfmsd.pages import Entry, Impossible, PageSpec, name_of
 from dfmsd.records import Record
 from dfmsd.report import stats
 from dfmsd.report.published import Published, published
@@ -21,6 +21,7 @@ class Line:
 
     row: Row
     entries: tuple[Entry, ...]
+    """None for a row that cannot be run."""
     records: Mapping[int, Record]
     """By seed; seeds that have not been run are absent."""
     published: Published | None
@@ -45,6 +46,8 @@ class Line:
 
     def marks(self) -> list[str]:
         """What a reader must know about the numbers, or why there are none."""
+        if isinstance(self.row, Impossible):
+            return [f"cannot be run: {self.row.reason}"]
         if not self.records:
             seconds = sum(item.seconds for item in plan.plan([entry.runs for entry in self.entries]))
             return [f"not run (about {duration(seconds)})"]
@@ -65,7 +68,7 @@ def lines(page: PageSpec) -> list[Line]:
     entries: dict[int, list[Entry]] = {}
     for entry in page.entries():
         entries.setdefault(entry.place, []).append(entry)
-    return [_line(row, tuple(entries[place]), quoted) for place, row in enumerate(page.rows())]
+    return [_line(row, tuple(entries.get(place, ())), quoted) for place, row in enumerate(page.rows())]
 
 
 def by_pair(known: Iterable[Line]) -> dict[str, list[Line]]:
@@ -80,7 +83,7 @@ def between(known: Iterable[Line]) -> list[Line]:
     """The students of some rows before their last stage, as rows of their own: ``DFMSD, stage 1``."""
     found = []
     for line in known:
-        for stage in range(1, len(line.entries[0].runs)):
+        for stage in range(1, len(line.entries[0].runs) if line.entries else 0):
             row = line.row.model_copy(update={"name": f"{name_of(line.row)}, stage {stage}"})
             entries = tuple(replace(entry, row=row, runs=entry.runs[:stage]) for entry in line.entries)
             found.append(replace(_line(row, entries, published("stages")), stage=stage))
@@ -94,11 +97,13 @@ def _line(row: Row, entries: tuple[Entry, ...], quoted: Iterable[Published]) -> 
 
 def _matches(quoted: Published, row: Row) -> bool:
     ours = row.student, row.quotes or row.teachers, row.recipe, row.name
-    return (quoted.student, quoted.teachers, quoted.recipe, quoted.name) == ours
+    return (quoted.student, quoted.teachers or ours[1], quoted.recipe, quoted.name) == ours
 
 
 def comparisons(page: PageSpec, rival: str) -> dict[str, Estimate | None]:
     """The paired difference in AP of the page's subject to another row, by pair of student and teachers; None where one is not run.
+
+    Pairs whose rival cannot be run are left out.
 
     Args:
         page: The page.
@@ -108,5 +113,5 @@ def comparisons(page: PageSpec, rival: str) -> dict[str, Estimate | None]:
     return {
         pair: stats.difference(rows[page.subject].values("AP"), rows[rival].values("AP"))
         for pair, rows in pairs.items()
-        if page.subject in rows and rival in rows
+        if page.subject in rows and rival in rows and rows[rival].entries
     }

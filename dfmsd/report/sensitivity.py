@@ -12,6 +12,9 @@ from dfmsd.report.figures import COLOURS, Picture
 from dfmsd.report.results import Line, lines
 from dfmsd.report.tables import number
 
+LABELS = {"theta": "theta (share of the image's area)"}
+"""What is varied, with its unit; weights have none."""
+
 
 def points(page: SensitivityPage) -> dict[tuple[float, ...], Line]:
     """The rows of the page but the baseline, by their values of what is varied."""
@@ -41,7 +44,7 @@ def _line(drawing: Figure, page: SensitivityPage, known: dict[tuple[float, ...],
     if not run:
         ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", va="center", color="#777777")
     ax.set_xticks(sorted(value for (value,) in known))
-    ax.set_xlabel(page.vary[0])
+    ax.set_xlabel(LABELS.get(page.vary[0], page.vary[0]))
     ax.set_ylabel(f"AP in percent, scale {page.scale}")
 
 
@@ -49,7 +52,7 @@ def _map(drawing: Figure, page: SensitivityPage, known: dict[tuple[float, ...], 
     ax = drawing.subplots()
     columns, rows = (sorted({values[axis] for values in known}) for axis in (0, 1))
     found = np.array([[line.ap.mean if (line := known.get((x, y))) and line.ap else np.nan for x in columns] for y in rows])
-    texts = np.array([["not run" if np.isnan(ap) else number(ap) for ap in line] for line in found])
+    texts = np.array([[text(known.get((x, y))) for x in columns] for y in rows])
     run = found[~np.isnan(found)]
     bounds = {"vmin": run.min(initial=100.0), "vmax": run.max(initial=0.0)} if len(run) else {"vmin": 0.0, "vmax": 100.0}
     label = {"label": f"AP in percent, scale {page.scale}"}
@@ -60,6 +63,13 @@ def _map(drawing: Figure, page: SensitivityPage, known: dict[tuple[float, ...], 
     ax.set_yticks(np.arange(len(rows)) + 0.5, labels=[f"{value:g}" for value in rows], rotation=0)
     ax.set_xlabel(f"{page.vary[0]}, times its value here")
     ax.set_ylabel(f"{page.vary[1]}, times its value here")
+
+
+def text(line: Line | None) -> str:
+    """AP with its interval over seeds, if there is one, on a line below."""
+    if line is None or line.ap is None:
+        return "not run"
+    return number(line.ap.mean) + (f"\n{number(line.ap.interval[0])} to {number(line.ap.interval[1])}" if line.ap.interval else "")
 
 
 def _alt(page: SensitivityPage, known: dict[tuple[float, ...], Line]) -> str:

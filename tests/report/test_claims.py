@@ -78,6 +78,18 @@ def test_claims_are_many_and_told_apart() -> None:
     assert all(found.section and found.text for found in known)
 
 
+def test_a_pair_that_cannot_be_run_is_quoted_and_decides_nothing(write_record: WriteRecord) -> None:
+    (found,) = (known for known in claims.claims() if known.id == "t5-crosskd")
+    table05 = pages.get("table05", seeds=[0, 1, 2])
+    assert isinstance(table05, PageSpec)
+    write(write_record, "CrossKD", (20.0,) * 3, on=table05)
+    write(write_record, "DFMSD", (21.0,) * 3, on=table05)
+    known = load([found], "mini", table05)
+    # The paper's Table 5: DFMSD 40.0, CrossKD 39.4, with a teacher that CrossKD cannot have.
+    assert quote(found, known) == claims.Quote("+0.6, –", True)
+    assert judge(found, known) == claims.Judgement("holds", "+1.0 [+1.0, +1.0] AP")
+
+
 @pytest.mark.usefixtures("write_record")
 def test_without_records_nothing_is_said() -> None:
     assert judge(claim(), rows()) == claims.Judgement("not run")

@@ -83,6 +83,39 @@ def test_cells_that_the_text_lost_and_those_from_its_prose_are_marked() -> None:
     assert "from the prose" in comparison.table(spec).to_html()
 
 
+def quoting(table: int) -> PageSpec:
+    found = pages.get(f"table{table:02}", seeds=[0])
+    assert isinstance(found, PageSpec)
+    return found
+
+
+@pytest.mark.usefixtures("write_record")
+def test_what_the_papers_ablations_do_not_print_is_marked() -> None:
+    table = comparison.table(quoting(11))
+    found = {name.partition(" not run")[0]: texts[:2] for name, texts in cells(table).items()}
+    # RetinaNet's baseline is Table 6's; which modules a row has is read from the order, but for all three.
+    assert found["baseline"] == ["37.4 from Table 6", "–"]
+    assert found["SAL"] == ["41.7 label reconstructed", "+4.3"]
+    assert found["DFMSD"] == ["42.0", "+4.6"]
+    assert "the rows are read in the usual order" in table.to_html()
+
+
+@pytest.mark.usefixtures("write_record")
+def test_a_row_that_cannot_be_run_shows_the_papers_numbers_and_why() -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", comparison.table(quoting(5)).to_html(), re.DOTALL)
+    row = re.sub(r"<[^>]*>|\s+", " ", next(row for row in rows if "cannot be run" in row)).split()
+    assert " ".join(row) == "CrossKD cannot be run: it needs a dense teacher head of the student's type 39.4 +2.0 – – – – – – –"
+    assert "DFMSD against CrossKD: **not run**." in comparison.verdicts(quoting(5)).data
+
+
+def test_a_row_that_cannot_be_run_is_no_open_comparison(write_record: WriteRecord) -> None:
+    for entry in quoting(5).entries():
+        if entry.row.recipe in ("crosskd", "dfmsd"):
+            write_record(entry.runs[-1], 20.0)
+    sentence = next(line for line in comparison.verdicts(quoting(5)).data.splitlines() if "CrossKD" in line)
+    assert sentence == "- DFMSD is above CrossKD in **0 of 1** pairs (+0.0 AP; one seed: no test)."
+
+
 def test_three_seeds_have_an_interval_and_fewer_do_not(write_record: WriteRecord) -> None:
     spec = page((0, 1, 2))
     run_all(spec, write_record, {"baseline": (20.0, 21.0, 22.0), "dfmsd": (22.0, 24.0, 24.0)})

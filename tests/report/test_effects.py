@@ -9,6 +9,7 @@ import pytest
 from dfmsd import pages
 from dfmsd.pages import PageSpec
 from dfmsd.report import effects
+from dfmsd.report.results import lines
 from dfmsd.stages import Options
 from tests.conftest import WriteRecord
 
@@ -20,6 +21,7 @@ ROWS = {
     "other crop": {"sal": False, "crop": (0.5, 1.0)},
     "ME in stage 1": {"me": "first"},
 }
+ALONE = {"recipe": "dfmsd", "name": "strong teacher alone", "options": {"sal": False}}
 AP = {"baseline": 1.0, "none": 20.0, "ME": 21.0, "SFA": 24.0, "ME + SFA": 24.5, "other crop": 50.0, "ME in stage 1": 60.0}
 
 
@@ -39,7 +41,7 @@ def test_pairs_of_rows_differ_in_the_part_alone(write_record: WriteRecord) -> No
     run(page(), write_record, *AP)
     found = {
         part: {tuple(sorted(rest)): difference.mean for rest, difference in by_rest.items() if difference}
-        for part, by_rest in effects.effects(page()).items()
+        for part, by_rest in effects.effects(lines(page())).items()
     }
     assert found == {"me": {(): 1.0, ("sfa",): 0.5}, "sfa": {(): 4.0, ("me",): 3.5}}
 
@@ -61,8 +63,21 @@ def test_three_seeds_have_an_interval(write_record: WriteRecord) -> None:
     assert "+1.0 to +3.0" in effects.table(spec).to_html()  # type: ignore[union-attr]
 
 
+def test_pairs_of_rows_have_one_student_and_its_teachers(write_record: WriteRecord) -> None:
+    groups = [
+        {"student": "fcos_r50", "teachers": [f"{family}_r101", f"{family}_x101"], "recipes": [ALONE, "dfmsd"]}
+        for family in ("gfl", "retinanet")
+    ]
+    spec = pages.spec(page="mine", title="Mine", question="Why?", groups=groups, scale="mini", seeds=(0,))
+    for entry, ap in zip(spec.entries(), (20.0, 21.0, 30.0, 33.0), strict=True):
+        write_record(entry.runs[-1], ap)
+    frame = effects.table(spec).data  # type: ignore[union-attr]
+    assert frame["with the two others"].tolist() == ["+1.0", "+3.0"]
+    assert frame["student and teachers"].tolist() == [f"FCOS R50 ← {name} R101 → {name} X101" for name in ("GFL", "RetinaNet")]
+
+
 def test_a_page_without_such_pairs_says_so() -> None:
-    assert effects.table(pages.get("table07")).data == "No two rows differ in a part alone."  # type: ignore[arg-type]
+    assert effects.table(pages.get("structural")).data == "No two rows differ in a part alone."  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("options", "on"), [({}, {"sal", "me", "sfa"}), ({"me": "first", "sfa": False}, {"sal", "me"})])

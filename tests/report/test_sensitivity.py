@@ -40,6 +40,18 @@ def test_the_figure_tells_what_is_run_and_what_is_not(name: str, write_record: W
     assert "not run" in first.alt
 
 
+def test_the_map_has_intervals_from_three_seeds_on(write_record: WriteRecord) -> None:
+    spec = pages.get("fig10", seeds=[0, 1, 2])
+    assert isinstance(spec, SensitivityPage)
+    for entry in spec.entries():
+        if entry.row.name == "alpha x 2" or (entry.row.name == "beta x 2" and entry.seed == 0):
+            write_record(entry.runs[-1], 20.0 + entry.seed)
+    known = sensitivity.points(spec)
+    assert sensitivity.text(known[2.0, 1.0]) == "21.0\n20.0 to 22.0"
+    assert sensitivity.text(known[1.0, 2.0]) == "20.0"
+    assert sensitivity.text(known[1.0, 1.0]) == "not run"
+
+
 def test_a_factor_multiplies_what_the_scale_sets() -> None:
     row = Row(student="fcos_r50", teachers=("gfl_r101", "gfl_x101"), recipe="dfmsd", options=Options(times={"alpha": 0.5}))
     plain, halved = (
