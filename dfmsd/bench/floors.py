@@ -31,7 +31,7 @@ PASSES: dict[str, tuple[str, ...]] = {
     "ssim": (
         "S T ->",  # the range of each image
         "S T ->",  # windows on the rescaled maps; neighbours are still at hand
-        "S T -> dS",  # the range carries no gradient
+        "S T -> dS",  # by way of the range, only two elements of each image change
     ),
     "fkd": (
         # In small letters maps of the non-local blocks' inner channels: t, p, g (student), u, q, h (teacher) are the outputs of the

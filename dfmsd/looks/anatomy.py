@@ -21,6 +21,7 @@ from dfmsd.errors import StudyError
 from dfmsd.looks import explore
 from dfmsd.looks.canvas import Array, covered, displayed, draw_channels, draw_image, draw_map, energy, grid, mosaic
 from dfmsd.looks.datapage import PALETTE
+from dfmsd.looks.live import Live
 from dfmsd.losses import (
     Levels,
     _heads,
@@ -101,6 +102,38 @@ def draw(method: Any, seen: Scene) -> Picture:
         seen: What it looks at.
     """
     raise StudyError(f"{type(method).__name__} has no drawing yet: write one in dfmsd/looks/anatomy.py")
+
+
+def taught(trained: Live, shown: explore.Picture, stride: int) -> Picture:
+    """What the method of a distillation just done masks or compares.
+
+    Args:
+        trained: The distillation, of one method.
+        shown: The image.
+        stride: The level.
+    """
+    return _at_work(trained, trained.after, shown, stride)
+
+
+def progress(trained: Live, shown: explore.Picture, stride: int) -> Picture:
+    """What a distillation changed: the reconstruction of a method that masks; of another, :func:`taught` before it learned.
+
+    Args:
+        trained: The distillation, of one method.
+        shown: The image.
+        stride: The level.
+    """
+    if explore.hides(explore.pictured(trained.after, stride)):
+        return explore.reconstruction_figure(trained.before, trained.after, shown, stride)
+    return _at_work(trained, trained.before, shown, stride)
+
+
+def _at_work(trained: Live, distiller: Distiller, shown: explore.Picture, stride: int) -> Picture:
+    assert trained.run.stage is not None
+    (method,) = trained.run.stage.methods
+    # DFMSD's own drawing is of enhanced images: on an image as it is, it masks as DMKD does.
+    kind = methods.DMKD if isinstance(method, methods.DMKD) else type(method)
+    return draw.dispatch(kind)(method, scene(distiller, shown, stride))
 
 
 @draw.register

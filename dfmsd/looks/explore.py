@@ -20,7 +20,7 @@ from dfmsd import data, zoo
 from dfmsd.augment import add_noise, area_ratio, random_crop
 from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError
-from dfmsd.looks.canvas import PANEL, covered, displayed, draw_channels, draw_image, draw_map, energy, grid
+from dfmsd.looks.canvas import PANEL, covered, displayed, draw_image, draw_map, energy, grid
 from dfmsd.looks.datapage import PALETTE
 from dfmsd.losses import (
     AMD,
@@ -28,12 +28,12 @@ from dfmsd.losses import (
     MGD,
     Levels,
     Method,
-    channel_attention,
     dual_masks,
     random_mask,
     spatial_attention,
 )
 from dfmsd.methods import DMKD as DualDefaults
+from dfmsd.report.figures import Picture as Drawn
 from dfmsd.spec import RunSpec
 from dfmsd.stages import Options
 
@@ -157,6 +157,11 @@ def _(method: AMD, stride: int, feat_s: Tensor, feat_t: Tensor) -> Masked:
     return Masked(hidden, None, method.branch[str(stride)](aligned))
 
 
+def hides(method: Method) -> bool:
+    """Whether a method masks the student's features, so that :func:`reconstruct` knows it."""
+    return isinstance(method, (DMKD, MGD, AMD))
+
+
 def pictured(distiller: Distiller, stride: int) -> Method:
     """The method of a distiller, if it works on a level.
 
@@ -193,33 +198,7 @@ def features_figure(before: Distiller, after: Distiller, shown: Picture) -> Figu
     return figure
 
 
-def attention_figure(distiller: Distiller, shown: Picture, stride: int) -> Figure:
-    """The teacher's spatial and channel attention on one level, Eqs. (3) and (2), and what the method hides.
-
-    Args:
-        distiller: The trained distiller.
-        shown: The image.
-        stride: The level.
-    """
-    method = pictured(distiller, stride)
-    levels_s, levels_t = features(distiller, shown.image)
-    masked = reconstruct(method, stride, levels_s[stride], levels_t[stride])
-    tau = _masking(method)["tau"]
-    figure, axes = grid(1, 4, widths=(1, 1.2, 1, 1.6))
-    image, spatial, cover, channels = axes[0]
-    draw_image(image, displayed(shown.image), "image", boxes=shown.boxes)
-    shades = draw_map(spatial, spatial_attention(levels_t[stride], tau=tau)[0].numpy(), f"spatial attention, stride {stride}")
-    figure.colorbar(shades, ax=spatial, label="1 = mean", shrink=0.8)
-    if masked.spatial is not None:
-        share = masked.spatial.float().mean().item()
-        draw_image(cover, covered(shown.image, masked.spatial, stride), f"hidden: {share:.0%} of the cells")
-    attention = channel_attention(levels_t[stride], tau=tau)[0]
-    hidden = torch.zeros_like(attention, dtype=torch.bool) if masked.channel is None else masked.channel[0, :, 0, 0]
-    draw_channels(channels, attention, hidden)
-    return figure
-
-
-def reconstruction_figure(before: Distiller, after: Distiller, shown: Picture, stride: int) -> Figure:
+def reconstruction_figure(before: Distiller, after: Distiller, shown: Picture, stride: int) -> Drawn:
     """The teacher's level, and what the method's blocks made of the masked student's, before and after, on one scale.
 
     The error over each panel is the sum of squared differences relative to the teacher's sum of squares.
@@ -231,17 +210,22 @@ def reconstruction_figure(before: Distiller, after: Distiller, shown: Picture, s
         stride: The level.
     """
     feat_t = features(after, shown.image)[1][stride]
-    panels = {"teacher": (feat_t, "")}
-    for title, distiller in (("reconstruction before", before), ("reconstruction after", after)):
+    panels, errors = {"teacher": feat_t}, {}
+    for title, distiller in (("before", before), ("after", after)):
         feat_s = features(distiller, shown.image)[0][stride]
         made = reconstruct(pictured(distiller, stride), stride, feat_s, feat_t).reconstruction
-        panels[title] = made, f"\nerror {((made - feat_t).square().sum() / feat_t.square().sum()).item():.2f}"
+        errors[title] = f"error {((made - feat_t).square().sum() / feat_t.square().sum()).item():.2f}"
+        panels[f"reconstruction {title}\n{errors[title]}"] = made
     figure, axes = grid(1, len(panels))
     limits = float(energy(feat_t).min()), float(energy(feat_t).max())
-    for axis, (title, (feat, error)) in zip(axes[0], panels.items(), strict=True):
-        shades = draw_map(axis, energy(feat), title + error, limits=limits)
+    for axis, (title, feat) in zip(axes[0], panels.items(), strict=True):
+        shades = draw_map(axis, energy(feat), title, limits=limits)
     figure.colorbar(shades, ax=axes[0].tolist(), label="mean magnitude", shrink=0.8)
-    return figure
+    return Drawn.of(
+        figure,
+        "Heat maps of the teacher's features and of their reconstruction from the student's masked features, "
+        f"{' and '.join(f'{title} training with {error}' for title, error in errors.items())}.",
+    )
 
 
 def enhancement_figure(distiller: Distiller, shown: Picture, stride: int, options: Options) -> Figure:

@@ -165,12 +165,14 @@ class SensitivityPage(PageSpec):
 class TuningPage(Page):
     """Which share of the detection loss each method gets at a scale: the same trials for all, on the split kept for it."""
 
+    notes: str
+    """What is particular to these trials, as MyST Markdown."""
     student: str
     teacher: str
     methods: dict[str, tuple[str, ...]]
     """The weight of each of a method's terms, which divide a share equally among them."""
     fixed: dict[str, dict[str, float]] = Field(default_factory=dict)
-    """Other weights of a method during the trials: what the scale sets in the end must not change what a trial was."""
+    """Other fields of a method during the trials: what the scale sets in the end must not change what a trial was."""
     shares: tuple[float, ...] = Field(min_length=1)
     epochs: int = Field(gt=0)
     seed: int
@@ -193,6 +195,17 @@ class TuningPage(Page):
                 )
                 rows.append(Row(student=self.student, teachers=(self.teacher,), recipe=method, options=options))
         return [Entry(place, row, self.seed, chain(row, short, self.seed, split="tune")) for place, row in enumerate(rows)]
+
+    def departures(self, method: str) -> list[str]:
+        """The fields of a method that the scale sets otherwise than the trials: if there are any, these did not decide its weights.
+
+        A weight that was fixed in the trials does not count: its term had no effect there.
+        """
+        row = Row(student=self.student, teachers=(self.teacher,), recipe=method)
+        stage = chain(row, scales.get(self.scale), self.seed)[-1].stage
+        assert stage is not None
+        used = {field: value for field, value in stage.methods[0] if not isinstance(value, float)}
+        return [field for field, value in self.fixed.get(method, {}).items() if used.get(field, value) != value]
 
     def chains(self) -> list[tuple[RunSpec, ...]]:
         """The chains of runs of all trials."""

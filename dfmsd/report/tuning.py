@@ -1,9 +1,10 @@
-"""What the tuning page shows: every trial, on the split and with the seed that no table uses."""
+"""What a page of trials shows: every trial, on the split and with the seed that no table uses."""
 
 from __future__ import annotations
 
 import pandas as pd
 import seaborn as sns
+from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
@@ -32,10 +33,27 @@ def table(page: TuningPage) -> Styler:
     return wide.style.format("{:.1f}", na_rep="–").highlight_max(axis="columns", props="font-weight: bold").set_uuid("trials")
 
 
-def chosen(page: TuningPage) -> Styler:
-    """The weights that ``params/scales.yaml`` sets at this scale."""
-    methods = scales.get(page.scale).methods
-    return pd.DataFrame(methods).T.rename(index=LABELS).style.format("{:g}", na_rep="–").set_uuid("chosen")
+def notes(page: TuningPage) -> Markdown:
+    """What is particular to the page's trials."""
+    return Markdown(page.notes)
+
+
+def chosen(page: TuningPage) -> Styler | Markdown:
+    """What ``params/scales.yaml`` took from the page's trials: nothing of a method that is used otherwise than it was tried."""
+    weighed = scales.get(page.scale).methods
+    departures = {method: page.departures(method) for method in page.methods}
+    found = trials(page).set_index(["recipe", "share"])["AP"]
+    lines = {}
+    for method, names in page.methods.items():
+        if method in weighed and not departures[method]:
+            share = sum(weighed[method][name] for name in names)
+            own = {name: weighed[method][name] for name in names}
+            lines[LABELS[method]] = {"share": share, "AP": found.get((method, share))} | own
+    if not lines:
+        otherwise = [f"{LABELS[method]} with another `{'`, `'.join(fields)}`" for method, fields in departures.items() if fields]
+        return Markdown(f"Nothing: the scale {page.scale} uses {', '.join(otherwise) or 'the weights of the papers'}.")
+    frame = pd.DataFrame(lines).T.astype(float)
+    return frame.style.format("{:g}", na_rep="–").format("{:.1f}", subset=["AP"], na_rep="–").set_uuid("chosen")
 
 
 def figure(page: TuningPage) -> Picture:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from dfmsd import data, paths
 from dfmsd.errors import StudyError
-from dfmsd.looks import explore, live
+from dfmsd.looks import anatomy, explore, live
 from dfmsd.losses import AMD, DFMSD, MGD, Method
-from dfmsd.methods import for_pair
+from dfmsd.methods import METHODS, for_pair
 from dfmsd.spec import RunSpec
 from dfmsd.stages import Options
 
@@ -132,13 +132,42 @@ def test_a_stride_that_the_method_does_not_have_is_refused(trained: live.Live) -
         explore.pictured(trained.after, 4)
 
 
+PAIRS = {
+    "mse": ("retinanet_r50", "retinanet_r101"),
+    "ssim": ("reppoints_r50", "mask_rcnn_swint"),
+    "fkd": ("faster_rcnn_r50", "cascade_mask_rcnn_r101"),
+    "fgd": ("faster_rcnn_r50", "cascade_mask_rcnn_r101"),
+    "pkd": ("reppoints_r50", "mask_rcnn_swint"),
+    "crosskd": ("retinanet_r50", "retinanet_r101"),
+    "mgd": ("faster_rcnn_r50", "cascade_mask_rcnn_r101"),
+    "amd": ("mask_rcnn_swint", "retinanet_r101"),
+    "dmkd": ("fcos_r50", "reppoints_x101"),
+    "dfmsd": ("fcos_r50", "reppoints_x101"),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("notebooks")
-def test_the_notebook_runs_for_another_pair(tmp_path: Path) -> None:
-    choice = {"student": "faster_rcnn_r50", "teacher": "retinanet_x101", "method": "mgd", "scale": "smoke"}
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_shown_with_what_it_hides_or_compares(method: str) -> None:
+    trained = live.distil(live.planned(*PAIRS[method], method, "smoke", teacher_epochs=0.25, epochs=0.25))
+    inside = explore.pictured(trained.after, 8)
+    assert set(explore.curve_table(trained.curve, f"loss_{method}_").columns) == {"detection", *inside.active}
+    shown = explore.picture(trained.run, 0)
+    taught, progress = anatomy.taught(trained, shown, 8), anatomy.progress(trained, shown, 8)
+    masked = method in ("mgd", "amd", "dmkd", "dfmsd")
+    assert ("hidden" in taught.alt) == ("after training with error" in progress.alt) == masked
+    assert taught.svg != progress.svg
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("notebooks")
+def test_the_notebook_runs_for_another_pair_and_a_method_without_masks(tmp_path: Path) -> None:
+    choice = {"student": "faster_rcnn_r50", "teacher": "retinanet_x101", "method": "pkd", "scale": "smoke"}
     done = papermill.execute_notebook(paths.NOTEBOOKS / "explore.ipynb", tmp_path / "out.ipynb", choice, progress_bar=False)
     outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 5
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert sum('<img class="figure"' in output.get("data", {}).get("text/html", "") for output in outputs) == 2
     assert not [output for output in outputs if output.get("name") == "stderr"]
     assert "4 of 4 iterations" in str(outputs)
 

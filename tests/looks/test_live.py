@@ -39,6 +39,7 @@ def planned(student: str = "fcos_r50", teacher: str = "gfl_r101", method: str = 
         ({"scale": "mimi"}, "did you mean 'mini'"),
         ({"scale": "coco"}, "take smoke, mini or gpu"),
         ({"student": "gfl_r101"}, "its own teacher"),
+        ({"method": "crosskd"}, "crosskd cannot teach fcos_r50 by gfl_r101: it needs two dense heads of one type"),
         ({"epochs": 0}, "epochs = 0"),
         ({"teacher_epochs": -1.0}, "teacher_epochs = -1.0"),
     ],

@@ -1,0 +1,68 @@
+"""Pages of trials: each tells of its own trials and of what these decided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from IPython.display import Markdown
+from pandas.io.formats.style import Styler
+
+from dfmsd import pages, paths, scales
+from dfmsd.pages import LABELS, TuningPage
+from dfmsd.report import tuning
+
+PAGES = sorted(file.stem for file in (paths.ROOT / "params" / "tuning").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def published_records_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else was run on this machine does not count."""
+    monkeypatch.setenv("DFMSD_RUNS", str(tmp_path))
+    monkeypatch.delenv("DFMSD_RECORDS", raising=False)
+
+
+def trials(name: str, scale: str = "mini") -> TuningPage:
+    page = pages.get(name, scale=scale)
+    assert isinstance(page, TuningPage)
+    return page
+
+
+def test_a_page_shows_what_its_own_trials_chose() -> None:
+    shares, crossing = tuning.chosen(trials("shares")), tuning.chosen(trials("crossing"))
+    assert isinstance(shares, Styler) and isinstance(crossing, Styler)
+    assert set(shares.index) == set(LABELS.values()) - {"baseline", LABELS["equal_budget"], "CrossKD"}
+    assert list(crossing.index) == ["CrossKD"]
+    weights = scales.get("mini").methods
+    assert shares.data.loc["DFMSD", ["alpha", "sfa"]].to_dict() == {name: weights["dfmsd"][name] for name in ("alpha", "sfa")}
+    assert "beta" not in shares.data.loc["DFMSD"].dropna(), "beta was fixed"
+    assert shares.data.loc["FKD", "share"] == 2 * (weights["fkd"]["alpha"] + weights["fkd"]["beta"]), "two terms each"
+
+
+def test_trials_of_what_is_not_used_chose_nothing() -> None:
+    found = tuning.chosen(trials("detached"))
+    assert isinstance(found, Markdown)
+    assert found.data == "Nothing: the scale mini uses SSIM with another `detach_range`."
+
+
+def test_where_the_papers_weights_apply_nothing_is_chosen() -> None:
+    found = tuning.chosen(trials("shares", "gpu"))
+    assert isinstance(found, Markdown)
+    assert found.data == "Nothing: the scale gpu uses the weights of the papers."
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_share_was_chosen_for_its_ap(name: str) -> None:
+    page = trials(name)
+    best = tuning.trials(page).groupby("recipe")["AP"].max().rename(LABELS)
+    chosen = tuning.chosen(page)
+    own = {} if isinstance(chosen, Markdown) else chosen.data["AP"].dropna().to_dict()
+    assert own == best[list(own)].to_dict()
+
+
+def test_the_template_leaves_the_methods_to_its_pages() -> None:
+    cells = nbformat.read(paths.NOTEBOOKS / "tuning.ipynb", as_version=4).cells
+    prose = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert not [label for label in LABELS.values() if label != "baseline" and label in prose]
+    assert tuning.notes(trials("detached")).data == trials("detached").notes
