@@ -69,9 +69,11 @@ def _arguments() -> _Parser:
     sub.add_argument("--jobs", type=_number(1), default=1, help="runs at a time")
     sub.add_argument("--rehearse", type=_number(1), metavar="N", help="try it out: N iterations a run, random weights, 8 images")
     page_options(command("publish", "Copy the records of pages into book/records/."))
-    sub = command("observe", "Read off trained networks what pages of features show, and write the records.")
+    sub = command(
+        "observe", "Measure what pages of figures show or say to claims, on trained networks and images; write the records."
+    )
     sub.add_argument("pages", nargs="*", metavar="PAGE", help="names of pages, such as fig04")
-    sub.add_argument("--all", action="store_true", help="all pages that look into networks")
+    sub.add_argument("--all", action="store_true", help="all pages that keep such a record")
     sub.add_argument("--scale", help="smoke, mini, gpu or coco; a page's own if left out")
     sub.add_argument("--train", action="store_true", help="train the networks whose weights are not here")
     sub.add_argument("--jobs", type=_number(1), default=1, help="runs at a time")
@@ -232,22 +234,24 @@ def _publish(arguments: argparse.Namespace) -> None:
 
 def _observe(arguments: argparse.Namespace) -> int:
     from dfmsd import study
-    from dfmsd.looks import observe
+    from dfmsd.looks import answers, observe
 
-    looking = [name for name in pages.names() if isinstance(pages.get(name), pages.FeaturesPage)]
+    looking = sorted(name for name in pages.names() if isinstance(pages.get(name), pages.ObservedPage))
     names = looking if arguments.all else arguments.pages
     if not names:
         raise StudyError(f"name a page ({', '.join(looking)}) or say --all")
     complaints = 0
     for name in names:
         page = pages.get(name, scale=arguments.scale)
-        if not isinstance(page, pages.FeaturesPage):
-            raise StudyError(f"page {name} looks into no networks: {suggest(name, looking)}")
+        if not isinstance(page, (pages.FeaturesPage, pages.SpectraPage, pages.EnhancementPage)):
+            raise StudyError(f"page {name} keeps no record of what it measures: {suggest(name, looking)}")
         try:
             if arguments.train:
-                outcome = study.ensure(page.chains(), jobs=arguments.jobs, weights=True)
-                complaints = max(complaints, _report(outcome, page.chains()))
-            print(f"{name}: {observe.run(page)}", flush=True)
+                chains = page.chains() or [(run,) for run in page.runs().values() if isinstance(run, RunSpec)]
+                outcome = study.ensure(chains, jobs=arguments.jobs, weights=True)
+                complaints = max(complaints, _report(outcome, chains))
+            file = observe.run(page) if isinstance(page, pages.FeaturesPage) else answers.run(page)
+            print(f"{name}: {file}", flush=True)
         except StudyError as error:
             complaints = 1
             print(f"error: {error}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from statistics import fmean
 
 import matplotlib.pyplot as plt
@@ -14,43 +13,15 @@ from torch import Tensor
 
 from dfmsd import augment
 from dfmsd.looks import attending, docstrings, fourier
+from dfmsd.looks.answers import CONTRASTS, change
 from dfmsd.looks.attending import CROP, HIGH, IMAGE, LOW, MASKING, NOISE, Attended, Seen
 from dfmsd.looks.canvas import covered, displayed, draw_image, draw_map, grid
 from dfmsd.looks.datapage import PALETTE
 from dfmsd.pages import EnhancementPage
-from dfmsd.report import stats
+from dfmsd.report import claims, stats
 from dfmsd.report.figures import Picture
 from dfmsd.report.stats import Estimate
 from dfmsd.report.tables import NONE, spread, styled
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence of the paper that the attention on some objects can settle."""
-
-    text: str
-    size: str
-    """Of the objects."""
-    version: str
-    """In which they are claimed to be attended to more."""
-    rival: str
-    """Than in this one."""
-    below: bool | None = None
-    """In the images that small objects dominate, in the others, or in all."""
-
-
-CLAIMS = {
-    "frequencies": (
-        Claim("regions of smaller objects get higher attention in the high-frequency domain", "small", HIGH, LOW),
-        Claim("regions of larger objects get more attention in the low-frequency domain", "large", LOW, HIGH),
-    ),
-    "augmentation": (
-        Claim("noise makes more regions of small objects stand out for masking", "small", NOISE, IMAGE, True),
-        Claim("a crop makes larger objects receive more attention", "large", CROP, IMAGE, False),
-    ),
-}
-"""What the paper says in section 3.4, by the page's view."""
-
 
 VERDICTS = {
     "higher": ("holds", "**As the paper says**"),
@@ -169,12 +140,11 @@ def _lines(found: Attended) -> dict[str, Line]:
 def table(found: Attended) -> Styler:
     """The paper's claims with the difference in attention behind each, and the verdict."""
     rows = []
-    for claim in CLAIMS[found.page.view]:
-        change = {column: _change(found, claim, column) for column in COLUMNS}
-        attended, hidden = change["attention"], change["hidden"]
+    for claim, contrast in CONTRASTS[found.page.view].items():
+        attended, hidden = (change(found, contrast, column) for column in COLUMNS)
         rows.append(
             {
-                "the paper says": f'<span class="words">{claim.text}</span>',
+                "the paper says": f'<span class="words">{claims.of_figure(claim).text}</span>',
                 "images": "0" if attended is None else str(len(attended.values)),
                 "attention, difference": NONE if attended is None else _signed(attended, 1.0, 2),
                 "hidden, difference in points": NONE if hidden is None else _signed(hidden, 100.0, 1),
@@ -190,13 +160,8 @@ def table(found: Attended) -> Styler:
     return styled(pd.DataFrame(rows), "attended", text).hide(axis="index")
 
 
-def _change(found: Attended, claim: Claim, column: str) -> Estimate | None:
-    values, rival = (found.values(name, claim.size, column, below=claim.below) for name in (claim.version, claim.rival))
-    return stats.difference(values, rival)
-
-
-def _verdict(found: Attended, change: Estimate | None) -> str:
-    return stats.verdict(change) if found.watcher.grown else "young"
+def _verdict(found: Attended, changed: Estimate | None) -> str:
+    return stats.verdict(changed) if found.watcher.grown else "young"
 
 
 def _signed(found: Estimate, factor: float, decimals: int) -> str:
@@ -213,19 +178,28 @@ def findings(found: Attended) -> Markdown:
 
 def _differences(found: Attended) -> list[str]:
     lines = []
-    for claim in CLAIMS[found.page.view]:
-        change = _change(found, claim, "attention")
-        if change is None:
-            lines.append(f"- The paper: {claim.text}. **No image** here has such objects.")
+    for claim, contrast in CONTRASTS[found.page.view].items():
+        says = f"- The paper: *{claims.of_figure(claim).text}.*"
+        changed = change(found, contrast, "attention")
+        if changed is None:
+            lines.append(f"{says} **No image** here has such objects.")
             continue
-        both = (found.values(name, claim.size, "attention", below=claim.below) for name in (claim.rival, claim.version))
-        before, after = (fmean(values[index] for index in change.values) for values in both)
-        _, verdict = VERDICTS[_verdict(found, change)]
+        both = (found.values(name, contrast.size, "attention", below=contrast.below) for name in (contrast.rival, contrast.version))
+        before, after = (fmean(values[index] for index in changed.values) for values in both)
+        _, verdict = VERDICTS[_verdict(found, changed)]
         lines.append(
-            f"- The paper: {claim.text}. Here {claim.size} objects get {before:.2f} times the mean attention {_where(claim.rival)} "
-            f"and {after:.2f} times {_where(claim.version)}. {verdict}."
+            f"{says} Here {contrast.size} objects get {before:.2f} times the mean attention {_where(contrast.rival)} "
+            f"and {after:.2f} times {_where(contrast.version)}. {verdict}.{_recorded(found, claim)}"
         )
     return lines
+
+
+def _recorded(found: Attended, claim: str) -> str:
+    """What the record says where the teacher here is too young."""
+    judged = claims.look(claims.of_figure(claim), found.page.scale)
+    if found.watcher.grown or judged.verdict == "not run":
+        return ""
+    return f" The record, of the study's teacher: *{judged.words}*, {judged.numbers}."
 
 
 def _where(version: str) -> str:

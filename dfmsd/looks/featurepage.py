@@ -18,7 +18,8 @@ from dfmsd.looks import docstrings, featurefigures, likeness, observation
 from dfmsd.looks.featurefigures import MEASURES, label, mean, series
 from dfmsd.looks.observation import Interval, Observation, PerImage
 from dfmsd.pages import FeaturesPage
-from dfmsd.report import stats
+from dfmsd.report import claims, findings, stats
+from dfmsd.report.claims import FigureClaim, Judgement
 from dfmsd.report.figures import Picture
 from dfmsd.report.stats import Estimate
 from dfmsd.report.tables import NONE, below, grouped, number, styled
@@ -111,6 +112,18 @@ def answer(page: FeaturesPage, seen: Observation | None) -> Markdown | None:
         return None
     found = {"masks": _masks, "stages": _stages, "distribution": _distribution}[page.view](page, seen)
     return Markdown("\n".join(f"- {sentence}" for sentence in found))
+
+
+def verdicts(page: FeaturesPage, seen: Observation | None) -> Styler | Markdown:
+    """What becomes of the paper's claims about the figure."""
+    own = [one for one in claims.claims() if isinstance(one, FigureClaim) and one.page == page.page]
+    if not own:
+        return Markdown("No claim is about this figure.")
+    rows = []
+    for one in own:
+        judged = Judgement("not run") if seen is None else claims.settle(one, findings.features(page, seen, one.id))
+        rows.append({"claim": html.escape(one.text), page.scale: judged.words, "numbers": judged.numbers})
+    return styled(pd.DataFrame(rows), "claims").hide(axis="index")
 
 
 def _masks(page: FeaturesPage, seen: Observation) -> list[str]:

@@ -1,4 +1,4 @@
-"""What was read off trained networks: a small JSON record for each page and scale, so that the page needs no weights."""
+"""What was measured on images or read off trained networks: a small JSON record for each page and scale, read without weights."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import Field, ValidationError
 
 from dfmsd import records
 from dfmsd.errors import StudyError
-from dfmsd.pages import FeaturesPage
+from dfmsd.pages import EnhancementPage, FeaturesPage, ObservedPage, SpectraPage
 from dfmsd.spec import Frozen, RunSpec
 
-MEASURING = ("looks/likeness", "looks/observe", "losses/_masking")
-"""Modules whose code decides what is read off."""
+MEASURING: dict[type[ObservedPage], tuple[str, ...]] = {
+    FeaturesPage: ("looks/likeness", "looks/observe", "losses/_masking"),
+    SpectraPage: ("looks/spectra", "looks/fourier", "looks/answers", "augment"),
+    EnhancementPage: ("looks/attending", "looks/fourier", "looks/answers", "losses/_attention", "losses/_masking", "augment"),
+}
+"""Modules whose code decides what is measured, by the kind of page."""
 
 DIGITS = 4
 """Significant digits that a record keeps."""
@@ -94,26 +99,38 @@ class Origin(Frozen):
     code_digest: str
 
 
-class Observation(Frozen):
-    """Everything that a page shows of its networks."""
+class Seen(Frozen):
+    """What every record has."""
 
     page: str
     scale: str
     asked: str
-    """:meth:`dfmsd.pages.FeaturesPage.asked` when it was made."""
+    """:meth:`dfmsd.pages.ObservedPage.asked` when it was made."""
     networks: dict[str, Looked]
     """By the page's name for each, in its order; the teacher comes last."""
-    ratio: float
-    """Share of the positions that a mask hides."""
     images: tuple[int, ...]
     """Ids of all images that were measured."""
+    origin: Origin
+
+
+class Answers(Seen):
+    """What a page that measures when it is executed says to the papers' claims, so that it can be read elsewhere."""
+
+    claims: dict[str, tuple[float | None, ...]]
+    """By the claim's id: a number of each image, as the claim wants it; None where the image has no such objects."""
+
+
+class Observation(Seen):
+    """Everything that a page shows of its networks."""
+
+    ratio: float
+    """Share of the positions that a mask hides."""
     shown: tuple[Shown, ...]
     pairs: tuple[Pair, ...] = Field(min_length=1)
     objects: dict[str, PerImage]
     """By network: how well its magnitude tells objects from background, :func:`dfmsd.looks.likeness.objectness`."""
     values: dict[str, dict[int, Values]]
     """By network and stride."""
-    origin: Origin
 
     @property
     def strides(self) -> list[int]:
@@ -131,15 +148,27 @@ def rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def write(seen: Observation, file: Path) -> None:
+def write(seen: Seen, file: Path) -> None:
     """Keep an observation; a row of numbers takes one line."""
     text = json.dumps(seen.model_dump(mode="json"), indent=1)
     compact = re.sub(r"\[\s+([^\[\]\"]*?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)
     records.write_atomic(file, compact + "\n")
 
 
+AnySeen = TypeVar("AnySeen", bound=Seen)
+
+
 def find(page: FeaturesPage) -> Observation | None:
     """A page's observation; None while there is none.
+
+    Raises:
+        StudyError: if it is damaged, or of another page.
+    """
+    return read(page, Observation)
+
+
+def read(page: ObservedPage, kind: type[AnySeen]) -> AnySeen | None:
+    """A page's record of some kind; None while there is none.
 
     Raises:
         StudyError: if it is damaged, or of another page.
@@ -149,7 +178,7 @@ def find(page: FeaturesPage) -> Observation | None:
         return None
     mend = f"delete it and make it again: `{page.command()}`"
     try:
-        seen = Observation.model_validate_json(file.read_text())
+        seen = kind.model_validate_json(file.read_text())
     except (ValidationError, OSError, UnicodeDecodeError) as error:
         raise StudyError(f"observation {file} is damaged ({records._reason(error)}): {mend}") from None
     if (seen.page, seen.scale) != (page.page, page.scale):
@@ -157,12 +186,12 @@ def find(page: FeaturesPage) -> Observation | None:
     return seen
 
 
-def code_digest() -> str:
-    """Hash of the code that measures; comments and docstrings do not count."""
-    return hashlib.sha256("".join(records._tree(module) for module in MEASURING).encode()).hexdigest()[:12]
+def code_digest(kind: type[ObservedPage] = FeaturesPage) -> str:
+    """Hash of the code that measures for a kind of page; comments and docstrings do not count."""
+    return hashlib.sha256("".join(records._tree(module) for module in MEASURING[kind]).encode()).hexdigest()[:12]
 
 
-def stale(seen: Observation, page: FeaturesPage) -> list[str]:
+def stale(seen: Seen, page: ObservedPage) -> list[str]:
     """Why an observation is not what the page would show if it were made now; empty if it is."""
     found = []
     if seen.asked != page.asked():
@@ -174,6 +203,6 @@ def stale(seen: Observation, page: FeaturesPage) -> list[str]:
         record = records.result(run.key)
         if record is not None and record.weights_sha256 != looked.weights:
             found.append(f"{name} was trained again since")
-    if seen.origin.code_digest != code_digest():
+    if seen.origin.code_digest != code_digest(type(page)):
         found.append("the code that measures has changed since")
     return found

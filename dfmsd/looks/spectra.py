@@ -23,7 +23,7 @@ from dfmsd.looks import docstrings, explore, fourier
 from dfmsd.looks.datapage import PALETTE, generated
 from dfmsd.looks.fourier import Array
 from dfmsd.pages import SpectraPage
-from dfmsd.report import stats
+from dfmsd.report import claims, stats
 from dfmsd.report.figures import Picture
 from dfmsd.report.stats import Estimate
 from dfmsd.report.tables import spread, styled
@@ -42,16 +42,6 @@ BAND = 10, 90
 
 DECADES = 7
 """Of power, below the highest, that a drawn spectrum shows."""
-
-ROUNDING = 1e-6
-"""Relative changes below are those of the transform's own arithmetic."""
-
-PAPER = {
-    FLIP: "it does not essentially change the spectrum",
-    NOISE: "amplitude close to the centre is suppressed, so that high frequencies stand out",
-    CROP: "amplitude close to the centre is higher, so that low frequencies are strengthened",
-}
-"""What the paper says under its Fig. 6, by what is done to an image."""
 
 
 @dataclass(frozen=True)
@@ -322,10 +312,10 @@ def setting(found: Spectra) -> Markdown:
 
 def findings(found: Spectra) -> Markdown:
     """What each augmentation does, against what the paper says, in computed sentences."""
-    crop = f"{_crop(found, CROP, 'as the networks get it')} It holds no wave that is longer than itself."
+    crop = f"{_crop(found, CROP, 'as the networks get it', 'f6-crop')} It holds no wave that is longer than itself."
     enlarged = (
-        f"{_crop(found, ENLARGED, 'enlarged to the size of its image')} Enlarging makes each wave longer by 1 / "
-        f"{found.page.options.crop[0]:g}, and interpolation makes no short ones anew."
+        f"{_crop(found, ENLARGED, 'enlarged to the size of its image', 'f6-crop-enlarged')} Enlarging makes each wave longer by "
+        f"1 / {found.page.options.crop[0]:g}, and interpolation makes no short ones anew."
     )
     return Markdown("\n".join([_flip(found), _noise(found), crop, enlarged]))
 
@@ -333,11 +323,12 @@ def findings(found: Spectra) -> Markdown:
 def _flip(found: Spectra) -> str:
     before, after = found.profiles[AS_IS], found.profiles[FLIP]
     worst = float(np.nanmax(np.abs(after / before - 1)))
-    same = worst < ROUNDING
+    claim = claims.of_figure("f6-flip")
+    same = claim.reaches(worst)
     effect = "mirrors the spectrum and moves no power between frequencies" if same else "moves power between frequencies"
     largest = f"the largest relative change is {worst:.0e}{', which is rounding' * same}"
     verdict = "**As the paper says**" if same else "**Not as the paper says**"
-    return f"- **A flip** {effect}: over all rings of all images {largest}. The paper: {PAPER[FLIP]}. {verdict}."
+    return f"- **A flip** {effect}: over all rings of all images {largest}. The paper: *{claim.text}.* {verdict}."
 
 
 def _noise(found: Spectra) -> str:
@@ -349,12 +340,14 @@ def _noise(found: Spectra) -> str:
         "no test": "is measured on too few images to tell more",
     }[absolute]
     judged = _judged(stats.verdict(found.change(NOISE)), "lower")
-    return f"- **Noise** {_moves(found, NOISE)}. The paper: {PAPER[NOISE]}. {judged} of their *share*; their power {effect}."
+    claim = claims.of_figure("f6-noise")
+    return f"- **Noise** {_moves(found, NOISE)}. The paper: *{claim.text}.* {judged} of their *share*; their power {effect}."
 
 
-def _crop(found: Spectra, name: str, how: str) -> str:
+def _crop(found: Spectra, name: str, how: str, claim: str) -> str:
     ask = stats.verdict(found.change(name))
-    return f"- **A crop**, {how}, {_moves(found, name)}. The paper: {PAPER[CROP]}. {_judged(ask, 'higher')}."
+    said = claims.of_figure(claim).text
+    return f"- **A crop**, {how}, {_moves(found, name)}. The paper: *{said}.* {_judged(ask, 'higher')}."
 
 
 def _moves(found: Spectra, name: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from dfmsd import paths, scales, zoo
 from dfmsd.errors import StudyError, suggest
 from dfmsd.methods import MethodSpec, for_pair
-from dfmsd.pages.base import Page, measurements, published
+from dfmsd.pages.base import ObservedPage, Page, measurements, observations, published
 from dfmsd.pages.comparison import LABELS, Entry, Group, Impossible, PageSpec, SensitivityPage, TuningPage, Variant, name_of
 from dfmsd.pages.features import FeaturesPage, Look
 from dfmsd.pages.images import DataPage, EnhancementPage, SpectraPage
@@ -37,6 +37,7 @@ __all__ = [
     "Impossible",
     "Look",
     "MethodPage",
+    "ObservedPage",
     "Page",
     "PageSpec",
     "PublicCode",
@@ -76,9 +77,9 @@ class ScoreboardPage(Page):
         return tuple(dict.fromkeys([self.scale, *scales.PUBLIC]))
 
     def files(self) -> list[Path]:
-        """The records of all comparisons."""
+        """The records of all comparisons and observations."""
         pages = [page for scale in self.scales() for page in comparisons(scale)]
-        return published(run for page in pages for entry in page.entries() for run in entry.runs)
+        return [*published(run for page in pages for entry in page.entries() for run in entry.runs), *observations()]
 
 
 NOTEBOOKS: dict[str, type[Page]] = {

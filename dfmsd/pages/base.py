@@ -30,6 +30,31 @@ class Page(Frozen):
         return []
 
 
+class ObservedPage(Page):
+    """A page for which ``python -m dfmsd observe`` keeps a record of what it measured (:mod:`dfmsd.looks.observation`)."""
+
+    def runs(self) -> dict[str, RunSpec | TeacherSpec]:
+        """The run behind each network that is looked into, by the page's name for it."""
+        return {}
+
+    def asked(self) -> str:
+        """Hash of all that decides what the record holds."""
+        raise NotImplementedError
+
+    def observation(self) -> Path:
+        """Where the record lies once it is made."""
+        return paths.records() / "observations" / f"{self.page}-{self.scale}.json"
+
+    def command(self) -> str:
+        """What makes the record."""
+        return f"python -m dfmsd observe {self.page} --scale {self.scale}"
+
+
+def observations() -> list[Path]:
+    """The records of all observations."""
+    return sorted((paths.records() / "observations").glob("*.json"))
+
+
 def measurements() -> list[Path]:
     """The records of all measurements."""
     return sorted((paths.records() / "bench").glob("*.json"))

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from dfmsd import paths, scales, zoo
+from dfmsd import scales, zoo
 from dfmsd.errors import StudyError, suggest
-from dfmsd.pages.base import Page
+from dfmsd.pages.base import ObservedPage
 from dfmsd.spec import Frozen, RunSpec, TeacherSpec, _digest
 from dfmsd.stages import Options, Row, chain, teacher_of
 
@@ -56,7 +56,7 @@ class Look(Frozen):
         return runs[: self.stage]
 
 
-class FeaturesPage(Page):
+class FeaturesPage(ObservedPage):
     """A look into trained networks, from a record of what was read off them (:mod:`dfmsd.looks.observation`)."""
 
     TEACHER: ClassVar[str] = "teacher"
@@ -112,10 +112,6 @@ class FeaturesPage(Page):
         chains = [*(look.chain(scale) for look in self.networks), (teacher,) if isinstance(teacher, RunSpec) else ()]
         return [runs for runs in chains if runs]
 
-    def observation(self) -> Path:
-        """Where the record lies once it is made."""
-        return paths.records() / "observations" / f"{self.page}-{self.scale}.json"
-
     def files(self) -> list[Path]:
         """The record, once it is made."""
         return [file] if (file := self.observation()).exists() else []
@@ -124,7 +120,3 @@ class FeaturesPage(Page):
         """Hash of all that decides what the record holds."""
         keys = {name: run.key for name, run in self.runs().items()}
         return _digest([keys, self.pairs(), self.stride, self.images, self.shown])
-
-    def command(self) -> str:
-        """What makes the record."""
-        return f"python -m dfmsd observe {self.page} --scale {self.scale}"

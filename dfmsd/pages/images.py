@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from dfmsd import scales
-from dfmsd.pages.base import Page, published
+from dfmsd.pages.base import ObservedPage, Page, published
+from dfmsd.spec import RunSpec, TeacherSpec, _digest
 from dfmsd.stages import Options, teacher_of
 
 
@@ -19,7 +20,7 @@ class DataPage(Page):
     """Sample images of each kind."""
 
 
-class SpectraPage(Page):
+class SpectraPage(ObservedPage):
     """What augmentations do to the spectra of images (:mod:`dfmsd.looks.spectra`): computed from the images alone."""
 
     images: int = Field(default=200, gt=0)
@@ -33,8 +34,14 @@ class SpectraPage(Page):
     options: Options = Options()
     """Strength of the noise and size of the crop; the rest is not used."""
 
+    def asked(self) -> str:
+        """Hash of all that decides what the record holds."""
+        scale = scales.get(self.scale)
+        images = [scale.data.model_dump(mode="json"), scale.image_size, self.images]
+        return _digest([images, self.rings, self.cycles, self.window, self.options.sigma, self.options.crop])
 
-class EnhancementPage(Page):
+
+class EnhancementPage(ObservedPage):
     """What a teacher attends to in changed versions of images (:mod:`dfmsd.looks.attending`)."""
 
     view: Literal["frequencies", "augmentation"]
@@ -59,7 +66,17 @@ class EnhancementPage(Page):
         """Those that the page needs: the weak one, and the strong one if its attention is shown."""
         return (self.weak,) if self.view == "frequencies" else (self.weak, self.strong)
 
+    def runs(self) -> dict[str, RunSpec | TeacherSpec]:
+        """The teachers' runs, by their names in the zoo."""
+        scale = scales.get(self.scale)
+        return {name: teacher_of(name, scale) for name in self.teachers}
+
     def files(self) -> list[Path]:
         """The records of the teachers."""
-        scale = scales.get(self.scale)
-        return published([teacher_of(name, scale) for name in self.teachers])
+        return published(self.runs().values())
+
+    def asked(self) -> str:
+        """Hash of all that decides what the record holds."""
+        keys = {name: run.key for name, run in self.runs().items()}
+        options = self.options.model_dump(mode="json", include={"theta", "score", "sigma", "crop"})
+        return _digest([keys, self.view, self.images, self.stride, self.cycles, options])

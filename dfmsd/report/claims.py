@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -15,8 +15,9 @@ from pydantic import Field, ValidationError, field_validator
 
 from dfmsd import pages, paths
 from dfmsd.errors import StudyError, suggest
-from dfmsd.pages import PageSpec, name_of
-from dfmsd.report import stats
+from dfmsd.pages import ObservedPage, Page, PageSpec, name_of
+from dfmsd.report import findings, stats
+from dfmsd.report.findings import Finding
 from dfmsd.report.results import Line, between, lines
 from dfmsd.report.stats import Estimate
 from dfmsd.report.tables import NONE, below, signed, styled
@@ -39,22 +40,44 @@ class Side(Frozen):
     teachers: tuple[str, ...] | None = None
 
 
-class Claim(Frozen):
-    """A row that is said to be better than others."""
+class Statement(Frozen):
+    """What every claim has."""
 
     id: str
     paper: Literal["dfmsd", "structural"] = "dfmsd"
     section: str
     text: str
     page: str
+    least: float = 0.0
+    """The difference, or the ratio of speeds, from which on the claim holds; a difference of 0 is none."""
+
+    def reaches(self, value: float) -> bool:
+        """Whether a number is what the claim says: at least 0 means more than 0."""
+        return value > 0 if self.least == 0 else value >= self.least
+
+
+class FigureClaim(Statement):
+    """Something that a figure shows, and its page measures (:mod:`dfmsd.report.findings`)."""
+
+    unit: str
+    """What its numbers are."""
+    most: float | None = None
+    """For a claim that nothing changes: the number up to which it holds, instead of ``least``."""
+
+    def reaches(self, value: float) -> bool:
+        """Whether a number is what the claim says."""
+        return super().reaches(value) if self.most is None else value <= self.most
+
+
+class Claim(Statement):
+    """A row that is said to be better than others."""
+
     subject: Side
     rivals: tuple[Side, ...] | Literal["others"] = Field(min_length=1)
     """``others``: every other row of the subject's pair."""
     metric: Literal["AP", "AP_S", "AP_M", "AP_L", "AR", "speed"] = "AP"
     over: str | None = None
     """The row of each side's own pair that both are measured from; None: from 0."""
-    least: float = 0.0
-    """The difference, or the ratio of speeds, from which on the claim holds; a difference of 0 is none."""
 
     @field_validator("subject", mode="before")
     @classmethod
@@ -107,18 +130,19 @@ class Quote:
 
 
 @cache
-def claims() -> tuple[Claim, ...]:
-    """All claims, in the order of the file.
+def claims() -> tuple[Claim | FigureClaim, ...]:
+    """All claims, in the order of the file: one with a subject is about rows, any other about a figure.
 
     Raises:
         StudyError: for one that is not well formed.
     """
-    found = []
+    found: list[Claim | FigureClaim] = []
     for block in yaml.safe_load((paths.PARAMS / "claims.yaml").read_text())["sections"]:
         shared = {name: value for name, value in block.items() if name != "claims"}
         for own in block["claims"]:
+            given = shared | own
             try:
-                found.append(Claim.model_validate(shared | own))
+                found.append(Claim.model_validate(given) if "subject" in given else FigureClaim.model_validate(given))
             except ValidationError as error:
                 first = error.errors()[0]
                 place = ".".join(map(str, first["loc"]))
@@ -126,11 +150,23 @@ def claims() -> tuple[Claim, ...]:
     return tuple(found)
 
 
-def load(found: Iterable[Claim], scale: str, own: PageSpec | None = None) -> dict[str, list[Line]]:
+def of_figure(name: str) -> FigureClaim:
+    """A claim about a figure by its id.
+
+    Raises:
+        StudyError: if there is none; the nearest is suggested.
+    """
+    known = {claim.id: claim for claim in claims() if isinstance(claim, FigureClaim)}
+    if name not in known:
+        raise StudyError(f"claims.yaml has no claim {name!r} about a figure: {suggest(name, known)}")
+    return known[name]
+
+
+def load(found: Iterable[Statement], scale: str, own: PageSpec | None = None) -> dict[str, list[Line]]:
     """The rows of every page that some claims name, and the students between their stages.
 
     Args:
-        found: The claims.
+        found: The claims; those about figures have no rows.
         scale: Of the pages.
         own: A page to take as it is.
 
@@ -139,6 +175,8 @@ def load(found: Iterable[Claim], scale: str, own: PageSpec | None = None) -> dic
     """
     rows: dict[str, list[Line]] = {}
     for claim in found:
+        if not isinstance(claim, Claim):
+            continue
         for name in claim.pages():
             if name not in rows:
                 known = lines(own if own is not None and name == own.page else _page(claim, name, scale))
@@ -146,11 +184,15 @@ def load(found: Iterable[Claim], scale: str, own: PageSpec | None = None) -> dic
     return rows
 
 
-def _page(claim: Claim, name: str, scale: str) -> PageSpec:
+def _known(claim: Statement, name: str, scale: str) -> Page:
     try:
-        page = pages.get(name, scale=scale)
+        return pages.get(name, scale=scale)
     except StudyError as error:
         raise StudyError(f"claim {claim.id}: {error}") from None
+
+
+def _page(claim: Claim, name: str, scale: str) -> PageSpec:
+    page = _known(claim, name, scale)
     if not isinstance(page, PageSpec):
         raise StudyError(f"claim {claim.id}: page {name} has no rows to compare")
     return page
@@ -239,7 +281,10 @@ def judge(claim: Claim, rows: Rows) -> Judgement:
     """The verdict of the records, and the numbers behind it.
 
     A claim about several rows holds if it holds for each of them, and fails if it fails for one. With fewer than three seeds a
-    difference is undecided, whatever it is; speeds are not a matter of seeds. Rows that cannot be run decide nothing.
+    difference is undecided, whatever it is. So it is where the interval reaches over the claim's margin, be it 0 or ``least``: it
+    may lie on either side. No repetition could confirm a size that a paper gives, such as "+3.5 AP", against that very size as
+    margin: half of all repetitions lie below it, and the intervals of most around it. For such a claim ``least`` is the size less
+    what still counts as the same. Rows that cannot be run decide nothing.
 
     Args:
         claim: The claim.
@@ -255,54 +300,98 @@ def judge(claim: Claim, rows: Rows) -> Judgement:
     run = [found for found in differences if found is not None]
     if not run:
         return Judgement("not run")
-    verdicts = {_verdict(claim, found) for found in run} | ({"undecided"} if len(run) < len(differences) else set())
-    verdict: Verdict = "fails" if "fails" in verdicts else "undecided" if "undecided" in verdicts else "holds"
     numbers = _numbers(run, claim.metric) + (f"; {len(differences) - len(run)} not run" if len(run) < len(differences) else "")
+    return _judged(claim, run, numbers, complete=len(run) == len(differences))
+
+
+def look(claim: FigureClaim, scale: str) -> Judgement:
+    """The verdict of what a figure's page has measured, and the numbers behind it.
+
+    The intervals are over images. They decide what happens to an image, or what one network sees in its versions. Where trainings
+    are compared, of which there is one each, they decide nothing: the claim is undecided as with one seed.
+
+    Args:
+        claim: The claim.
+        scale: Of the page.
+
+    Raises:
+        StudyError: if the page is not there, or measures nothing of the kind.
+    """
+    page = _known(claim, claim.page, scale)
+    if not isinstance(page, ObservedPage):
+        raise StudyError(f"claim {claim.id}: page {page.page} measures nothing by itself; a claim about its rows has a subject")
+    found = findings.find(page, claim.id)
+    return Judgement("not run") if found is None else settle(claim, found)
+
+
+def settle(claim: FigureClaim, found: Finding) -> Judgement:
+    """The verdict of what was measured for a claim: it holds if it does so on each level."""
+    if not found.numbers:
+        return Judgement("not run")
+    parts = [f"{of} {_interval(one, _digits)}".strip() for of, one in found.numbers.items()]
+    run = [one if found.tested else replace(one, interval=None) for one in found.numbers.values()]
+    return _judged(claim, run, f"{', '.join(parts)} {claim.unit} ({found.about})", complete=True)
+
+
+def _judged(claim: Statement, run: Sequence[Estimate], numbers: str, *, complete: bool) -> Judgement:
+    verdicts = {_verdict(claim, found) for found in run} | (set() if complete else {"undecided"})
+    verdict: Verdict = "fails" if "fails" in verdicts else "undecided" if "undecided" in verdicts else "holds"
     if verdict != "undecided":
         return Judgement(verdict, numbers)
-    return Judgement(verdict, numbers, "holds" if all(_reaches(claim, found.mean) for found in run) else "fails")
+    return Judgement(verdict, numbers, "holds" if all(claim.reaches(found.mean) for found in run) else "fails")
 
 
-def _reaches(claim: Claim, value: float) -> bool:
-    """Whether a difference is what the claim says: at least 0 means more than 0."""
-    return value > 0 if claim.least == 0 else value >= claim.least
-
-
-def _verdict(claim: Claim, found: Estimate) -> Verdict:
-    if found.interval is None:
-        return "undecided"
-    low, high = found.interval
-    # At least 3.5 is what was measured, and an interval around it does not refute it.
-    holds, fails = (low > 0, high <= 0) if claim.least == 0 else (found.mean >= claim.least, high < claim.least)
-    return "holds" if holds else "fails" if fails else "undecided"
+def _verdict(claim: Statement, found: Estimate) -> Verdict:
+    sides = {claim.reaches(end) for end in found.interval} if found.interval else {True, False}
+    return "undecided" if len(sides) == 2 else "holds" if True in sides else "fails"
 
 
 def _numbers(run: Sequence[Estimate], metric: str) -> str:
-    parts = [signed(e.mean) + (f" [{signed(e.interval[0])}, {signed(e.interval[1])}]" if e.interval else "") for e in run]
+    parts = [_interval(found, signed) for found in run]
     seeds = min(len(found.values) for found in run)
     note = f" ({seeds} seed{'s' * (seeds != 1)})" if seeds < stats.MIN_SEEDS else ""
     return f"{', '.join(parts)} {metric}{note}"
 
 
+def _interval(found: Estimate, show: Callable[[float], str]) -> str:
+    return show(found.mean) + (f" [{show(found.interval[0])}, {show(found.interval[1])}]" if found.interval else "")
+
+
+def _digits(value: float) -> str:
+    return f"{value:+.2g}".replace("-", "−")
+
+
 def _speed(claim: Claim, compared: Sequence[tuple[Line, Line]]) -> Judgement:
+    """Where speeds on the same hardware point. No record tells what else the machine did meanwhile, so they decide nothing."""
     ratios = []
     for pair in compared:
-        speeds = [[s for r in line.records.values() if (s := r.provenance.images_per_second) > 0] for line in pair]
-        if all(speeds):
-            ratios.append(max(speeds[0]) / max(speeds[1]))
+        ours, theirs = (_speeds(line) for line in pair)
+        ratios += [ours[machine] / theirs[machine] for machine in sorted(ours.keys() & theirs.keys())[:1]]
     if len(ratios) < len(compared):
         return Judgement("not run")
-    numbers = ", ".join(f"{ratio:.2f}" for ratio in ratios) + " of the speed"
-    return Judgement("holds" if min(ratios) >= claim.least else "fails", numbers)
+    numbers = ", ".join(f"{ratio:.2f}" for ratio in ratios) + " of the speed, measured beside other processes"
+    return Judgement("undecided", numbers, "holds" if min(ratios) >= claim.least else "fails")
 
 
-def quote(claim: Claim, rows: Rows) -> Quote:
-    """The paper's own numbers for a claim: it contradicts itself if one of them does.
+def _speeds(line: Line) -> dict[tuple[str, int], float]:
+    """The highest speed of a row, by hardware and threads."""
+    found: dict[tuple[str, int], float] = {}
+    for provenance in (record.provenance for record in line.records.values()):
+        if provenance.images_per_second > 0:
+            machine = provenance.hardware, provenance.threads
+            found[machine] = max(found.get(machine, 0.0), provenance.images_per_second)
+    return found
+
+
+def quote(claim: Claim | FigureClaim, rows: Rows) -> Quote:
+    """The paper's own numbers for a claim: it contradicts itself if one of them does. For what its figures show it gives none.
 
     Args:
         claim: The claim.
         rows: Of its pages, see :func:`load`.
     """
+    if isinstance(claim, FigureClaim):
+        return Quote(NONE, None)
     found: list[float | None] = []
     for subject, rival in _compared(claim, rows):
         ours, theirs = subject.quoted(claim.metric), rival.quoted(claim.metric)
@@ -310,12 +399,12 @@ def quote(claim: Claim, rows: Rows) -> Quote:
     given = [value for value in found if value is not None]
     if not given:
         return Quote(NONE, None)
-    return Quote(", ".join(signed(value) for value in found), all(_reaches(claim, value) for value in given))
+    return Quote(", ".join(signed(value) for value in found), all(claim.reaches(value) for value in given))
 
 
 def table(page: PageSpec) -> Styler | Markdown:
     """The claims that a page's rows settle by themselves."""
-    own = [claim for claim in claims() if claim.pages() == [page.page]]
+    own = [claim for claim in claims() if isinstance(claim, Claim) and claim.pages() == [page.page]]
     if not own:
         return Markdown("No claim is about these rows alone.")
     rows = load(own, page.scale, page)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from dfmsd.pages import ScoreboardPage
-from dfmsd.report.claims import Claim, Judgement, Quote, claims, judge, load, quote
+from dfmsd.report.claims import Claim, FigureClaim, Judgement, Quote, claims, judge, load, look, quote
 from dfmsd.report.figures import Picture
 from dfmsd.report.tables import below, grouped
 
@@ -35,7 +35,7 @@ class Board:
 
     scale: str
     """The page's own."""
-    claims: tuple[Claim, ...]
+    claims: tuple[Claim | FigureClaim, ...]
     judgements: Mapping[str, tuple[Judgement, ...]]
     """In the order of the claims, by scale: the page's own, and others that have records."""
     quotes: tuple[Quote, ...]
@@ -58,8 +58,9 @@ def board(page: ScoreboardPage) -> Board:
         rows = load(claims(), scale)
         if scale == page.scale:
             quotes = tuple(quote(claim, rows) for claim in claims())
-        if scale == page.scale or any(line.records for known in rows.values() for line in known):
-            found[scale] = tuple(judge(claim, rows) for claim in claims())
+        verdicts = tuple(judge(claim, rows) if isinstance(claim, Claim) else look(claim, scale) for claim in claims())
+        if scale == page.scale or any(one.verdict != "not run" for one in verdicts):
+            found[scale] = verdicts
     return Board(page.scale, claims(), found, quotes)
 
 
@@ -143,7 +144,7 @@ def table(board: Board) -> Styler:
         texts.append(f'<a class="words" href="{claim.page}.html">{html.escape(claim.text)}</a>')
     caption = (
         "Differences between the rows that a claim compares, in percent; in brackets 95 % intervals over seeds, where there are "
-        "three or more. Paper: its own tables, on COCO."
+        "three or more. What figures show is in the unit that is named, with intervals over images. Paper: its own tables, on COCO."
     )
     return grouped(pd.DataFrame(rows), sections, texts, "scoreboard", caption)
 

@@ -12,8 +12,10 @@ import pytest
 from dfmsd import pages
 from dfmsd.errors import StudyError
 from dfmsd.looks import attending, enhancementpage
+from dfmsd.looks.answers import CONTRASTS
 from dfmsd.looks.attending import CROP, HIGH, IMAGE, LOW, NOISE, Attended, Teacher
 from dfmsd.pages import EnhancementPage
+from dfmsd.report import claims
 from tests.fixtures_detectors import detector
 
 PAGES = {"frequencies": "fig05", "augmentation": "fig07"}
@@ -40,7 +42,7 @@ def numbers(found: Attended, values: dict[str, list[float]], size: str, *, below
 
 @pytest.mark.parametrize("view", PAGES)
 def test_every_view_has_its_page(view: str) -> None:
-    assert set(PAGES) == set(enhancementpage.CLAIMS) == set(get_args(EnhancementPage.model_fields["view"].annotation))
+    assert set(PAGES) == set(CONTRASTS) == set(get_args(EnhancementPage.model_fields["view"].annotation))
     page = pages.get(PAGES[view])
     assert isinstance(page, EnhancementPage) and page.view == view
     assert page.teachers == (("retinanet_r101",) if view == "frequencies" else ("retinanet_r101", "retinanet_x101"))
@@ -80,6 +82,8 @@ def test_a_difference_is_told_with_its_verdict(measured: dict[str, Attended]) ->
     assert "less than the mean attention: 67% in the image as it is and 0% in its high frequencies" in text
     frame = enhancementpage.table(claimed).data
     assert frame["here"].tolist() == ["holds", "too few images"]
+    said = zip(("f5-small", "f5-large"), frame["the paper says"], strict=True)
+    assert all(claims.of_figure(name).text in text for name, text in said)
     assert frame["attention, difference"][0].startswith("+0.97") and frame["images"].tolist() == ["3", "0"]
 
 
@@ -97,6 +101,14 @@ def test_the_eyes_of_a_young_teacher_judge_nothing(measured: dict[str, Attended]
     claimed = numbers(young, {LOW: [1.0, 1.5, 2.0], HIGH: [2.0, 2.4, 3.0], IMAGE: [0.5, 0.9, 1.1]}, "small")
     assert set(enhancementpage.table(claimed).data["here"]) == {"not judged"}
     assert "**Not judged**" in enhancementpage.findings(claimed).data
+
+
+def test_where_the_teacher_is_young_the_record_speaks(measured: dict[str, Attended], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "look", lambda claim, scale: claims.Judgement("fails", f"{claim.id} at {scale}"))
+    old = numbers(measured["frequencies"], {LOW: [1.0, 1.5, 2.0], HIGH: [2.0, 2.4, 3.0], IMAGE: [0.5, 0.9, 1.1]}, "small")
+    assert "The record" not in enhancementpage.findings(old).data
+    young = replace(old, watcher=Teacher(detector("retinanet_r101"), "", grown=False))
+    assert "The record, of the study's teacher: *fails*, f5-small at smoke." in enhancementpage.findings(young).data
 
 
 def test_an_unknown_view_is_refused() -> None:

@@ -190,3 +190,13 @@ def test_an_image_that_is_not_ours_is_grey() -> None:
     shown = features.seen(stages()).shown[0]
     assert featurefigures.pixels(shown).shape == (3, 64, 64)
     assert featurefigures.pixels(shown.model_copy(update={"jpeg": ""})).unique().tolist() == [127.0]
+
+
+def test_claims_about_the_figure_have_their_verdicts() -> None:
+    page = stages(page="fig04")
+    seen = features.seen(page, maps={"baseline": 0.2, "taught": 0.6, "taught twice": 0.5})
+    frame = featurepage.verdicts(page, seen).data
+    assert frame["mini"].tolist() == ["undecided, points to holds", *["undecided, points to fails"] * 3]
+    assert "stride 8 +0.4 [+0.4, +0.4], stride 16 +0.4 [+0.4, +0.4] of correlation (4 images, one training" in frame["numbers"][0]
+    assert set(featurepage.verdicts(page, None).data["mini"]) == {"not run"}
+    assert featurepage.verdicts(stages(), None).data == "No claim is about this figure."

@@ -13,6 +13,7 @@ from dfmsd.errors import StudyError
 from dfmsd.looks import fourier, spectra
 from dfmsd.looks.spectra import AS_IS, CROP, ENLARGED, FLIP, NOISE, Spectra
 from dfmsd.pages import SpectraPage
+from dfmsd.report import claims
 from dfmsd.stages import Options
 
 
@@ -69,6 +70,12 @@ def test_noise_lifts_what_is_high(found: Spectra) -> None:
     assert min(found.times(NOISE, "high").values.values()) > 1
     assert max(found.change(NOISE).values.values()) < 0
     assert "**As the paper says** of their *share*" in spectra.findings(found).data
+
+
+def test_the_paper_s_words_are_those_of_the_claims(found: Spectra) -> None:
+    lines = spectra.findings(found).data.splitlines()
+    for line, name in zip(lines, ("f6-flip", "f6-noise", "f6-crop", "f6-crop-enlarged"), strict=True):
+        assert f"The paper: *{claims.of_figure(name).text}.*" in line
 
 
 def test_the_profile_is_the_mean_over_rings(found: Spectra) -> None:

@@ -110,6 +110,18 @@ def test_the_board_is_made_of_all_claims_and_of_scales_with_records(write_record
     assert made.count("gpu") == {"not run": 1, "undecided, points to holds": 1}
 
 
+def test_a_figure_s_claim_has_its_verdict_beside_the_others(write_record: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = tuple(found for found in claims.claims() if found.id in ("f5-small", "t3-rcnn-dmkd"))
+    monkeypatch.setattr(scoreboard, "claims", lambda: few)
+    assert [found.words for found in scoreboard.board(page()).judgements["mini"]] == ["not run", "not run"]
+    monkeypatch.setattr(scoreboard, "look", lambda claim, scale: Judgement("holds", f"{claim.id} {scale}"))
+    made = scoreboard.board(page())
+    assert [found.numbers for found in made.judgements["mini"]] == ["f5-small mini", ""]
+    assert made.quotes[0] == Quote("–", None)
+    text = scoreboard.table(made).to_html()
+    assert 'href="fig05.html"' in text and "f5-small mini" in text
+
+
 def test_the_page_depends_on_the_records_of_all_comparisons(write_record: Any) -> None:
     assert page().files() == []
     table = pages.get("table03")
