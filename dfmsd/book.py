@@ -100,7 +100,7 @@ def _explore(scale: str | None) -> Job | None:
 
 
 def _generate(selected: Iterable[Page]) -> None:
-    """What the book and the README take from records: the scoreboard in short, the table of pages, figures, raw records."""
+    """What the book and the README take besides pages: the scoreboard in short, the table of pages, figures, what pages link to."""
     from dfmsd.report import figures, scoreboard
 
     generated = paths.pages() / "generated"
@@ -114,6 +114,8 @@ def _generate(selected: Iterable[Page]) -> None:
             _write(raw / file.relative_to(paths.records()), file.read_text())
         if isinstance(page, PageSpec) and page.page == COVER:
             figures.comparison(page).save(paths.book() / "figures" / f"{page.page}.svg")
+    for file in [*paths.PARAMS.rglob("*.yaml"), *paths.NOTEBOOKS.glob("*.ipynb")]:
+        _write(raw.parent / file.relative_to(paths.ROOT), file.read_text())
     board = published_board()
     scoreboard.figure(board).save(paths.book() / "figures" / f"{SCOREBOARD}.svg")
     _write(generated / "answer.md", scoreboard.answer(board, f"figures/{SCOREBOARD}.svg"))

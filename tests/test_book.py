@@ -53,6 +53,15 @@ def test_links_lead_to_the_raw_records(environment: Built) -> None:
         assert records.read(environment.html / "records" / f"{run.key}.json").key == run.key
 
 
+@pytest.mark.parametrize("name", pages.names())
+def test_every_page_leads_to_its_params_file_and_its_notebook(name: str, built_book: Built) -> None:
+    text = (built_book.html / "pages" / f"{name}.html").read_text()
+    file = pages.file_of(name)
+    for link in (f"params/{file.parent.name}/{name}.yaml", f"notebooks/{file.parent.name}.ipynb", f"_sources/pages/{name}.ipynb"):
+        assert f'href="../{link}"' in text
+        assert (built_book.html / link).exists()
+
+
 def test_page_shows_its_numbers_and_hides_its_machinery(environment: Built) -> None:
     page = pages.get("table03", scale="smoke")
     assert isinstance(page, pages.PageSpec)

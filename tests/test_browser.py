@@ -96,7 +96,10 @@ def test_links_inside_the_book_lead_somewhere(browser: Any, built_book: Built) -
         for link in links:
             parts = urlsplit(link)
             if parts.scheme == "file":
-                assert Path(unquote(parts.path)).exists(), f"{page}: {link}"
+                target = Path(unquote(parts.path))
+                assert target.exists(), f"{page}: {link}"
+                if parts.fragment and target.suffix == ".html":
+                    assert f'id="{unquote(parts.fragment)}"' in target.read_text(), f"{page}: {link}"
 
 
 def table_alone(browser: Any, folder: Path, html: str) -> Any:
@@ -168,8 +171,58 @@ def test_a_table_without_heads_or_rows_is_left_as_it_is(browser: Any, tmp_path: 
     assert shown.execute_script("return document.querySelectorAll('button, a.csv').length") == 0
 
 
-def test_every_table_of_the_book_can_be_downloaded(browser: Any, built_book: Built) -> None:
-    shown = opened(browser, built_book, "pages/scoreboard")
-    count = "return document.querySelectorAll(arguments[0]).length"
-    assert shown.execute_script(count, "a.csv") == shown.execute_script(count, "table.study") > 0
-    assert shown.execute_script(count, "#T_scoreboard thead button") >= 2
+TABLES = """return [...document.querySelectorAll("article table")].map(table => ({
+    name: table.id || table.className,
+    rows: table.tBodies[0].rows.length,
+    heads: table.tHead?.rows.length ? [...table.tHead.rows].at(-1).cells.length : 0,
+    unnamed: table.tHead ? [...table.tHead.querySelectorAll("button")].slice(1).filter(b => !b.textContent.trim()).length : 0,
+    buttons: table.querySelectorAll("thead button").length,
+    csv: table.nextElementSibling?.matches("a.csv") ?? false,
+    file: table.nextElementSibling?.download,
+}))"""
+
+
+@pytest.mark.parametrize("page", toc())
+def test_every_table_of_the_book_is_sorted_and_downloaded(page: str, browser: Any, built_book: Built) -> None:
+    found = [table for table in opened(browser, built_book, page).execute_script(TABLES) if table["rows"]]
+    assert [table for table in found if not table["csv"]] == []
+    assert len({table["file"] for table in found}) == len(found)
+    assert [table for table in found if table["buttons"] != table["heads"]] == []
+    # A head without a name is a place where nobody clicks; names of rows need none.
+    assert [table for table in found if table["unnamed"]] == []
+
+
+def test_tables_are_there_to_be_sorted(browser: Any, built_book: Built) -> None:
+    for page, tables in (("pages/scoreboard", 1), ("pages/table03", 6), ("pages/shares", 2), ("pages/shapes", 2)):
+        assert len(opened(browser, built_book, page).execute_script(TABLES)) >= tables, page
+
+
+def test_a_record_is_two_clicks_from_the_scoreboard(browser: Any, built_book: Built) -> None:
+    opened(browser, built_book, "pages/scoreboard")
+    links = browser.execute_script("return [...document.querySelectorAll('#T_scoreboard a.words')].map(a => a.href)")
+    (first,) = {link for link in links if "/table03.html#" in link}
+    browser.get(first)
+    place = urlsplit(first).fragment
+    inside = "return [...document.getElementById(arguments[0]).querySelectorAll('td a')].map(a => a.href)"
+    records = browser.execute_script(inside, place)
+    assert records and all(Path(unquote(urlsplit(link).path)).exists() for link in records)
+
+
+@pytest.mark.parametrize("page", toc())
+def test_every_picture_has_words(page: str, browser: Any, built_book: Built) -> None:
+    opened(browser, built_book, page)
+    wordless = browser.execute_script(
+        "const said = e => "
+        "(e.getAttribute('alt') ?? e.getAttribute('aria-label') ?? e.querySelector('title')?.textContent ?? '').trim();"
+        "return [...document.querySelectorAll('article img, article svg:not([aria-hidden=true]):not(mjx-container svg)')]"
+        ".filter(e => !said(e)).map(e => e.outerHTML.slice(0, 80))"
+    )
+    assert wordless == []
+
+
+def test_search_finds_a_word(browser: Any, built_book: Built) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(f"{(built_book.html / 'search.html').as_uri()}?q=bootstrap")
+    found = "return document.querySelectorAll('#search-results li a[href*=\"how-to-read.html\"]').length"
+    assert WebDriverWait(browser, 30).until(lambda shown: shown.execute_script(found)) > 0

@@ -63,6 +63,12 @@ def test_templates_are_thin(file: Path) -> None:
             assert not number, f"a number outside the parameters: {cell.source}"
 
 
+@by_name
+def test_every_page_ends_with_its_origin(file: Path) -> None:
+    *_, last = code(file)
+    assert last.source.startswith("origin.of")
+
+
 @pytest.mark.parametrize("name", pages.names())
 def test_every_key_of_a_page_is_a_parameter(name: str) -> None:
     file = pages.file_of(name)

@@ -1,4 +1,4 @@
-// Tables of class "study": a click on a head sorts the rows within their groups, and a link below downloads the table as CSV.
+// Every table of a page: a click on a head sorts the rows within their groups, and a link below downloads the table as CSV.
 // Without this script the pages read the same.
 (() => {
   "use strict";
@@ -78,24 +78,24 @@
     return lines.map(cells => cells.map(quoted).join(",") + "\r\n").join("");
   };
 
-  const addDownload = table => {
+  const addDownload = (table, place) => {
     const link = document.createElement("a");
     const page = location.pathname.split("/").at(-1).replace(/\.html$/, "");
     link.className = "csv";
     link.textContent = "CSV";
     link.title = "Download this table";
-    link.download = `${page}-${table.id.replace(/^T_/, "")}.csv`;
+    link.download = `${page}-${table.id.replace(/^T_/, "") || place + 1}.csv`;
     link.href = "#";
     // A byte order mark, for spreadsheets.
     link.addEventListener("click", () => { link.href = `data:text/csv;charset=utf-8,${encodeURIComponent(`\ufeff${csvOf(table)}`)}`; });
     table.after(link);
   };
 
-  const begin = () => document.querySelectorAll("table.study").forEach(table => {
+  const begin = () => document.querySelectorAll("article table, table.study").forEach((table, place) => {
     const groups = groupsOf(table);
     if (groups.every(group => group.rows.length === 0)) return;
     makeSortable(table, groups);
-    addDownload(table);
+    addDownload(table, place);
   });
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", begin);
   else begin();

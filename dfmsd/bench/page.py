@@ -13,7 +13,7 @@ from pandas.io.formats.style import Styler
 from dfmsd.bench import floors, record
 from dfmsd.bench.record import Bench, Cost
 from dfmsd.pages import LABELS, BenchPage
-from dfmsd.report.tables import NONE, below, grouped, spread, styled, threads
+from dfmsd.report.tables import NONE, grouped, spread, stale_mark, styled, threads
 
 Shown = Styler | Markdown
 
@@ -28,8 +28,7 @@ def costs(page: BenchPage) -> Shown:
             for name, cost in measured.costs.items():
                 rows.append(_row(page, name, cost, quoted=number == 0 and bench.device == "cpu"))
                 groups.append(f"{measured.shapes.name}, {measured.shapes.kind.replace('_', '-')} networks, {machine(bench)}")
-                stale = cost.code != record.code_digest(name)
-                names.append(LABELS[name] + below("stale" * stale, flag=True))
+                names.append(LABELS[name] + stale_mark(stale=cost.code != record.code_digest(name)))
     if not rows:
         return not_measured()
     frame = pd.DataFrame(rows)

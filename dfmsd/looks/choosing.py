@@ -116,7 +116,7 @@ def gains(page: ChoosingPage) -> Styler | Markdown:
                 continue
             shown |= keys
             rows.append({LABELS[name]: _cell(by_recipe, name) for name in METHODS})
-            groups.append(comparison.title)
+            groups.append(f'<a href="{comparison.page}.html#T_results">{comparison.title}</a>')
             student, _, teachers = pair.partition(" ← ")
             pairs.append(student + below(f"← {teachers}"))
     if not rows:

@@ -82,7 +82,7 @@ def split_table(tables: dict[str, list[Json]]) -> pd.DataFrame:
     Args:
         tables: What :func:`dfmsd.data.statistics` returns.
     """
-    frame = pd.DataFrame(tables["splits"]).set_index("split")
+    frame = pd.DataFrame(tables["splits"]).set_index("split").rename_axis(None)
     return frame.round(DECIMALS).rename(
         columns={"mean_objects": "objects per image"}
         | {size: f"{size} objects" for size in SIZES}

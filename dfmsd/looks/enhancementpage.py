@@ -153,7 +153,8 @@ def table(found: Attended) -> Styler:
         )
     text = (
         "Paired differences, image by image, with 95 % bootstrap intervals over the images that have such objects. Attention is in "
-        "units of the image's mean. Small and large are COCO's classes, by the area of the box on disk."
+        "units of the image's mean. Small and large are COCO's classes, by the area of the box on disk. "
+        f"Scale {found.page.scale}."
     )
     if found.page.view == "augmentation":
         text += " Before a crop only the part of the image that it shows is measured, so that objects fill as much of both."

@@ -307,7 +307,10 @@ def table(page: FeaturesPage, seen: Observation | None) -> Styler | None:
             rows.append(row)
             groups.append(f"stride {stride}")
             names.append(html.escape(name))
-    caption = "Means over images with 95 % intervals. Half of the images: the correlation of their maps lies in this range."
+    caption = (
+        f"Scale {page.scale}. Means over images with 95 % intervals. Half of the images: the correlation of their maps lies in this"
+        " range."
+    )
     if page.view == "distribution":
         caption += " Apart: Wasserstein distance to the teacher's values, as they are and standardised, in standard deviations."
     return grouped(pd.DataFrame(rows), groups, names, "measures", caption)

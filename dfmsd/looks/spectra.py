@@ -285,7 +285,7 @@ def table(found: Spectra) -> Styler:
         )
     caption = (
         f"Means over {found.count} images with 95 % bootstrap intervals over the images; × is relative to the same image as it is "
-        f"(geometric mean). Low: below {found.border:g} cycles per pixel."
+        f"(geometric mean). Low: below {found.border:g} cycles per pixel. Scale {found.page.scale}."
     )
     return styled(pd.DataFrame(rows), "spectra", caption).hide(axis="index")
 

@@ -25,6 +25,10 @@ class Page(Frozen):
         """The chains of runs that the page shows; none unless its kind says otherwise."""
         return []
 
+    def command(self) -> str:
+        """What makes what the page shows, as far as it is missing."""
+        return f"python -m dfmsd page {self.page} --scale {self.scale}"
+
     def files(self) -> list[Path]:
         """Published files that the page shows besides the records of its runs."""
         return []
@@ -48,6 +52,10 @@ class ObservedPage(Page):
     def command(self) -> str:
         """What makes the record."""
         return f"python -m dfmsd observe {self.page} --scale {self.scale}"
+
+    def files(self) -> list[Path]:
+        """The record, once it is made."""
+        return [file] if (file := self.observation()).exists() else []
 
 
 def observations() -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import combinations
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -111,10 +110,6 @@ class FeaturesPage(ObservedPage):
         teacher = self.runs().get(self.TEACHER)
         chains = [*(look.chain(scale) for look in self.networks), (teacher,) if isinstance(teacher, RunSpec) else ()]
         return [runs for runs in chains if runs]
-
-    def files(self) -> list[Path]:
-        """The record, once it is made."""
-        return [file] if (file := self.observation()).exists() else []
 
     def asked(self) -> str:
         """Hash of all that decides what the record holds."""

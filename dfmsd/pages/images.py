@@ -72,8 +72,8 @@ class EnhancementPage(ObservedPage):
         return {name: teacher_of(name, scale) for name in self.teachers}
 
     def files(self) -> list[Path]:
-        """The records of the teachers."""
-        return published(self.runs().values())
+        """The record, once it is made, and those of the teachers."""
+        return [*super().files(), *published(self.runs().values())]
 
     def asked(self) -> str:
         """Hash of all that decides what the record holds."""

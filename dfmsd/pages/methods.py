@@ -8,6 +8,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from dfmsd import scales
+from dfmsd.bench.record import COMMAND
 from dfmsd.errors import suggest
 from dfmsd.methods import METHODS
 from dfmsd.pages.base import Page, measurements, published
@@ -32,6 +33,10 @@ class BenchPage(Page):
     target_memory: float = Field(gt=0)
     """The same elsewhere."""
     public: PublicCode
+
+    def command(self) -> str:
+        """What measures."""
+        return COMMAND
 
     def files(self) -> list[Path]:
         """The records of all measurements."""

@@ -20,7 +20,7 @@ from dfmsd.report.effects import OFF, PARTS, parts_on
 from dfmsd.report.figures import COLOURS, Picture
 from dfmsd.report.results import Line, lines
 from dfmsd.report.stats import Estimate
-from dfmsd.report.tables import NONE, below, signed, spread, styled
+from dfmsd.report.tables import NONE, STALE, below, signed, spread, stale_mark, styled
 from dfmsd.stages import Options, Row
 
 
@@ -34,6 +34,13 @@ class Move:
     """The module of the paper that the row lacks; None: it makes a choice of the paper's otherwise."""
     change: Estimate | None
     """None where one of the two is not run."""
+    stale: bool
+    """Whether the code behind one of the two has changed since."""
+
+    @property
+    def said(self) -> str:
+        """The change in words."""
+        return _state(self) if self.change is None else signed(self.change.mean) + f" ({STALE})" * self.stale
 
     @property
     def size(self) -> float:
@@ -63,7 +70,9 @@ def moves(page: PageSpec) -> list[Move]:
         part = next(iter(lacking), None)
         name = name_of(line.row) if part is None else f"without {PARTS[part]}"
         name += f" ({zoo.label(line.row.student)})" if line.row.student != known[0].row.student else ""
-        found.append(Move(name, line, part, stats.difference(line.values("AP"), plain[line.pair].values("AP"))))
+        whole = plain[line.pair]
+        change = stats.difference(line.values("AP"), whole.values("AP"))
+        found.append(Move(name, line, part, change, change is not None and (line.stale or whole.stale)))
     return sorted(found, key=lambda move: -move.size)
 
 
@@ -110,7 +119,7 @@ def table(page: PageSpec) -> Styler | Markdown:
         {
             "row": move.name + below(", ".join(move.line.marks()), flag=True),
             "is": "an open choice" if move.part is None else "a module left out",
-            "change of AP": NONE if move.change is None else signed(move.change.mean) + spread(move.change.interval, signed),
+            "change of AP": _change(move),
             "seeds": " ".join(signed(value) for _, value in sorted(move.change.values.items())) if move.change else NONE,
             "moves AP more than": _outweighed(move, modules),
         }
@@ -118,9 +127,16 @@ def table(page: PageSpec) -> Styler | Markdown:
     ]
     caption = (
         "Against DFMSD as it is, with the same student and teachers, seed by seed; AP in percent. Sorted by size, whatever the "
-        "sign. Intervals: 95 % bootstrap over seeds, from three on. ?: no test, or undecided."
+        "sign. Intervals: 95 % bootstrap over seeds, from three on. ?: no test, or undecided. "
+        f"Scale {page.scale}."
     )
     return styled(pd.DataFrame(rows), "ambiguities", caption).hide(axis="index")
+
+
+def _change(move: Move) -> str:
+    if move.change is None:
+        return NONE
+    return signed(move.change.mean) + spread(move.change.interval, signed) + stale_mark(stale=move.stale)
 
 
 def _outweighed(move: Move, modules: Sequence[Move]) -> str:
@@ -146,8 +162,7 @@ def figure(page: PageSpec) -> Picture:
                 continue
             if move.change.interval is not None:
                 ax.hlines(place, *sized(move.change.interval), color=COLOURS["dfmsd"], linewidth=3, alpha=0.6)
-            text = signed(move.change.mean)
-            ax.annotate(text, (move.size, place), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+            ax.annotate(move.said, (move.size, place), (0, 6), textcoords="offset points", ha="center", fontsize=8)
         ax.set_yticks(range(len(known)), labels=[move.name for move in known])
         ax.set_ylim(len(known) - 0.5, -0.7)
         ax.set_xlim(left=0)
@@ -167,5 +182,5 @@ def _state(move: Move) -> str:
 
 
 def _alt(page: PageSpec, known: Sequence[Move]) -> str:
-    values = ", ".join(f"{move.name} {signed(move.change.mean) if move.change else _state(move)}" for move in known)
+    values = ", ".join(f"{move.name} {move.said}" for move in known)
     return f"Change of average precision against DFMSD as it is, at scale {page.scale}, largest first. {values}."

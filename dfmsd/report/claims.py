@@ -20,7 +20,7 @@ from dfmsd.report import findings, stats
 from dfmsd.report.findings import Finding
 from dfmsd.report.results import Line, between, lines
 from dfmsd.report.stats import Estimate
-from dfmsd.report.tables import NONE, below, signed, styled
+from dfmsd.report.tables import NONE, below, signed, stale_mark, styled
 from dfmsd.spec import Frozen
 
 Verdict = Literal["holds", "fails", "undecided", "not run"]
@@ -103,6 +103,8 @@ class Judgement:
     numbers: str = ""
     points_to: Literal["holds", "fails"] | None = None
     """Where the numbers of an undecided claim lie: no test."""
+    stale: bool = False
+    """Whether the code behind one of the numbers has changed since."""
 
     @property
     def words(self) -> str:
@@ -205,6 +207,10 @@ class _Value:
     line: Line
     base: Line | None
 
+    @property
+    def stale(self) -> bool:
+        return self.line.stale or (self.base is not None and self.base.stale)
+
     def by_seed(self, metric: str) -> dict[int, float]:
         values = self.line.values(metric)
         if self.base is None:
@@ -301,7 +307,8 @@ def judge(claim: Claim, rows: Rows) -> Judgement:
     if not run:
         return Judgement("not run")
     numbers = _numbers(run, claim.metric) + (f"; {len(differences) - len(run)} not run" if len(run) < len(differences) else "")
-    return _judged(claim, run, numbers, complete=len(run) == len(differences))
+    stale = any(a.stale or b.stale for (a, b), found in zip(compared, differences, strict=True) if found is not None)
+    return _judged(claim, run, numbers, complete=len(run) == len(differences), stale=stale)
 
 
 def look(claim: FigureClaim, scale: str) -> Judgement:
@@ -330,15 +337,15 @@ def settle(claim: FigureClaim, found: Finding) -> Judgement:
         return Judgement("not run")
     parts = [f"{of} {_interval(one, _digits)}".strip() for of, one in found.numbers.items()]
     run = [one if found.tested else replace(one, interval=None) for one in found.numbers.values()]
-    return _judged(claim, run, f"{', '.join(parts)} {claim.unit} ({found.about})", complete=True)
+    return _judged(claim, run, f"{', '.join(parts)} {claim.unit} ({found.about})", complete=True, stale=found.stale)
 
 
-def _judged(claim: Statement, run: Sequence[Estimate], numbers: str, *, complete: bool) -> Judgement:
+def _judged(claim: Statement, run: Sequence[Estimate], numbers: str, *, complete: bool, stale: bool) -> Judgement:
     verdicts = {_verdict(claim, found) for found in run} | (set() if complete else {"undecided"})
     verdict: Verdict = "fails" if "fails" in verdicts else "undecided" if "undecided" in verdicts else "holds"
     if verdict != "undecided":
-        return Judgement(verdict, numbers)
-    return Judgement(verdict, numbers, "holds" if all(claim.reaches(found.mean) for found in run) else "fails")
+        return Judgement(verdict, numbers, stale=stale)
+    return Judgement(verdict, numbers, "holds" if all(claim.reaches(found.mean) for found in run) else "fails", stale)
 
 
 def _verdict(claim: Statement, found: Estimate) -> Verdict:
@@ -370,7 +377,8 @@ def _speed(claim: Claim, compared: Sequence[tuple[Line, Line]]) -> Judgement:
     if len(ratios) < len(compared):
         return Judgement("not run")
     numbers = ", ".join(f"{ratio:.2f}" for ratio in ratios) + " of the speed, measured beside other processes"
-    return Judgement("undecided", numbers, "holds" if min(ratios) >= claim.least else "fails")
+    stale = any(line.stale for pair in compared for line in pair)
+    return Judgement("undecided", numbers, "holds" if min(ratios) >= claim.least else "fails", stale)
 
 
 def _speeds(line: Line) -> dict[tuple[str, int], float]:
@@ -411,6 +419,7 @@ def table(page: PageSpec) -> Styler | Markdown:
     found = []
     for claim in own:
         judgement = judge(claim, rows)
-        shown = {"claim": claim.text, "paper": quote(claim, rows).cell, page.scale: judgement.words, "numbers": judgement.numbers}
+        verdict = judgement.words + stale_mark(stale=judgement.stale)
+        shown = {"claim": claim.text, "paper": quote(claim, rows).cell, page.scale: verdict, "numbers": judgement.numbers}
         found.append(shown)
     return styled(pd.DataFrame(found), "claims").hide(axis="index")

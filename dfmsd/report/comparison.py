@@ -20,7 +20,20 @@ from dfmsd.report import stats
 from dfmsd.report.published import also, published
 from dfmsd.report.results import Line, comparisons, lines
 from dfmsd.report.stats import Estimate
-from dfmsd.report.tables import NONE, below, duration, grouped, number, signed, spread, styled, threads
+from dfmsd.report.tables import (
+    NONE,
+    STALE,
+    below,
+    duration,
+    grouped,
+    number,
+    record_link,
+    signed,
+    spread,
+    stale_mark,
+    styled,
+    threads,
+)
 from dfmsd.spec import RunSpec
 
 METRICS = ("AP", "AP_S", "AP_M", "AP_L", "AR", "AR_S", "AR_M", "AR_L")
@@ -33,7 +46,7 @@ BESIDE = METRICS[1:5]
 
 
 def table(page: PageSpec, known: Sequence[Line] | None = None) -> Styler:
-    """The page's table: the paper's AP beside ours, with intervals, differences to the baseline, and marks.
+    """The page's table: the paper's AP beside ours, with intervals, differences to the baseline, marks, and links to records.
 
     Args:
         page: The page.
@@ -69,7 +82,8 @@ def metrics(page: PageSpec) -> Styler:
     caption = (
         "In percent; ours: means over the seeds that were run. AR: over 100 boxes an image. –: the paper has no such row or cell."
     )
-    return grouped(frame, [line.pair for line in known], [name_of(line.row) for line in known], "metrics", caption)
+    names = [name_of(line.row) + stale_mark(stale=line.stale) for line in known]
+    return grouped(frame, [line.pair for line in known], names, "metrics", caption)
 
 
 def _halves(page: PageSpec) -> tuple[str, str]:
@@ -82,7 +96,7 @@ def _name(line: Line) -> str:
 
 
 def _caption(page: PageSpec, known: Sequence[Line]) -> str:
-    parts = ["AP and AR in percent; Δ: difference to the baseline, seed by seed."]
+    parts = ["AP and AR in percent; Δ: difference to the baseline, seed by seed. Each seed's AP leads to its record."]
     seeds = {len(line.records) for line in known if line.records}
     if seeds and min(seeds) < stats.MIN_SEEDS:
         parts.append("† fewer than three seeds: 95 % interval over validation images, which says nothing about other seeds.")
@@ -136,15 +150,18 @@ def _estimated(line: Line) -> str:
 
 
 def gain(line: Line, baseline: Line | None) -> str:
-    """The paired difference in AP to the baseline, with its interval from three seeds on."""
+    """The paired difference in AP to the baseline, with its interval from three seeds on, and a mark if one of them is stale."""
     if baseline is None or line is baseline:
         return NONE
     found = stats.difference(line.values("AP"), baseline.values("AP"))
-    return NONE if found is None else signed(found.mean) + spread(found.interval, signed)
+    if found is None:
+        return NONE
+    return signed(found.mean) + spread(found.interval, signed) + stale_mark(stale=line.stale or baseline.stale)
 
 
 def _seeds(line: Line) -> str:
-    return " ".join(f"{value:.1f}" for _, value in sorted(line.values("AP").items())) or NONE
+    values = sorted(line.values("AP").items())
+    return " ".join(record_link(line.records[seed].key, number(value)) for seed, value in values) or NONE
 
 
 def status(page: PageSpec) -> Styler:
@@ -152,21 +169,35 @@ def status(page: PageSpec) -> Styler:
     rows = []
     for item in plan.plan(page.chains()):
         key = item.run.key
-        name = f'<a href="../records/{key}.json">{key}</a>' if item.state == "done" else key
+        name = record_link(key, key) if item.state == "done" else key
         left = "" if item.state == "done" else f"about {duration(item.seconds)}"
         rows.append({"record": name, "run": pages.describe(item.run), "state": item.note or item.state, "left": left})
     return styled(pd.DataFrame(rows), "runs").hide(axis="index")
 
 
+def tidy(page: PageSpec) -> Styler:
+    """All results of a page for further work: a line for each row and seed, the metrics as they are in the records."""
+    rows = [
+        {"student": line.row.student, "teachers": " ".join(line.row.teachers), "row": name_of(line.row), "seed": str(seed)}
+        | {metric: str(value) for metric, value in record.metrics.items()}
+        | {STALE: "yes" if records.is_stale(record, entry.runs[-1]) else "no", "record": record_link(record.key, record.key)}
+        for line in lines(page)
+        for entry in line.entries
+        if (record := line.records.get(seed := entry.seed)) is not None
+    ]
+    return styled(pd.DataFrame(rows), "tidy", f"Metrics in percent, scale {page.scale}.").hide(axis="index")
+
+
 def progress(page: PageSpec) -> Markdown:
-    """How much of a page has been run, in one sentence."""
+    """How much of a page has been run, and how much of that is stale, in one sentence."""
     planned = plan.plan(page.chains())
-    done = sum(item.state == "done" for item in planned)
-    text = f"{done} of {len(planned)} runs at scale **{page.scale}** have a record"
-    if done < len(planned):
+    done = [item.run for item in planned if item.state == "done"]
+    text = f"{len(done)} of {len(planned)} runs at scale **{page.scale}** have a record"
+    if stale := sum((record := records.find(run.key)) is not None and records.is_stale(record, run) for run in done):
+        text += f", {stale} of them *{STALE}*"
+    if len(done) < len(planned):
         seconds = sum(item.seconds for item in planned)
-        command = f"python -m dfmsd page {page.page} --scale {page.scale}"
-        text += f"; the rest takes about {duration(seconds)}, one at a time: `{command}`"
+        text += f"; the rest takes about {duration(seconds)}, one at a time: `{page.command()}`"
     return Markdown(text + ".")
 
 
@@ -177,23 +208,29 @@ def ladder(page: PageSpec) -> Styler:
         if line.row.recipe == "baseline":
             name = line.row.student
             found = list(line.records.values())
-            seen[name] = _rung(name, "student", line.ap, _estimated(line), found, line.entries[0].runs[-1])
+            shown = _estimated(line) + stale_mark(stale=line.stale)
+            seen[name] = _rung(name, "student", shown, found, line.entries[0].runs[-1])
         for run in (run for entry in line.entries for run in entry.runs):
             for teacher in run.stage.teachers if run.stage else ():
                 if isinstance(teacher, RunSpec):
                     record = records.result(teacher.key)
-                    own = None if record is None else stats.estimate({teacher.seed: record.metrics["AP"]})
-                    shown = NONE if own is None or record is None else number(own.mean) + spread(record.ap_interval, mark="†")
                     name = teacher.network.name
-                    seen.setdefault(name, _rung(name, "teacher", own, shown, [record] if record else [], teacher))
+                    seen.setdefault(name, _rung(name, "teacher", _measured(teacher, record), [record] if record else [], teacher))
     order = sorted(seen, key=lambda name: (name.rpartition("_")[0], zoo.weights(name).ap))
     frame = pd.DataFrame([seen[name] for name in order])
     caption = "mmdet: AP of the published checkpoint on COCO val2017. † 95 % interval over validation images."
     return styled(frame, "ladder", caption).hide(axis="index")
 
 
-def _rung(name: str, role: str, ap: Estimate | None, shown: str, found: Sequence[Record], run: RunSpec) -> dict[str, str]:
-    speed = [record.provenance.images_per_second for record in found]
+def _measured(run: RunSpec, record: Record | None) -> str:
+    """AP of one run, with a link to its record."""
+    if record is None:
+        return NONE
+    shown = record_link(record.key, number(record.metrics["AP"])) + spread(record.ap_interval, mark="†")
+    return shown + stale_mark(stale=records.is_stale(record, run))
+
+
+def _rung(name: str, role: str, shown: str, found: Sequence[Record], run: RunSpec) -> dict[str, str]:
     return {
         "network": zoo.label(name),
         "role": role,
@@ -201,8 +238,14 @@ def _rung(name: str, role: str, ap: Estimate | None, shown: str, found: Sequence
         f"AP, {run.scale}": shown,
         **{metric: number(_mean(dict(enumerate(r.metrics[metric] for r in found if metric in r.metrics)))) for metric in BESIDE},
         "epochs": str(run.schedule.epochs),
-        "images/s": f"{median(speed):.0f}" if speed else NONE,
+        "images/s": _speed(found),
     }
+
+
+def _speed(found: Iterable[Record]) -> str:
+    """The median of the images per second; a run that was resumed for nothing but its evaluation measured none."""
+    measured = [speed for record in found if (speed := record.provenance.images_per_second) > 0]
+    return f"{median(measured):.0f}" if measured else NONE
 
 
 def shares(page: PageSpec) -> Styler:
@@ -222,7 +265,10 @@ def shares(page: PageSpec) -> Styler:
         for (_, _, stage), found in sizes.items()
     ]
     frame = pd.DataFrame(rows, columns=["stage", *terms])
-    caption = "rec: masked reconstruction; sfa: semantic alignment; aug: enhanced images. 1.00 is as large as the detection loss."
+    caption = (
+        "rec: masked reconstruction; sfa: semantic alignment; aug: enhanced images. 1.00 is as large as the detection loss. "
+        f"Scale {page.scale}."
+    )
     return grouped(frame, [pair for pair, _, _ in sizes], [method for _, method, _ in sizes], "shares", caption)
 
 
@@ -231,10 +277,9 @@ def provenance(page: PageSpec) -> Styler:
     found = [(run, record) for run in plan.order(page.chains()) if (record := records.result(run.key)) is not None]
     kept = [record.provenance for _, record in found]
     scale = scales.get(page.scale)
-    speed: dict[str, list[float]] = {}
+    kinds: dict[str, list[Record]] = {}
     for run, record in found:
-        kind = f"{zoo.label(run.network.name)}, {'distilled' if run.stage else 'alone'}"
-        speed.setdefault(kind, []).append(record.provenance.images_per_second)
+        kinds.setdefault(f"{zoo.label(run.network.name)}, {'distilled' if run.stage else 'alone'}", []).append(record)
     names = kept[0].versions if kept else {}
     facts = {
         "scale": page.scale,
@@ -243,7 +288,7 @@ def provenance(page: PageSpec) -> Styler:
         "commit": _all(p.commit[:12] for p in kept),
         "hardware": _all(f"{p.hardware}, {threads(p.threads)}" for p in kept),
         "computing time": f"{duration(sum(p.seconds for p in kept))} for {len(kept)} run{'s' * (len(kept) != 1)}",
-        "images per second": "; ".join(f"{kind}: {median(values):.0f}" for kind, values in sorted(speed.items())) or NONE,
+        "images per second": "; ".join(f"{kind}: {_speed(values)}" for kind, values in sorted(kinds.items())) or NONE,
         "versions": ", ".join(f"{name} {_all(p.versions.get(name, '') for p in kept)}" for name in names) or NONE,
     }
     frame = pd.DataFrame({"": facts.keys(), "these numbers": [html.escape(value) for value in facts.values()]})

@@ -13,7 +13,7 @@ from dfmsd.pages import PageSpec
 from dfmsd.report import stats
 from dfmsd.report.results import Line, by_pair, lines
 from dfmsd.report.stats import Estimate
-from dfmsd.report.tables import NONE, signed, spread, styled
+from dfmsd.report.tables import NONE, signed, spread, stale_mark, styled
 from dfmsd.stages import Options
 
 PARTS = {"sal": "stage-wise adaptation", "me": "masking enhancement", "sfa": "semantic alignment"}
@@ -40,17 +40,25 @@ def effects(rows: Iterable[Line]) -> dict[str, dict[frozenset[str], Estimate | N
     Args:
         rows: Of one student and its teachers.
     """
+    return {
+        part: {rest: stats.difference(on.values("AP"), off.values("AP")) for rest, (on, off) in by_rest.items()}
+        for part, by_rest in _pairs(rows).items()
+    }
+
+
+def _pairs(rows: Iterable[Line]) -> dict[str, dict[frozenset[str], tuple[Line, Line]]]:
+    """The rows with and without each part, by what else is on."""
     plain = Options()
     known: dict[frozenset[str], Line] = {}
     for line in rows:
         switched = plain.model_copy(update={part: getattr(line.row.options, part) for part in PARTS})
         if line.row.recipe == "dfmsd" and line.row.options == switched and line.row.options.me in ("none", plain.me):
             known[parts_on(line.row.options)] = line
-    found: dict[str, dict[frozenset[str], Estimate | None]] = {part: {} for part in PARTS}
+    found: dict[str, dict[frozenset[str], tuple[Line, Line]]] = {part: {} for part in PARTS}
     for on, line in known.items():
         for part in on:
             if (without := known.get(on - {part})) is not None:
-                found[part][on - {part}] = stats.difference(line.values("AP"), without.values("AP"))
+                found[part][on - {part}] = line, without
     return {part: by_rest for part, by_rest in found.items() if by_rest}
 
 
@@ -59,13 +67,15 @@ def table(page: PageSpec) -> Styler | Markdown:
     pairs = by_pair(lines(page))
     rows = []
     for pair, own in pairs.items():
+        rows_of = _pairs(own)
         for part, by_rest in effects(own).items():
+            stale = any(a.stale or b.stale for a, b in rows_of[part].values() if a.records and b.records)
             others = frozenset(PARTS) - {part}
             run = [difference.mean for difference in by_rest.values() if difference is not None]
             rows.append(
                 ({"student and teachers": pair} if len(pairs) > 1 else {})
                 | {
-                    "part": PARTS[part],
+                    "part": PARTS[part] + stale_mark(stale=stale),
                     "alone": _shown(by_rest.get(frozenset())),
                     "with the two others": _shown(by_rest.get(others)),
                     "mean": f"{signed(fmean(run))}" if len(run) == len(by_rest) else NONE,
@@ -75,7 +85,8 @@ def table(page: PageSpec) -> Styler | Markdown:
     if not rows:
         return Markdown("No two rows differ in a part alone.")
     caption = (
-        "AP in percent, seed by seed; intervals from three seeds on. Mean: over all pairs of rows that differ in this part alone."
+        "AP in percent, seed by seed; intervals from three seeds on. Mean: over all pairs of rows that differ in this part alone. "
+        f"Scale {page.scale}."
     )
     return styled(pd.DataFrame(rows), "effects", caption).hide(axis="index")
 

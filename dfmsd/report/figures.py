@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from dfmsd import records
 from dfmsd.pages import PageSpec, name_of
 from dfmsd.report.results import Line, by_pair, lines
-from dfmsd.report.tables import number
+from dfmsd.report.tables import STALE, number
 from dfmsd.stages import JOIN
 
 COLOURS = {
@@ -73,6 +73,22 @@ class Picture:
             records.write_atomic(file, self.svg)
 
 
+def mean_dot(ax: Axes, line: Line, x: float, y: float, colour: str) -> None:
+    """A row's mean: a point, hollow if it is stale."""
+    fill, edge = ("white", colour) if line.stale else (colour, "white")
+    ax.scatter(x, y, s=50, color=fill, edgecolor=edge, zorder=4)
+
+
+def stale_note(known: Iterable[Line]) -> str:
+    """What hollow points are, if there are any."""
+    return f"; hollow: {STALE}" if any(line.stale for line in known) else ""
+
+
+def said(line: Line) -> str:
+    """A row's AP in words."""
+    return "not run" if line.ap is None else number(line.ap.mean) + f" ({STALE})" * line.stale
+
+
 def comparison(
     page: PageSpec, known: Sequence[Line] | None = None, beside: Callable[[Axes, Sequence[Line], Sequence[str]], None] | None = None
 ) -> Picture:
@@ -94,7 +110,7 @@ def comparison(
                 beside(ax, rows, names)
         axes[0].set_yticks(range(len(names)), labels=names)
         axes[0].set_ylim(len(names) - 0.5, -0.5)
-        drawing.supxlabel(f"AP in percent, scale {page.scale}", fontsize=10)
+        drawing.supxlabel(f"AP in percent, scale {page.scale}{stale_note(known)}", fontsize=10)
         return Picture.of(drawing, _alt(page, pairs))
 
 
@@ -142,13 +158,13 @@ def _panel(ax: Axes, rows: Sequence[Line], names: Sequence[str]) -> None:
             # Over images the interval is thin: it is not about seeds.
             ax.hlines(place, *interval, color=colour, linewidth=3 if line.ap.interval else 1, alpha=0.6, zorder=2)
         ax.scatter(list(line.values("AP").values()), [place + 0.22] * len(line.records), s=12, color=colour, alpha=0.7, zorder=3)
-        ax.scatter(line.ap.mean, place, s=50, color=colour, edgecolor="white", zorder=4)
+        mean_dot(ax, line, line.ap.mean, place, colour)
         ax.annotate(number(line.ap.mean), (line.ap.mean, place), (0, 7), textcoords="offset points", ha="center", fontsize=8)
 
 
 def _alt(page: PageSpec, pairs: Mapping[str, Sequence[Line]]) -> str:
     parts = [f"Average precision at scale {page.scale}, a panel for each student with its teachers."]
     for pair, rows in pairs.items():
-        values = "; ".join(f"{name_of(line.row)} {number(line.ap.mean) if line.ap else 'not run'}" for line in rows)
+        values = "; ".join(f"{name_of(line.row)} {said(line)}" for line in rows)
         parts.append(f"{pair}: {values}.")
     return " ".join(parts)

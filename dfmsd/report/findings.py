@@ -32,6 +32,8 @@ class Finding:
     """How many images, and of whose trainings."""
     tested: bool
     """Whether the intervals decide: over images they tell nothing of other trainings, where trainings are compared."""
+    stale: bool = False
+    """Whether what was measured is not what the page would measure now."""
 
 
 def find(page: ObservedPage, claim: str) -> Finding | None:
@@ -49,18 +51,16 @@ def find(page: ObservedPage, claim: str) -> Finding | None:
     if answers is None or claim not in answers.claims:
         return None
     values = _present(answers.claims[claim])
-    about = f"{len(values)} images" + ", one training of the teacher" * bool(answers.networks) + _stale(answers, page)
-    return Finding({"": stats.estimate(values)} if values else {}, about, tested=True)
+    about = f"{len(values)} images" + ", one training of the teacher" * bool(answers.networks)
+    numbers = {"": stats.estimate(values)} if values else {}
+    return Finding(numbers, about, tested=True, stale=bool(observation.stale(answers, page)))
 
 
 def features(page: FeaturesPage, seen: Observation, claim: str) -> Finding:
     """What a look into trained networks says to a claim, level by level."""
     numbers = {f"stride {stride}": one for stride, one in FEATURES[claim](page, seen).items() if one is not None}
-    return Finding(numbers, f"{len(seen.images)} images, one training of each network{_stale(seen, page)}", tested=False)
-
-
-def _stale(seen: observation.Seen, page: ObservedPage) -> str:
-    return "; stale" if observation.stale(seen, page) else ""
+    about = f"{len(seen.images)} images, one training of each network"
+    return Finding(numbers, about, tested=False, stale=bool(observation.stale(seen, page)))
 
 
 def _types(kind: str) -> Callable[[FeaturesPage, Observation], ByLevel]:

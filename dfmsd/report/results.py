@@ -11,7 +11,7 @@ from dfmsd.records import Record
 from dfmsd.report import stats
 from dfmsd.report.published import Published, published
 from dfmsd.report.stats import Estimate
-from dfmsd.report.tables import duration
+from dfmsd.report.tables import STALE, duration
 from dfmsd.stages import Row
 
 
@@ -44,6 +44,12 @@ class Line:
         values = self.values("AP")
         return stats.estimate(values) if values else None
 
+    @property
+    def stale(self) -> bool:
+        """Whether the code behind one of its records has changed since."""
+        runs = {entry.seed: entry.runs[-1] for entry in self.entries}
+        return any(records.is_stale(record, runs[seed]) for seed, record in self.records.items())
+
     def marks(self) -> list[str]:
         """What a reader must know about the numbers, or why there are none."""
         if isinstance(self.row, Impossible):
@@ -56,9 +62,8 @@ class Line:
             found.append(f"{len(self.records)} of {len(self.entries)} seeds")
         if any(record.state == "no detections" for record in self.records.values()):
             found.append("no detections")
-        runs = {entry.seed: entry.runs[-1] for entry in self.entries}
-        if any(records.is_stale(record, runs[seed]) for seed, record in self.records.items()):
-            found.append("stale")
+        if self.stale:
+            found.append(STALE)
         return found
 
 

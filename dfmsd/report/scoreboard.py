@@ -14,10 +14,11 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from dfmsd.pages import ScoreboardPage
+from dfmsd import pages
+from dfmsd.pages import PageSpec, ScoreboardPage
 from dfmsd.report.claims import Claim, FigureClaim, Judgement, Quote, claims, judge, load, look, quote
 from dfmsd.report.figures import Picture
-from dfmsd.report.tables import below, grouped
+from dfmsd.report.tables import STALE, below, grouped, stale_mark
 
 OUTCOMES = {
     "holds": "#0072B2",
@@ -75,6 +76,8 @@ def _counted(board: Board, scale: str) -> str:
     text += f"**{to_holds + to_fails}** are undecided and {missing} not run."
     if to_holds + to_fails:
         text += f" Of the undecided, {to_holds} point to *holds* and {to_fails} to *fails*: a direction, not a test."
+    if stale := sum(judgement.stale for judgement in board.judgements[scale]):
+        text += f" *{STALE.capitalize()}* records, whose code has changed since, are behind **{stale}** of the verdicts."
     return text + (" *At the scale smoke these numbers mean nothing.*" if scale == "smoke" else "")
 
 
@@ -135,13 +138,13 @@ def _list(count: Counter[str]) -> str:
 
 
 def table(board: Board) -> Styler:
-    """Every claim with the paper's number and the verdict of each scale; its words lead to its page."""
+    """Every claim with the paper's number and the verdict of each scale; its words lead to the results of its page."""
     rows, sections, texts = [], [], []
     for place, claim in enumerate(board.claims):
         verdicts = {scale: _cell(found[place]) for scale, found in board.judgements.items()}
         rows.append({"paper": board.quotes[place].cell, **verdicts})
         sections.append(html.escape(claim.section))
-        texts.append(f'<a class="words" href="{claim.page}.html">{html.escape(claim.text)}</a>')
+        texts.append(f'<a class="words" href="{claim.page}.html{_anchor(claim)}">{html.escape(claim.text)}</a>')
     caption = (
         "Differences between the rows that a claim compares, in percent; in brackets 95 % intervals over seeds, where there are "
         "three or more. What figures show is in the unit that is named, with intervals over images. Paper: its own tables, on COCO."
@@ -151,4 +154,10 @@ def table(board: Board) -> Styler:
 
 def _cell(judgement: Judgement) -> str:
     kind = list(OUTCOMES).index(judgement.words)
-    return f'<span class="words"><span class="outcome outcome-{kind}">{judgement.words}</span>{below(judgement.numbers)}</span>'
+    notes = below(judgement.numbers) + stale_mark(stale=judgement.stale)
+    return f'<span class="words"><span class="outcome outcome-{kind}">{judgement.words}</span>{notes}</span>'
+
+
+def _anchor(claim: Claim | FigureClaim) -> str:
+    """Where the rows of a claim stand on its page."""
+    return "#T_results" if issubclass(pages.NOTEBOOKS[pages.file_of(claim.page).parent.name], PageSpec) else ""

@@ -8,9 +8,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from dfmsd.pages import SensitivityPage
-from dfmsd.report.figures import COLOURS, Picture
+from dfmsd.report.figures import COLOURS, Picture, mean_dot, said, stale_note
 from dfmsd.report.results import Line, lines
-from dfmsd.report.tables import number
+from dfmsd.report.tables import STALE, number
 
 LABELS = {"theta": "theta (share of the image's area)"}
 """What is varied, with its unit; weights have none."""
@@ -33,8 +33,10 @@ def figure(page: SensitivityPage) -> Picture:
 def _line(drawing: Figure, page: SensitivityPage, known: dict[tuple[float, ...], Line]) -> None:
     ax = drawing.subplots()
     run = {value: line for (value,), line in sorted(known.items()) if line.ap is not None}
-    ax.plot(list(run), [line.ap.mean for line in run.values() if line.ap], color=COLOURS["dfmsd"], marker="o")
+    ax.plot(list(run), [line.ap.mean for line in run.values() if line.ap], color=COLOURS["dfmsd"])
     for value, line in run.items():
+        if line.ap:
+            mean_dot(ax, line, value, line.ap.mean, COLOURS["dfmsd"])
         if line.ap and (interval := line.ap.interval or next(iter(line.records.values())).ap_interval):
             ax.vlines(value, *interval, color=COLOURS["dfmsd"], linewidth=3 if line.ap.interval else 1, alpha=0.6)
     baseline = next(line for line in lines(page) if line.row.recipe == "baseline")
@@ -45,7 +47,7 @@ def _line(drawing: Figure, page: SensitivityPage, known: dict[tuple[float, ...],
         ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", va="center", color="#777777")
     ax.set_xticks(sorted(value for (value,) in known))
     ax.set_xlabel(LABELS.get(page.vary[0], page.vary[0]))
-    ax.set_ylabel(f"AP in percent, scale {page.scale}")
+    ax.set_ylabel(f"AP in percent, scale {page.scale}{stale_note(run.values())}")
 
 
 def _map(drawing: Figure, page: SensitivityPage, known: dict[tuple[float, ...], Line]) -> None:
@@ -66,16 +68,14 @@ def _map(drawing: Figure, page: SensitivityPage, known: dict[tuple[float, ...], 
 
 
 def text(line: Line | None) -> str:
-    """AP with its interval over seeds, if there is one, on a line below."""
+    """AP; on lines below its interval over seeds, if there is one, and whether it is stale."""
     if line is None or line.ap is None:
         return "not run"
-    return number(line.ap.mean) + (f"\n{number(line.ap.interval[0])} to {number(line.ap.interval[1])}" if line.ap.interval else "")
+    interval = [" to ".join(map(number, line.ap.interval))] if line.ap.interval else []
+    return "\n".join([number(line.ap.mean), *interval, *[STALE] * line.stale])
 
 
 def _alt(page: SensitivityPage, known: dict[tuple[float, ...], Line]) -> str:
     what = " and ".join(page.vary)
-    values = ", ".join(
-        f"{' and '.join(f'{value:g}' for value in place)}: {number(line.ap.mean) if line.ap else 'not run'}"
-        for place, line in sorted(known.items())
-    )
+    values = ", ".join(f"{' and '.join(f'{value:g}' for value in place)}: {said(line)}" for place, line in sorted(known.items()))
     return f"Average precision over {what} at scale {page.scale}. {values}."

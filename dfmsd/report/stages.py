@@ -20,7 +20,7 @@ from dfmsd.pages import PageSpec, name_of
 from dfmsd.report import figures, stats
 from dfmsd.report.figures import COLOURS, MISSING, Picture
 from dfmsd.report.results import Line, between, by_pair, lines
-from dfmsd.report.tables import NONE, below, grouped, number, signed
+from dfmsd.report.tables import NONE, STALE, below, grouped, number, signed, stale_mark
 from dfmsd.spec import RunSpec
 from dfmsd.stages import JOIN
 
@@ -63,10 +63,11 @@ def _step(before: Line, after: Line) -> str:
     found = stats.difference(after.values("AP"), before.values("AP"))
     if found is None:
         return "**not run**"
+    stale = f", *{STALE}*" * (before.stale or after.stale)
     if found.interval is not None:
-        return f"**{signed(found.mean)} AP** ({signed(found.interval[0])} to {signed(found.interval[1])})"
+        return f"**{signed(found.mean)} AP** ({signed(found.interval[0])} to {signed(found.interval[1])}{stale})"
     seeds = len(found.values)
-    return f"**{signed(found.mean)} AP** ({'one seed' if seeds == 1 else f'{seeds} seeds'}: no test)"
+    return f"**{signed(found.mean)} AP** ({'one seed' if seeds == 1 else f'{seeds} seeds'}: no test{stale})"
 
 
 def figure(page: PageSpec) -> Picture:
@@ -201,8 +202,13 @@ def losses(page: PageSpec) -> Styler:
         found.append(
             {"epochs": epochs, "first epoch": _decimals(first), "last epoch": _decimals(last), "seeds": str(len(line.records))}
         )
-    caption = "Detection loss of the student on the training images, the mean over an epoch and over the seeds that were run."
-    labels = [name_of(line.row) + below("" if line.records else "not run", flag=True) for line in known]
+    caption = (
+        "Detection loss of the student on the training images, the mean over an epoch and over the seeds that were run. "
+        f"Scale {page.scale}."
+    )
+    labels = [
+        name_of(line.row) + below("" if line.records else "not run", flag=True) + stale_mark(stale=line.stale) for line in known
+    ]
     return grouped(pd.DataFrame(found), [line.pair for line in known], labels, "losses", caption)
 
 

@@ -9,6 +9,9 @@ from pandas.io.formats.style import Styler
 
 NONE = "–"
 
+STALE = "stale"
+"""What a page calls a number if the code behind it has changed since."""
+
 
 def styled(frame: pd.DataFrame, name: str, caption: str = "") -> Styler:
     """A table without scripts; names instead of random ids, so that one input gives one output."""
@@ -64,9 +67,19 @@ def below(text: str, *, flag: bool = False) -> str:
     return f'<span class="interval{" flag" * flag}">{text}</span>' if text else ""
 
 
+def stale_mark(*, stale: bool) -> str:
+    """What stands below a number that is stale; nothing otherwise."""
+    return below(STALE if stale else "", flag=True)
+
+
 def spread(interval: tuple[float, float] | None, show: Callable[[float], str] = number, mark: str = "") -> str:
     """An interval on a line of its own below a number; nothing without one."""
     return "" if interval is None else below(f"{show(interval[0])} to {show(interval[1])}{mark}")
+
+
+def record_link(key: str, text: str) -> str:
+    """A text that leads to a run's record, from a page of the book."""
+    return f'<a href="../records/{key}.json">{text}</a>'
 
 
 def threads(count: int) -> str:

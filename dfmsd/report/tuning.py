@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown
@@ -11,26 +12,43 @@ from pandas.io.formats.style import Styler
 from dfmsd import records, scales
 from dfmsd.pages import LABELS, TuningPage
 from dfmsd.report.figures import COLOURS, Picture
+from dfmsd.report.tables import NONE, STALE, number, record_link, stale_mark, styled
 
 
 def trials(page: TuningPage) -> pd.DataFrame:
-    """A line for each trial: ``recipe``, ``share`` of the detection loss, ``AP`` in percent or missing if not run, and ``key``."""
+    """A line for each trial.
+
+    Columns: ``recipe``, ``share`` of the detection loss, ``AP`` in percent or missing if not run, ``key``, ``stale``.
+    """
     lines = []
     for entry in page.entries():
-        record = records.result(entry.runs[-1].key)
+        run = entry.runs[-1]
+        record = records.result(run.key)
         share = sum(entry.row.options.hyper[weight] for weight in page.methods.get(entry.row.recipe, ()))
         ap = None if record is None else record.metrics["AP"]
-        lines.append({"recipe": entry.row.recipe, "share": share, "AP": ap, "key": entry.runs[-1].key})
+        stale = record is not None and records.is_stale(record, run)
+        lines.append({"recipe": entry.row.recipe, "share": share, "AP": ap, "key": run.key, "stale": stale})
     return pd.DataFrame(lines).astype({"AP": float})
 
 
 def table(page: TuningPage) -> Styler:
     """AP of each method (lines) with each share (columns); the best of each line is bold, the baseline has no share."""
     found = trials(page)
-    wide = found.pivot(index="recipe", columns="share", values="AP").rename(index=LABELS)
-    wide = wide.rename(columns=lambda share: f"{share:g}" if share else "none")
-    wide.index.name, wide.columns.name = "method", "share of the detection loss"
-    return wide.style.format("{:.1f}", na_rep="–").highlight_max(axis="columns", props="font-weight: bold").set_uuid("trials")
+    found["shown"] = [
+        NONE if np.isnan(ap) else record_link(key, number(ap)) + stale_mark(stale=stale)
+        for ap, key, stale in zip(found["AP"], found["key"], found["stale"], strict=True)
+    ]
+    aps = found.pivot(index="recipe", columns="share", values="AP")
+    best = aps.eq(aps.max(axis="columns"), axis="index")
+    wide = found.pivot(index="recipe", columns="share", values="shown").fillna(NONE)
+    caption = f"AP in percent on the split tune, scale {page.scale}, by share of the detection loss; each leads to its record."
+    styler = styled(_named(wide), "trials", caption)
+    return styler.apply(lambda _: _named(best.replace({True: "font-weight: bold", False: ""})), axis=None)
+
+
+def _named(wide: pd.DataFrame) -> pd.DataFrame:
+    shares = wide.rename(columns=lambda share: f"{share:g}" if share else "none")
+    return shares.rename(index=LABELS).rename_axis(index=None, columns=None)
 
 
 def notes(page: TuningPage) -> Markdown:
@@ -53,7 +71,8 @@ def chosen(page: TuningPage) -> Styler | Markdown:
         otherwise = [f"{LABELS[method]} with another `{'`, `'.join(fields)}`" for method, fields in departures.items() if fields]
         return Markdown(f"Nothing: the scale {page.scale} uses {', '.join(otherwise) or 'the weights of the papers'}.")
     frame = pd.DataFrame(lines).T.astype(float)
-    return frame.style.format("{:g}", na_rep="–").format("{:.1f}", subset=["AP"], na_rep="–").set_uuid("chosen")
+    caption = f"Scale {page.scale}. AP in percent on the split tune. {NONE}: the method has no such weight."
+    return styled(frame, "chosen", caption).format("{:g}", na_rep=NONE).format("{:.1f}", subset=["AP"], na_rep=NONE)
 
 
 def figure(page: TuningPage) -> Picture:
@@ -65,13 +84,16 @@ def figure(page: TuningPage) -> Picture:
         drawing = Figure(figsize=(5.5, 3.2), layout="constrained")
         ax = drawing.subplots()
         sns.lineplot(distilled, x="share", y="AP", hue="recipe", palette=COLOURS, marker="o", ax=ax)
+        stale = distilled[distilled["stale"]]
+        ax.scatter(stale["share"], stale["AP"], s=20, color="white", edgecolors=stale["recipe"].map(COLOURS).tolist(), zorder=4)
         ax.axhline(baseline, color=COLOURS["baseline"], linestyle="--", label="baseline")
         ax.set_xscale("log", base=2)
         ax.set_xticks(page.shares, [f"{share:g}" for share in page.shares])
-        ax.set_xlabel("share of the detection loss")
+        note = f"; hollow: {STALE}" if len(stale) else ""
+        ax.set_xlabel(f"share of the detection loss, scale {page.scale}{note}")
         ax.set_ylabel("AP in percent, tuning split")
         handles, names = ax.get_legend_handles_labels()
         ax.legend(handles, [LABELS[name] for name in names])
     best = distilled.dropna().sort_values("AP").groupby("recipe").last()
-    words = ", ".join(f"{LABELS[name]} {row.AP:.1f} at {row.share:g}" for name, row in best.iterrows())
+    words = ", ".join(f"{LABELS[name]} {row.AP:.1f} at {row.share:g}{f' ({STALE})' * row.stale}" for name, row in best.iterrows())
     return Picture.of(drawing, f"AP against the share of each method; baseline {baseline:.1f}; best: {words}.")

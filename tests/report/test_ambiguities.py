@@ -53,6 +53,17 @@ def test_rows_that_lack_one_module_or_make_one_choice_are_sorted(write_record: W
     ]
 
 
+def test_changes_against_a_stale_row_are_marked(write_record: WriteRecord) -> None:
+    run(page(), write_record, "dfmsd", "mean")
+    assert "stale" not in ambiguities.table(page()).to_html()  # type: ignore[union-attr]
+    whole = next(e for e in page().entries() if e.row.student == "fcos_r50" and e.row.recipe == "dfmsd" and not e.row.name)
+    old = write_record(whole.runs[-1], AP["dfmsd"]).provenance.model_copy(update={"code_digest": "another"})
+    write_record(whole.runs[-1], AP["dfmsd"], provenance=old)
+    changes = ambiguities.table(page()).data["change of AP"]  # type: ignore[union-attr]
+    assert ["stale" in change for change in changes] == [move.change is not None for move in ambiguities.moves(page())]
+    assert "mean +2.0 (stale)" in ambiguities.figure(page()).alt
+
+
 def test_a_row_is_set_against_its_own_student(write_record: WriteRecord) -> None:
     spec = page()
     run(spec, write_record, "dfmsd")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from dfmsd import pages, paths
+from dfmsd import pages, paths, records
 from dfmsd.errors import StudyError
 from dfmsd.pages import PageSpec
 from dfmsd.report import claims, stats
@@ -143,6 +143,18 @@ def test_seeds_are_paired_and_missing_ones_left_out(write_record: WriteRecord) -
     write(write_record, "DFMSD", (31.0, 99.0, 33.0), student="fcos_r50")
     write(write_record, "DMKD", (30.0, None, 30.0), student="fcos_r50")  # type: ignore[arg-type]
     assert judge(claim(), rows()).numbers == "+2.0 AP (2 seeds)"
+
+
+@pytest.mark.parametrize(("row", "changes"), [("DFMSD", {}), ("DMKD", {}), ("baseline", {"over": "baseline"})])
+def test_a_verdict_that_rests_on_a_stale_record_says_so(write_record: WriteRecord, row: str, changes: dict[str, Any]) -> None:
+    for name, ap in (("baseline", 20.0), ("DMKD", 21.0), ("DFMSD", 24.0)):
+        write(write_record, name, (ap,), student="fcos_r50")
+    assert not judge(claim(**changes), rows()).stale
+    (entry,) = (e for e in EXAMPLE.entries() if (pages.name_of(e.row), e.row.student, e.seed) == (row, "fcos_r50", 0))
+    record = records.read(paths.records() / f"{entry.runs[-1].key}.json")
+    write_record(entry.runs[-1], 20.0, provenance=record.provenance.model_copy(update={"code_digest": "another"}))
+    assert judge(claim(**changes), rows()).stale
+    assert not judge(claim(rivals=["DMKD"], subject={"name": "DFMSD", "student": "gfl_r50"}), rows()).stale, "not run"
 
 
 def test_intervals_stand_beside_the_numbers(write_record: WriteRecord) -> None:

@@ -130,16 +130,46 @@ def test_a_missing_seed_is_marked(write_record: WriteRecord) -> None:
     assert any(name.startswith("baseline") and "2 of 3 seeds" in name for name in cells(comparison.table(spec)))
 
 
+def run_stale(spec: PageSpec, write_record: WriteRecord, aps: dict[str, float]) -> None:
+    """Write records whose code has changed since."""
+    for entry in spec.entries():
+        if entry.row.recipe in aps:
+            fresh = write_record(entry.runs[-1], 0.0)
+            provenance = fresh.provenance.model_copy(update={"code_digest": "another"})
+            write_record(entry.runs[-1], aps[entry.row.recipe], provenance=provenance)
+
+
 def test_stale_and_empty_results_are_marked(write_record: WriteRecord) -> None:
     spec = page()
     run = {entry.row.recipe: entry.runs[-1] for entry in spec.entries()}
-    fresh = write_record(run["baseline"], 20.0)
-    write_record(run["mgd"], 21.0, provenance=fresh.provenance.model_copy(update={"code_digest": "another"}))
+    write_record(run["baseline"], 20.0)
+    run_stale(spec, write_record, {"mgd": 21.0})
     write_record(run["dmkd"], 0.0, state="no detections")
     marks = {line.row.recipe: line.marks() for line in lines(spec)}
     assert marks["baseline"] == []
     assert marks["mgd"] == ["stale"]
     assert marks["dmkd"] == ["no detections"] or marks["dmkd"] == ["no detections", "stale"]
+
+
+def test_a_difference_to_a_stale_row_is_marked(write_record: WriteRecord) -> None:
+    spec = page()
+    run_all(spec, write_record, {"dmkd": (21.0,), "dfmsd": (23.0,)})
+    assert "stale" not in comparison.table(spec).to_html()
+    run_stale(spec, write_record, {"baseline": 20.0})
+    rows = cells(comparison.table(spec))
+    assert rows["DFMSD"][3] == "+3.0 stale"
+    assert [name for name in cells(comparison.metrics(spec)) if "stale" in name] == ["baseline stale"]
+    assert "have a record, 1 of them *stale*; the rest" in comparison.progress(spec).data
+
+
+def test_a_stale_mean_is_hollow_in_the_figure(write_record: WriteRecord) -> None:
+    spec = page()
+    run_all(spec, write_record, {"baseline": (20.0,), "dfmsd": (23.0,)})
+    fresh = figures.comparison(spec)
+    run_stale(spec, write_record, {"dfmsd": 23.0})
+    stale = figures.comparison(spec)
+    assert "DFMSD 23.0 (stale)" in stale.alt and "baseline 20.0;" in stale.alt
+    assert fresh.svg != stale.svg and "stale" not in fresh.alt
 
 
 def test_a_run_that_broke_off_is_no_result(write_record: WriteRecord) -> None:
@@ -247,7 +277,50 @@ def test_ladder_shows_each_network_once(write_record: WriteRecord) -> None:
     write_record(teacher, 33.0)
     frame = comparison.ladder(spec).data
     assert frame["network"].tolist() == ["FCOS R50", "GFL R101", "GFL X101"]
-    assert frame["AP, mini"].tolist() == ["20.0", "–", "33.0"]
+    assert [re.sub("<[^>]*>", "", cell) for cell in frame["AP, mini"]] == ["20.0", "–", "33.0"]
+    assert f"records/{teacher.key}.json" in frame["AP, mini"].iloc[-1]
+
+
+def test_a_run_that_measured_no_speed_is_left_out(write_record: WriteRecord) -> None:
+    spec = page((0, 1))
+    first, second = (entry.runs[-1] for entry in spec.entries() if entry.row.recipe == "baseline")
+    measured = write_record(first, 20.0).provenance
+    write_record(second, 20.0, provenance=measured.model_copy(update={"images_per_second": 0.0}))
+    assert comparison.ladder(spec).data["images/s"].iloc[0] == "100"
+    facts = dict(comparison.provenance(spec).data.to_numpy().tolist())
+    assert facts["images per second"] == "FCOS R50, alone: 100"
+    write_record(first, 20.0, provenance=measured.model_copy(update={"images_per_second": 0.0}))
+    assert comparison.ladder(spec).data["images/s"].iloc[0] == "–"
+
+
+def test_every_seed_leads_to_its_record(write_record: WriteRecord) -> None:
+    spec = page((0, 1))
+    run_all(spec, write_record, {"dfmsd": (23.5, 24.5)})
+    text = comparison.table(spec).to_html()
+    keys = [entry.runs[-1].key for entry in spec.entries() if entry.row.recipe == "dfmsd"]
+    assert re.findall(r'href="../records/(\w+).json">([\d.]+)<', text) == list(zip(keys, ("23.5", "24.5"), strict=True))
+
+
+def test_the_tidy_table_has_every_result_in_full(write_record: WriteRecord) -> None:
+    spec = page((0, 1))
+    run_all(spec, write_record, {"baseline": (20.123, 21.0), "dfmsd": (23.5, 24.5)})
+    frame = comparison.tidy(spec).data
+    assert frame[["row", "seed", "AP"]].to_numpy().tolist() == [
+        ["baseline", "0", "20.123"],
+        ["baseline", "1", "21.0"],
+        ["DFMSD", "0", "23.5"],
+        ["DFMSD", "1", "24.5"],
+    ]
+    assert set(frame["stale"]) == {"no"}
+    run_stale(spec, write_record, {"dfmsd": 23.5})
+    assert comparison.tidy(spec).data["stale"].tolist() == ["no", "no", "yes", "yes"]
+
+
+def test_every_table_says_its_scale(write_record: WriteRecord) -> None:
+    spec = page()
+    run_all(spec, write_record, {"baseline": (20.0,), "dfmsd": (23.5,)})
+    for part in (comparison.table, comparison.metrics, comparison.ladder, comparison.shares, comparison.tidy):
+        assert "mini" in part(spec).to_html(), part
 
 
 def test_provenance_and_runs_name_what_is_there(write_record: WriteRecord) -> None:
@@ -264,5 +337,5 @@ def test_provenance_and_runs_name_what_is_there(write_record: WriteRecord) -> No
 
 
 def test_an_empty_page_has_all_its_parts(write_record: WriteRecord) -> None:
-    for part in (comparison.shares, comparison.ladder, comparison.provenance, comparison.status):
+    for part in (comparison.shares, comparison.ladder, comparison.provenance, comparison.status, comparison.tidy):
         assert part(page()).to_html()

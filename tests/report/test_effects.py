@@ -76,6 +76,17 @@ def test_pairs_of_rows_have_one_student_and_its_teachers(write_record: WriteReco
     assert frame["student and teachers"].tolist() == [f"FCOS R50 ← {name} R101 → {name} X101" for name in ("GFL", "RetinaNet")]
 
 
+def test_the_table_says_its_scale_and_which_parts_rest_on_stale_rows(write_record: WriteRecord) -> None:
+    run(page(), write_record, "none", "ME", "SFA")
+    text = effects.table(page()).to_html()  # type: ignore[union-attr]
+    assert "Scale mini" in text and "stale" not in text
+    (entry,) = (entry for entry in page().entries() if entry.row.name == "SFA")
+    fresh = write_record(entry.runs[-1], AP["SFA"])
+    write_record(entry.runs[-1], AP["SFA"], provenance=fresh.provenance.model_copy(update={"code_digest": "another"}))
+    parts = effects.table(page()).data["part"].tolist()  # type: ignore[union-attr]
+    assert ["stale" in part for part in parts] == [False, True]
+
+
 def test_a_page_without_such_pairs_says_so() -> None:
     assert effects.table(pages.get("structural")).data == "No two rows differ in a part alone."  # type: ignore[arg-type]
 

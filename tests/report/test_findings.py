@@ -135,7 +135,9 @@ def test_a_stale_record_is_marked() -> None:
     page = pages.get("fig05")
     assert isinstance(page, EnhancementPage)
     observation.write(answers(page, asked="0" * 12), page.observation())
-    assert claims.look(claims.of_figure("f5-small"), "mini").numbers.endswith("(3 images, one training of the teacher; stale)")
+    assert claims.look(claims.of_figure("f5-small"), "mini").stale
+    observation.write(answers(page), page.observation())
+    assert not claims.look(claims.of_figure("f5-small"), "mini").stale
 
 
 def test_what_a_page_does_not_measure_is_refused() -> None:

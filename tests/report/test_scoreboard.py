@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,6 +42,16 @@ def test_the_summary_counts_and_says_what_is_no_test() -> None:
     ]
 
 
+def test_verdicts_that_rest_on_stale_records_are_counted_and_marked() -> None:
+    stale = board(gpu=[replace(found, stale=found.verdict == "fails") for found in FOUND])
+    before, after = scoreboard.summary(stale).data.split("\n\n")[:2]
+    assert "Stale" not in before
+    assert after.endswith(" *Stale* records, whose code has changed since, are behind **1** of the verdicts.")
+    frame = scoreboard.table(stale).data
+    assert ["stale" in cell for cell in frame["gpu"] if cell] == [found.verdict == "fails" for found in FOUND]
+    assert not any("stale" in cell for cell in frame["mini"])
+
+
 def test_smoke_is_no_evidence() -> None:
     assert "mean nothing" in scoreboard.summary(board("smoke")).data
     assert "mean nothing" not in scoreboard.summary(board()).data
@@ -73,7 +84,7 @@ def test_the_table_leads_to_the_pages_and_marks_contradictions() -> None:
     text = shown.to_html()
     frame = shown.data
     assert [name for name in frame.index if "Claim" not in name] == ["Table &lt;1&gt;", "Table 2"]
-    assert text.count('href="table01.html"') == 6
+    assert text.count('href="table01.html#T_results"') == 6
     assert "Claim 3 &amp; more" in text
     assert text.count("contradicts") == 1
     for found in FOUND:

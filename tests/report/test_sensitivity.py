@@ -52,6 +52,18 @@ def test_the_map_has_intervals_from_three_seeds_on(write_record: WriteRecord) ->
     assert sensitivity.text(known[1.0, 1.0]) == "not run"
 
 
+@pytest.mark.parametrize("name", ["fig09", "fig10"])
+def test_a_stale_point_is_told_apart(name: str, write_record: WriteRecord) -> None:
+    spec = page(name)
+    entry = next(entry for entry in spec.entries() if entry.row.recipe != "baseline")
+    provenance = write_record(entry.runs[-1], 20.0).provenance
+    fresh = sensitivity.figure(spec)
+    write_record(entry.runs[-1], 20.0, provenance=provenance.model_copy(update={"code_digest": "another"}))
+    stale = sensitivity.figure(spec)
+    assert stale.svg != fresh.svg
+    assert stale.alt == fresh.alt.replace("20.0", "20.0 (stale)")
+
+
 def test_a_factor_multiplies_what_the_scale_sets() -> None:
     row = Row(student="fcos_r50", teachers=("gfl_r101", "gfl_x101"), recipe="dfmsd", options=Options(times={"alpha": 0.5}))
     plain, halved = (

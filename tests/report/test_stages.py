@@ -68,6 +68,15 @@ def test_what_is_missing_reads_not_run(write_record: WriteRecord) -> None:
     assert stages.figure(spec).alt.count("not run") == len(rows(spec)) - 2 + len(teachers(spec))
 
 
+def test_a_step_from_or_to_a_stale_student_says_so(write_record: WriteRecord) -> None:
+    spec = page()
+    write(spec, write_record, {"baseline": (20.0,), "DFMSD, stage 1": (24.0,)})
+    (entry,) = rows(spec)["baseline"].entries
+    old = write_record(entry.runs[-1], 20.0).provenance.model_copy(update={"code_digest": "another"})
+    write_record(entry.runs[-1], 20.0, provenance=old)
+    assert "stage 1 **+4.0 AP** (one seed: no test, *stale*)" in stages.added(spec).data
+
+
 @pytest.mark.parametrize(
     ("seeds", "words"),
     [(2, "stage 2 **−0.5 AP** (2 seeds: no test)"), (3, "stage 2 **+0.3 AP** (−2.0 to +2.0)")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -12,6 +13,7 @@ from pandas.io.formats.style import Styler
 from dfmsd import pages, paths, scales
 from dfmsd.pages import LABELS, TuningPage
 from dfmsd.report import tuning
+from tests.conftest import WriteRecord
 
 PAGES = sorted(file.stem for file in (paths.ROOT / "params" / "tuning").glob("*.yaml"))
 
@@ -66,3 +68,46 @@ def test_the_template_leaves_the_methods_to_its_pages() -> None:
     prose = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
     assert not [label for label in LABELS.values() if label != "baseline" and label in prose]
     assert tuning.notes(trials("detached")).data == trials("detached").notes
+
+
+@pytest.fixture
+def page(write_record: WriteRecord) -> TuningPage:
+    found = pages.get("shares")
+    assert isinstance(found, TuningPage)
+    return found
+
+
+def test_without_records_no_trial_has_a_number(page: TuningPage) -> None:
+    frame = tuning.table(page).data
+    assert set(frame.to_numpy().ravel()) == {"–"}
+    assert list(frame.columns) == ["none", *(f"{share:g}" for share in page.shares)]
+
+
+def test_each_trial_leads_to_its_record_and_the_best_is_bold(page: TuningPage, write_record: WriteRecord) -> None:
+    trials = [entry for entry in page.entries() if entry.row.recipe == "mgd"]
+    for ap, entry in zip((20.0, 25.0, 22.0), trials, strict=False):
+        write_record(entry.runs[-1], ap)
+    text = tuning.table(page).to_html()
+    assert re.findall(r'records/(\w+).json">([\d.]+)<', text) == [
+        (entry.runs[-1].key, ap) for entry, ap in zip(trials, ("20.0", "25.0", "22.0"), strict=False)
+    ]
+    (bold,) = re.findall(r"#T_trials_(\w+) \{\s*font-weight: bold", text)
+    assert f'id="T_trials_{bold}"' in next(cell for cell in text.split("<td") if "25.0" in cell)
+
+
+def test_a_stale_trial_is_marked(page: TuningPage, write_record: WriteRecord) -> None:
+    first, second = [entry.runs[-1] for entry in page.entries() if entry.row.recipe == "mgd"][:2]
+    write_record(page.entries()[0].runs[-1], 15.0)
+    fresh = write_record(first, 20.0)
+    write_record(second, 19.0)
+    before = tuning.figure(page)
+    assert "stale" not in tuning.table(page).to_html() + before.alt
+    write_record(first, 20.0, provenance=fresh.provenance.model_copy(update={"code_digest": "another"}))
+    assert tuning.table(page).to_html().count(">stale<") == 1
+    assert tuning.figure(page).svg != before.svg
+    assert f"MGD 20.0 at {page.shares[0]:g} (stale)" in tuning.figure(page).alt
+
+
+def test_both_tables_say_their_scale(page: TuningPage) -> None:
+    assert "mini" in tuning.table(page).caption
+    assert "mini" in tuning.chosen(page).caption
