@@ -186,7 +186,8 @@ def _look(page: pages.Page) -> None:
     """Measure a page's networks where that was not done yet, or with other code or networks, and their weights are here."""
     if not isinstance(page, pages.FeaturesPage):
         return
-    from dfmsd.looks import observation, observe
+    from dfmsd import observation
+    from dfmsd.looks import observe
 
     seen = observation.find(page)
     trained = all(plan.has_weights(run) for run in page.runs().values() if isinstance(run, RunSpec))

@@ -11,9 +11,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dfmsd import paths, records
-from dfmsd.looks import observation
-from dfmsd.looks.observation import Interval, Looked, Observation, Origin, Pair, Shown, Values
+from dfmsd import observation, paths, records
+from dfmsd.observation import Interval, Looked, Observation, Origin, Pair, Shown, Values
 from dfmsd.pages import FeaturesPage
 from dfmsd.spec import RunSpec
 from tests.fixtures_detectors import detector

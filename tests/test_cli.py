@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from dfmsd import book, pages, paths, plan, records, study
+from dfmsd import book, observation, pages, paths, plan, records, study
 from dfmsd.__main__ import main
 from dfmsd.errors import StudyError
-from dfmsd.looks import observation, observe
+from dfmsd.looks import observe
 from dfmsd.study import Outcome
 from tests.fixtures_study import baseline, finish, folders, record  # noqa: F401
 

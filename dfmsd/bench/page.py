@@ -13,6 +13,7 @@ from pandas.io.formats.style import Styler
 from dfmsd.bench import floors, record
 from dfmsd.bench.record import Bench, Cost
 from dfmsd.pages import LABELS, BenchPage
+from dfmsd.pages.methods import MEASURE
 from dfmsd.report.tables import NONE, grouped, spread, stale_mark, styled, threads
 
 Shown = Styler | Markdown
@@ -38,7 +39,7 @@ def costs(page: BenchPage) -> Shown:
 
 def not_measured() -> Markdown:
     """What there is to do while there is no record."""
-    return Markdown(f"**Not measured yet**: run `{record.COMMAND}`.")
+    return Markdown(f"**Not measured yet**: run `{MEASURE}`.")
 
 
 def machine(bench: Bench) -> str:
@@ -140,7 +141,7 @@ def _facts(bench: Bench) -> dict[str, str]:
         "TF32 convolutions": "allowed" if bench.tf32 and bench.device == "cuda" else "no",
         "commit": bench.commit,
         "date": bench.finished[:10],
-        "again": f"{record.COMMAND} --device {bench.device} --threads {bench.threads} --repeats {bench.repeats}",
+        "again": f"{MEASURE} --device {bench.device} --threads {bench.threads} --repeats {bench.repeats}",
     }
     link = f'<a href="../records/bench/{bench.name}.json">{bench.name}.json</a>'
     return {"record": link, "hardware": machine(bench)} | {name: html.escape(value) for name, value in facts.items()}

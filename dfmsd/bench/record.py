@@ -13,10 +13,8 @@ from pydantic import Field, ValidationError
 from dfmsd import paths, records
 from dfmsd.errors import StudyError
 from dfmsd.methods import METHODS, Kind
+from dfmsd.pages.methods import MEASURE
 from dfmsd.spec import Frozen
-
-COMMAND = "python -m dfmsd bench losses"
-"""What makes a record."""
 
 
 class Shapes(Frozen):
@@ -149,7 +147,7 @@ def read(file: Path) -> Bench:
     Raises:
         StudyError: if it is damaged or was renamed.
     """
-    mend = f"delete it and run `{COMMAND}` on that machine again"
+    mend = f"delete it and run `{MEASURE}` on that machine again"
     try:
         bench = Bench.model_validate_json(file.read_text())
     except (ValidationError, OSError, UnicodeDecodeError) as error:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dfmsd import data, pages, plan
+from dfmsd import data, observation, pages, plan
 from dfmsd.errors import StudyError
-from dfmsd.looks import attending, observation, observe, spectra
+from dfmsd.looks import attending, observe, spectra
 from dfmsd.looks.attending import CROP, HIGH, IMAGE, LOW, NOISE, Attended
-from dfmsd.looks.observation import Answers, Looked, rounded
 from dfmsd.looks.spectra import Spectra
+from dfmsd.observation import Answers, Looked, rounded
 from dfmsd.pages import EnhancementPage, SpectraPage
 from dfmsd.report import stats
 from dfmsd.report.stats import Estimate

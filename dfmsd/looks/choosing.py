@@ -18,6 +18,7 @@ from dfmsd.looks.methodpage import class_of
 from dfmsd.losses import Method
 from dfmsd.methods import METHODS, for_pair
 from dfmsd.pages import LABELS, ChoosingPage, PageSpec
+from dfmsd.pages.methods import MEASURE
 from dfmsd.report.comparison import gain
 from dfmsd.report.results import Line, lines
 from dfmsd.report.tables import NONE, below, grouped, styled
@@ -89,7 +90,7 @@ def needs_table() -> Styler:
     caption = (
         f"Trainings: of the student, with two teachers. Extra parameters: on {len(STRIDES)} levels of {CHANNELS} channels; they are"
         " thrown away after training, so that every student runs as fast as the baseline. × MSE: time of the loss alone, times that"
-        f" of plain feature MSE{'' if benches else f'; to measure it: {record.COMMAND}'}."
+        f" of plain feature MSE{'' if benches else f'; to measure it: {MEASURE}'}."
     )
     return styled(pd.DataFrame(rows), "needs", caption).hide(axis="index")
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from dfmsd.looks.canvas import PANEL, covered, displayed, draw_image, draw_map, grid
 from dfmsd.looks.datapage import PALETTE
 from dfmsd.looks.likeness import Array, centres
-from dfmsd.looks.observation import Interval, Observation, Shown, rounded
 from dfmsd.losses import top_mask
+from dfmsd.observation import Interval, Observation, Shown, rounded
 from dfmsd.pages import FeaturesPage
 from dfmsd.report import stats
 from dfmsd.report.figures import COLOURS, Picture

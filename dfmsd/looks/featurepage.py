@@ -1,4 +1,4 @@
-"""What a page of features shows: sentences, tables, provenance, computed from its record (:mod:`dfmsd.looks.observation`)."""
+"""What a page of features shows: sentences, tables, provenance, computed from its record (:mod:`dfmsd.observation`)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
-from dfmsd import pages, plan, records, zoo
+from dfmsd import observation, pages, plan, records, zoo
 from dfmsd.errors import StudyError
-from dfmsd.looks import docstrings, featurefigures, likeness, observation
+from dfmsd.looks import docstrings, featurefigures, likeness
 from dfmsd.looks.featurefigures import MEASURES, label, mean, series
-from dfmsd.looks.observation import Interval, Observation, PerImage
+from dfmsd.observation import Interval, Observation, PerImage
 from dfmsd.pages import FeaturesPage
 from dfmsd.report import claims, findings, stats
 from dfmsd.report.claims import FigureClaim, Judgement

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, wasserstein_distance
 from torch import Tensor
 
-from dfmsd.looks.observation import Interval, Values, rounded
 from dfmsd.losses import top_mask
+from dfmsd.observation import Interval, Values, rounded
 from dfmsd.report.stats import LEVEL, SEED
 
 Array = NDArray[Any]

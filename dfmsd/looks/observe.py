@@ -20,14 +20,14 @@ import torch
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor
 
-from dfmsd import build, checkpoints, data, pages, plan, pyramids, records, train
+from dfmsd import build, checkpoints, data, observation, pages, plan, pyramids, records, train
 from dfmsd.data import DataRoot, Split
 from dfmsd.errors import StudyError
-from dfmsd.looks import explore, likeness, observation
+from dfmsd.looks import explore, likeness
 from dfmsd.looks.likeness import Alignment, Array, ChannelSums, Moments
-from dfmsd.looks.observation import Interval, Looked, Observation, Origin, Pair, Shown, rounded
 from dfmsd.losses import Levels
 from dfmsd.methods import DFMSD
+from dfmsd.observation import Interval, Looked, Observation, Origin, Pair, Shown, rounded
 from dfmsd.pages import FeaturesPage
 from dfmsd.spec import RunSpec, TeacherSpec
 

@@ -35,7 +35,7 @@ class Page(Frozen):
 
 
 class ObservedPage(Page):
-    """A page for which ``python -m dfmsd observe`` keeps a record of what it measured (:mod:`dfmsd.looks.observation`)."""
+    """A page for which ``python -m dfmsd observe`` keeps a record of what it measured (:mod:`dfmsd.observation`)."""
 
     def runs(self) -> dict[str, RunSpec | TeacherSpec]:
         """The run behind each network that is looked into, by the page's name for it."""

@@ -56,7 +56,7 @@ class Look(Frozen):
 
 
 class FeaturesPage(ObservedPage):
-    """A look into trained networks, from a record of what was read off them (:mod:`dfmsd.looks.observation`)."""
+    """A look into trained networks, from a record of what was read off them (:mod:`dfmsd.observation`)."""
 
     TEACHER: ClassVar[str] = "teacher"
     """What the page calls the teacher."""

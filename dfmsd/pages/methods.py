@@ -8,7 +8,6 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from dfmsd import scales
-from dfmsd.bench.record import COMMAND
 from dfmsd.errors import suggest
 from dfmsd.methods import METHODS
 from dfmsd.pages.base import Page, measurements, published
@@ -25,6 +24,10 @@ class PublicCode(Frozen):
     """By method: how many times plain feature MSE's time."""
 
 
+MEASURE = "python -m dfmsd bench losses"
+"""What makes the records of :mod:`dfmsd.bench`."""
+
+
 class BenchPage(Page):
     """What the losses cost (:mod:`dfmsd.bench`): measured, not trained, and the same at every scale."""
 
@@ -36,7 +39,7 @@ class BenchPage(Page):
 
     def command(self) -> str:
         """What measures."""
-        return COMMAND
+        return MEASURE
 
     def files(self) -> list[Path]:
         """The records of all measurements."""

@@ -1,4 +1,4 @@
-"""What figures measured for the papers' claims, from the records of their pages (:mod:`dfmsd.looks.observation`).
+"""What figures measured for the papers' claims, from the records of their pages (:mod:`dfmsd.observation`).
 
 Every number is turned so that it is above 0 where the claim is right, unless the claim says otherwise.
 """
@@ -11,9 +11,9 @@ from statistics import fmean
 
 import numpy as np
 
+from dfmsd import observation
 from dfmsd.errors import StudyError, suggest
-from dfmsd.looks import observation
-from dfmsd.looks.observation import Answers, Observation, Pair, Values
+from dfmsd.observation import Answers, Observation, Pair, Values
 from dfmsd.pages import FeaturesPage, ObservedPage
 from dfmsd.report import stats
 from dfmsd.report.stats import Estimate

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfmsd import pages
+from dfmsd import observation, pages
 from dfmsd.__main__ import main
 from dfmsd.errors import StudyError
-from dfmsd.looks import answers, attending, observation, spectra
+from dfmsd.looks import answers, attending, spectra
 from dfmsd.looks.attending import Teacher
-from dfmsd.looks.observation import Answers
+from dfmsd.observation import Answers
 from dfmsd.pages import EnhancementPage, FeaturesPage, SpectraPage
 from dfmsd.report import claims
 from dfmsd.report.claims import FigureClaim

@@ -9,9 +9,9 @@ from typing import Any
 import papermill
 import pytest
 
-from dfmsd import pages, paths
+from dfmsd import observation, pages, paths
 from dfmsd.errors import StudyError
-from dfmsd.looks import featurefigures, featurepage, observation
+from dfmsd.looks import featurefigures, featurepage
 from dfmsd.pages import FeaturesPage
 from tests import fixtures_features as features
 

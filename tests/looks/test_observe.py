@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dfmsd import pages, plan, records
+from dfmsd import observation, pages, plan, records
 from dfmsd.__main__ import main
 from dfmsd.data import Split
 from dfmsd.errors import StudyError
-from dfmsd.looks import observation, observe
-from dfmsd.looks.observation import Interval, Observation
+from dfmsd.looks import observe
+from dfmsd.observation import Interval, Observation
 from dfmsd.pages import FeaturesPage
 from dfmsd.spec import RunSpec
 from tests import fixtures_features as features

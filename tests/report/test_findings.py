@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dfmsd import pages
+from dfmsd import observation, pages
 from dfmsd.errors import StudyError
-from dfmsd.looks import likeness, observation
-from dfmsd.looks.observation import Answers, Looked, Values
+from dfmsd.looks import likeness
+from dfmsd.observation import Answers, Looked, Values
 from dfmsd.pages import EnhancementPage, FeaturesPage
 from dfmsd.report import claims, findings
 from dfmsd.report.claims import FigureClaim

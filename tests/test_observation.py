@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dfmsd import paths, records
+from dfmsd import observation, paths, records
 from dfmsd.errors import StudyError
-from dfmsd.looks import observation
 from tests import fixtures_features as features
 from tests.fixtures_study import finish
 
