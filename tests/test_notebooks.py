@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,12 @@ def test_no_outputs_are_committed(file: Path) -> None:
     for cell in code(file):
         assert cell.outputs == []
         assert cell.execution_count is None
+
+
+@by_name
+def test_every_cell_has_an_id_of_its_own(file: Path) -> None:
+    ids = [cell["id"] for cell in json.loads(file.read_text())["cells"]]
+    assert len(set(ids)) == len(ids)
 
 
 @by_name
