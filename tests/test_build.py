@@ -172,7 +172,7 @@ def test_a_runs_config_says_what_its_specification_says() -> None:
     model, steps = config.model, spec.schedule
     assert (model.type, model.teacher_checkpoint, model.student_checkpoint) == ("Distiller", ["t.pth"], "s.pth")
     assert model.student.bbox_head.num_classes == model.teacher[0].bbox_head.num_classes == 2
-    assert model.enhance == {"theta": 0.5, "sigma": 0.08, "noise_probability": 0.3, "crop": 0.8, "ratios": "r.json"}
+    assert model.enhance == {"theta": 0.5, "sigma": 0.08, "noise_probability": 0.3, "crop": (0.8, 1.0), "ratios": "r.json"}
     assert config.train_cfg.max_epochs == steps.epochs
     assert config.param_scheduler[0].milestones == [round(steps.epochs * 2 / 3), round(steps.epochs * 11 / 12)]
     assert (config.optim_wrapper.optimizer.lr, config.optim_wrapper.clip_grad.max_norm) == (steps.lr, 35)
