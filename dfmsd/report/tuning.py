@@ -83,11 +83,12 @@ def figure(page: TuningPage) -> Picture:
     with sns.axes_style("whitegrid"):
         drawing = Figure(figsize=(5.5, 3.2), layout="constrained")
         ax = drawing.subplots()
+        ax.set_xscale("log", base=2)
+        ax.set_xlim(min(page.shares) / 1.2, max(page.shares) * 1.2)  # there may be no trial yet
         sns.lineplot(distilled, x="share", y="AP", hue="recipe", palette=COLOURS, marker="o", ax=ax)
         stale = distilled[distilled["stale"]]
         ax.scatter(stale["share"], stale["AP"], s=20, color="white", edgecolors=stale["recipe"].map(COLOURS).tolist(), zorder=4)
         ax.axhline(baseline, color=COLOURS["baseline"], linestyle="--", label="baseline")
-        ax.set_xscale("log", base=2)
         ax.set_xticks(page.shares, [f"{share:g}" for share in page.shares])
         note = f"; hollow: {STALE}" if len(stale) else ""
         ax.set_xlabel(f"share of the detection loss, scale {page.scale}{note}")
@@ -96,4 +97,5 @@ def figure(page: TuningPage) -> Picture:
         ax.legend(handles, [LABELS[name] for name in names])
     best = distilled.dropna().sort_values("AP").groupby("recipe").last()
     words = ", ".join(f"{LABELS[name]} {row.AP:.1f} at {row.share:g}{f' ({STALE})' * row.stale}" for name, row in best.iterrows())
-    return Picture.of(drawing, f"AP against the share of each method; baseline {baseline:.1f}; best: {words}.")
+    reached = "not run" if np.isnan(baseline) else number(baseline)
+    return Picture.of(drawing, f"AP against the share of each method; baseline {reached}; best: {words or 'no trial is run'}.")

@@ -81,6 +81,16 @@ def test_without_records_no_trial_has_a_number(page: TuningPage) -> None:
     frame = tuning.table(page).data
     assert set(frame.to_numpy().ravel()) == {"–"}
     assert list(frame.columns) == ["none", *(f"{share:g}" for share in page.shares)]
+    assert tuning.figure(page).alt == "AP against the share of each method; baseline not run; best: no trial is run."
+
+
+def test_the_figure_tells_the_best_share(page: TuningPage, write_record: WriteRecord) -> None:
+    baseline, *trials = page.entries()
+    write_record(baseline.runs[-1], 18.25)
+    for ap, entry in zip((20.0, 25.0, 22.0), (entry for entry in trials if entry.row.recipe == "mgd"), strict=False):
+        write_record(entry.runs[-1], ap)
+    best = page.shares[1]
+    assert tuning.figure(page).alt == f"AP against the share of each method; baseline 18.2; best: MGD 25.0 at {best:g}."
 
 
 def test_each_trial_leads_to_its_record_and_the_best_is_bold(page: TuningPage, write_record: WriteRecord) -> None:
