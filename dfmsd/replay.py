@@ -88,10 +88,10 @@ def _train_again(run: RunSpec, record: Record) -> int:
 
 def _evaluate_again(run: RunSpec, record: Record) -> None:
     root = data.ensure(run.data, progress=False)
-    weights = train.weights(run)
+    weights, _ = train.exported(run)
     with tempfile.TemporaryDirectory(prefix="dfmsd-replay-") as place:
         config = build.run_config(run.model_copy(update={"stage": None, "parent": None}), root, Path(place))
-        config.load_from, config.log_level = weights, "ERROR"
+        config.load_from, config.log_level = str(weights), "ERROR"
         Runner.from_cfg(config).val()
         metrics, _ = evaluate(
             train.evaluated_split(run, root).annotations, Path(place) / "predictions.bbox.json", resamples=1, seed=run.seed

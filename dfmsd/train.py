@@ -96,21 +96,34 @@ def weights(run_or_teacher: RunSpec | TeacherSpec) -> str:
     """File or address of the weights of a trained run or a published teacher.
 
     Raises:
-        StudyError: if the run was not trained here, its weights are not those of its record, or it has no measured AP.
+        StudyError: see :func:`exported`, or if the run has no measured AP.
     """
     if isinstance(run_or_teacher, TeacherSpec):
         return run_or_teacher.weights.url
-    folder = paths.runs() / run_or_teacher.key
-    name = f"{run_or_teacher.network.name} ({run_or_teacher.key})"
-    if not (folder / "record.json").exists():
-        raise StudyError(f"{name} has not been trained here: it has no weights to hand on")
-    record = records.read(folder / "record.json")
+    file, record = exported(run_or_teacher)
     if record.state != "ok" and run_or_teacher.schedule.max_iters is None and run_or_teacher.scale != "smoke":
-        raise StudyError(f"{name} detects nothing on this data (AP 0): it cannot teach")
+        raise StudyError(f"{_name(run_or_teacher)} detects nothing on this data (AP 0): it cannot teach")
+    return str(file)
+
+
+def exported(run: RunSpec) -> tuple[Path, Record]:
+    """File of the weights of a run trained here, and its record.
+
+    Raises:
+        StudyError: if the run was not trained here, or its weights are not those of its record.
+    """
+    folder = paths.runs() / run.key
+    if not (folder / "record.json").exists():
+        raise StudyError(f"{_name(run)} has not been trained here: it has no weights to hand on")
+    record = records.read(folder / "record.json")
     file = folder / "student.pth"
     if not file.exists() or _sha256(file) != record.weights_sha256:
         raise StudyError(f"checkpoint {file} is damaged or not of its record: delete {folder} and train it again")
-    return str(file)
+    return file, record
+
+
+def _name(run: RunSpec) -> str:
+    return f"{run.network.name} ({run.key})"
 
 
 def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -282,10 +283,14 @@ def test_a_teacher_hands_on_the_weights_of_its_record_alone() -> None:
 def test_a_teacher_that_detects_nothing_cannot_teach() -> None:
     run, _ = teacher_folder()
     mini = RunSpec.model_construct(**({name: getattr(run, name) for name in RunSpec.model_fields} | {"scale": "mini"}))
-    (paths.runs() / mini.key).mkdir()
-    records.write_atomic(paths.runs() / mini.key / "record.json", records.dump(record(mini, state="no detections")))
+    folder = paths.runs() / mini.key
+    folder.mkdir()
+    (folder / "student.pth").write_bytes(b"")
+    nothing = record(mini, state="no detections").model_copy(update={"weights_sha256": hashlib.sha256(b"").hexdigest()})
+    records.write_atomic(folder / "record.json", records.dump(nothing))
     with pytest.raises(StudyError, match="detects nothing on this data"):
         train.weights(mini)
+    assert train.exported(mini) == (folder / "student.pth", nothing)  # its record can be confirmed
 
 
 def test_deleted_weights_are_trained_again_and_stray_folders_do_no_harm() -> None:
