@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if __name__ == "__main__" and sys.argv[1:] == ["doctor"]:
@@ -183,16 +184,25 @@ def _page(arguments: argparse.Namespace) -> int:
 
 
 def _look(page: pages.Page) -> None:
-    """Measure a page's networks where that was not done yet, or with other code or networks, and their weights are here."""
-    if not isinstance(page, pages.FeaturesPage):
+    """Measure what a page keeps a record of, where its weights are here and no record of today's code and networks is."""
+    if not isinstance(page, pages.ObservedPage):
         return
     from dfmsd import observation
-    from dfmsd.looks import observe
 
-    seen = observation.find(page)
+    seen = observation.read(page, observation.Observation if isinstance(page, pages.FeaturesPage) else observation.Answers)
     trained = all(plan.has_weights(run) for run in page.runs().values() if isinstance(run, RunSpec))
     if trained and (seen is None or observation.stale(seen, page)):
-        observe.run(page)
+        _measured(page)
+
+
+def _measured(page: pages.ObservedPage) -> Path:
+    """Measure it; returns the record's file."""
+    from dfmsd.looks import answers, observe
+
+    if isinstance(page, pages.FeaturesPage):
+        return observe.run(page)
+    assert isinstance(page, (pages.SpectraPage, pages.EnhancementPage))
+    return answers.run(page)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -235,7 +245,6 @@ def _publish(arguments: argparse.Namespace) -> None:
 
 def _observe(arguments: argparse.Namespace) -> int:
     from dfmsd import study
-    from dfmsd.looks import answers, observe
 
     looking = sorted(name for name in pages.names() if isinstance(pages.get(name), pages.ObservedPage))
     names = looking if arguments.all else arguments.pages
@@ -244,15 +253,14 @@ def _observe(arguments: argparse.Namespace) -> int:
     complaints = 0
     for name in names:
         page = pages.get(name, scale=arguments.scale)
-        if not isinstance(page, (pages.FeaturesPage, pages.SpectraPage, pages.EnhancementPage)):
+        if not isinstance(page, pages.ObservedPage):
             raise StudyError(f"page {name} keeps no record of what it measures: {suggest(name, looking)}")
         try:
             if arguments.train:
                 chains = page.chains() or [(run,) for run in page.runs().values() if isinstance(run, RunSpec)]
                 outcome = study.ensure(chains, jobs=arguments.jobs, weights=True)
                 complaints = max(complaints, _report(outcome, chains))
-            file = observe.run(page) if isinstance(page, pages.FeaturesPage) else answers.run(page)
-            print(f"{name}: {file}", flush=True)
+            print(f"{name}: {_measured(page)}", flush=True)
         except StudyError as error:
             complaints = 1
             print(f"error: {error}", file=sys.stderr)

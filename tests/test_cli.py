@@ -15,7 +15,7 @@ import pytest
 from dfmsd import book, observation, pages, paths, plan, records, study
 from dfmsd.__main__ import main
 from dfmsd.errors import StudyError
-from dfmsd.looks import observe
+from dfmsd.looks import answers, observe
 from dfmsd.study import Outcome
 from tests.fixtures_study import baseline, finish, folders, record  # noqa: F401
 
@@ -202,11 +202,12 @@ def test_a_page_of_features_is_measured_where_it_can_and_must_be(
     monkeypatch.setattr(study, "ensure", lambda *_, **__: Outcome())
     monkeypatch.setattr(book, "execute", lambda page: Path(page.page))
     monkeypatch.setattr(plan, "has_weights", lambda run: trained)
-    monkeypatch.setattr(observation, "find", lambda page: seen)
+    monkeypatch.setattr(observation, "read", lambda page, kind: seen)
     monkeypatch.setattr(observation, "stale", lambda seen, page: stale)
     monkeypatch.setattr(observe, "run", lambda page: made.append(page.page))
-    assert status("page", "fig04", "table03", "--seeds", "0") == 0
-    assert made == ["fig04"] * looks
+    monkeypatch.setattr(answers, "run", lambda page: made.append(page.page))
+    assert status("page", "fig04", "fig05", "table03", "--seeds", "0") == 0
+    assert made == ["fig04", "fig05"] * looks
 
 
 def test_names_are_joined_with_spaces_or_without(monkeypatch: pytest.MonkeyPatch) -> None:

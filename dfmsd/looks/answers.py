@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfmsd import data, observation, pages, plan
-from dfmsd.errors import StudyError
+from dfmsd import data, observation
 from dfmsd.looks import attending, observe, spectra
 from dfmsd.looks.attending import CROP, HIGH, IMAGE, LOW, NOISE, Attended
 from dfmsd.looks.spectra import Spectra
@@ -18,7 +17,6 @@ from dfmsd.pages import EnhancementPage, SpectraPage
 from dfmsd.report import stats
 from dfmsd.report.stats import Estimate
 from dfmsd.scales import get
-from dfmsd.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -76,10 +74,7 @@ def run(page: SpectraPage | EnhancementPage) -> Path:
     Raises:
         StudyError: if a teacher's weights are not here, or the page cannot be measured.
     """
-    lacking = [one for one in page.runs().values() if isinstance(one, RunSpec) and not plan.has_weights(one)]
-    if lacking:
-        names = "; ".join(f"{pages.describe(one)} ({one.key})" for one in lacking)
-        raise StudyError(f"page {page.page}: no weights here of {names}: `{page.command()} --train` trains what is missing")
+    observe.check_weights(page)
     found = attention(attending.measure(page)) if isinstance(page, EnhancementPage) else power(spectra.measure(page))
     scale = get(page.scale)
     root = data.ensure(scale.data, progress=False)

@@ -28,7 +28,7 @@ from dfmsd.looks.likeness import Alignment, Array, ChannelSums, Moments
 from dfmsd.losses import Levels
 from dfmsd.methods import DFMSD
 from dfmsd.observation import Interval, Looked, Observation, Origin, Pair, Shown, rounded
-from dfmsd.pages import FeaturesPage
+from dfmsd.pages import FeaturesPage, ObservedPage
 from dfmsd.spec import RunSpec, TeacherSpec
 
 JPEG_QUALITY = 90
@@ -97,7 +97,7 @@ RATIO = DFMSD().spatial_ratio
 """Share of the positions that a mask hides: that of a one-stage student, for all networks alike."""
 
 
-def check_weights(page: FeaturesPage) -> None:
+def check_weights(page: ObservedPage) -> None:
     """Say which of a page's runs has no weights here.
 
     Raises:

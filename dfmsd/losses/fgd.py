@@ -37,16 +37,16 @@ def relative_boxes(boxes_xyxy: Sequence[Tensor], image_shapes: Sequence[tuple[in
         image_shapes: Height and width of each image in pixels, before padding.
 
     Returns:
-        ``(B, N + 1, 4)``, N the largest n; what fills up, and what ends left of its image, lies outside, at -1.
+        ``(B, N + 1, 4)``, N the largest n; what fills up lies outside of the image, at -1.
 
     Example:
         >>> boxes = [torch.tensor([[0.0, 8.0, 16.0, 32.0]]), torch.zeros(0, 4)]
         >>> relative_boxes(boxes, [(32, 64), (32, 64)])[:, 0].tolist()
         [[0.0, 0.25, 0.25, 1.0], [-1.0, -1.0, -1.0, -1.0]]
     """
-    boxes = F.pad(pad_sequence(list(boxes_xyxy), batch_first=True, padding_value=-1.0), (0, 0, 0, 1), value=-1.0)
+    boxes = F.pad(pad_sequence(list(boxes_xyxy), batch_first=True, padding_value=torch.nan), (0, 0, 0, 1), value=torch.nan)
     sides = boxes.new_tensor(image_shapes).flip(1).repeat(1, 2).unsqueeze(1)  # (B, 2) -> (B, 1, 4): width, height, twice
-    return torch.where(boxes[..., 2:3] < 0, -1.0, boxes / sides)
+    return torch.where(boxes.isnan(), -1.0, boxes / sides)
 
 
 def fgd_masks(boxes: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -41,9 +42,9 @@ class ObservedPage(Page):
         """The run behind each network that is looked into, by the page's name for it."""
         return {}
 
+    @abstractmethod
     def asked(self) -> str:
         """Hash of all that decides what the record holds."""
-        raise NotImplementedError
 
     def observation(self) -> Path:
         """Where the record lies once it is made."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfmsd import observation, pages
+from dfmsd import observation, pages, plan
 from dfmsd.__main__ import main
 from dfmsd.errors import StudyError
 from dfmsd.looks import answers, attending, spectra
@@ -73,7 +73,7 @@ def test_attention_is_kept_by_image(generated: None, folders: Path, monkeypatch:
     ):
         answers.run(page)
     monkeypatch.setattr(attending, "teacher", lambda page, name: Teacher(detector(name), f"{name}, untrained", grown=True))
-    monkeypatch.setattr(answers.plan, "has_weights", lambda run: isinstance(run, RunSpec))
+    monkeypatch.setattr(plan, "has_weights", lambda run: isinstance(run, RunSpec))
     monkeypatch.setattr(answers.observe, "_identity", lambda run: "0" * 64)
     answers.run(page)
     seen = observation.read(page, Answers)

@@ -86,6 +86,14 @@ def test_a_box_without_area_or_outside_of_its_image_covers_at_most_what_it_touch
     assert fg[0].tolist() == [[0, 0, 1, 0], [0, 0, 0, 0], [0, 0.25, 0.25, 0], [0, 0.25, 0.25, 0]]
 
 
+def test_a_box_that_ends_less_than_a_cell_before_the_image_touches_its_first_column() -> None:
+    """Columns -2 to 0 and rows 0 to 1, both ends included: 3 times 2 cells; what fills up the other image touches none."""
+    boxes = [torch.tensor([[-10.0, 0.0, -1.0, 8.0]]), torch.zeros(0, 4)]
+    fg = fgd_masks(relative_boxes(boxes, [(32, 32)] * 2), size=(4, 4))[0]
+    assert fg[0, :2, 0].tolist() == pytest.approx([1 / 6] * 2)
+    assert fg.count_nonzero() == 2
+
+
 @pytest.mark.parametrize("tau", [0.5, 0.8])
 def test_every_term_equals_its_equation(tau: float) -> None:
     module = method(learnt=True, tau=tau).double()
