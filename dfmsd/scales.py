@@ -41,6 +41,25 @@ class Scale(Frozen):
     """Try every run out with this many iterations, see :meth:`rehearse`."""
     balance: Balance | None = None
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Changes to the methods' hyper-parameters."""
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Changes for variants of a method in place of the method's own, by the name that a row's option ``variant`` has."""
+
+    def changes(self, method: str, variant: str = "") -> dict[str, Any]:
+        """What the scale changes of a method's hyper-parameters.
+
+        Args:
+            method: Its name.
+            variant: The name of one of its variants: the changes are this one's, if the scale has changes of any method.
+
+        Raises:
+            StudyError: if the scale lacks the variant.
+        """
+        if not variant or not self.methods:
+            return self.methods.get(method, {})
+        if variant not in self.variants:
+            raise StudyError(f"params/scales.yaml: {self.name}: variants has no {variant!r}: {suggest(variant, self.variants)}")
+        return self.variants[variant]
 
     def schedule_of(self, network: str, *, teacher: bool = False, budget: float = 1.0) -> ScheduleSpec:
         """The schedule of a network.

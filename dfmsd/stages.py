@@ -55,6 +55,8 @@ class Options(Frozen):
     """Adversarial examples in the last stage, beside or instead of masking enhancement, with the weight beta."""
     hyper: dict[str, Any] = Field(default_factory=dict)
     """Changes to the method's hyper-parameters (:mod:`dfmsd.methods`); of a recipe of several methods, as ``fgd.alpha``."""
+    variant: str = ""
+    """The variant of the method whose weights the scale has apart from the method's (``variants`` in ``params/scales.yaml``)."""
     times: dict[str, float] = Field(default_factory=dict)
     """Factors on the weights that the scale or the paper sets, of a recipe of one method."""
 
@@ -148,16 +150,17 @@ def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = 
     runs: list[RunSpec] = []
     for index, group in enumerate(teachers, start=1):
         names = group.split(JOIN)
+        attacked = row.recipe == "dfmsd" and row.options.adversarial and index == len(teachers)
         first, *others = (teacher_of(name, scale) for name in names)
         stage = StageSpec(
             index=index,
             teacher=first,
             beside=tuple(others),
-            methods=tuple(_method(row, part, names[0], scale) for part in row.recipe.split(JOIN)),
+            methods=tuple(_method(row, part, names[0], scale, attacked=attacked) for part in row.recipe.split(JOIN)),
             matching=row.options.matching,
             balance=scale.balance,
             enhance=_enhance(row, index, len(teachers), scale),
-            adversarial=ADVERSARIAL if _is_attacked(row, index, len(teachers)) else None,
+            adversarial=ADVERSARIAL if attacked else None,
             inherit=row.options.inherit and index == 1,
         )
         runs.append(_run(row, scale, seed, split, stage=stage, parent=runs[-1] if runs else None, budget=budget))
@@ -203,9 +206,9 @@ def _run(row: Row, scale: Scale, seed: int, split: Literal["val", "tune"], *, bu
     )
 
 
-def _method(row: Row, part: str, teacher: str, scale: Scale) -> Any:
+def _method(row: Row, part: str, teacher: str, scale: Scale, *, attacked: bool) -> Any:
     name = "dmkd" if part == "equal_budget" else part
-    changes = scale.methods.get(name, {}) | _hyper(row, name)
+    changes = scale.changes(name, row.options.variant) | _hyper(row, name)
     if name == "dfmsd" and not row.options.sfa:
         changes["sfa"] = 0.0
     if unknown := sorted(set(changes) - set(METHODS[name].model_fields)):
@@ -219,7 +222,7 @@ def _method(row: Row, part: str, teacher: str, scale: Scale) -> Any:
     if unknown := sorted(set(row.options.times) - set(METHODS[name].model_fields)):
         raise StudyError(f"{name} has no weight {unknown[0]!r} to multiply: {suggest(unknown[0], METHODS[name].model_fields)}")
     method = method.model_copy(update={weight: factor * getattr(method, weight) for weight, factor in row.options.times.items()})
-    return method.model_copy(update={"adv": method.beta}) if name == "dfmsd" and row.options.adversarial else method
+    return method.model_copy(update={"adv": method.beta}) if attacked else method
 
 
 def _hyper(row: Row, name: str) -> dict[str, Any]:
@@ -233,10 +236,6 @@ def _hyper(row: Row, name: str) -> dict[str, Any]:
                 f"hyper-parameter {key!r} of {row.recipe!r}: say whose it is, such as {parts[0]}.{key.rpartition('.')[2]}"
             )
     return {key.partition(".")[2]: value for key, value in row.options.hyper.items() if key.startswith(f"{name}.")}
-
-
-def _is_attacked(row: Row, index: int, stages: int) -> bool:
-    return row.recipe == "dfmsd" and row.options.adversarial and index == stages
 
 
 def _enhance(row: Row, index: int, stages: int, scale: Scale) -> EnhanceSpec | None:

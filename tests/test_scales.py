@@ -21,6 +21,14 @@ def test_every_scale_trains_every_network_of_the_zoo(name: str) -> None:
         assert set(changes) <= set(METHODS[method].model_fields)
 
 
+def test_a_variant_has_its_own_changes_and_the_papers_where_no_method_is_changed() -> None:
+    mini = scales.get("mini").model_copy(update={"methods": {"ssim": {"alpha": 4.0}}, "variants": {"adapter": {"alpha": 2.0}}})
+    assert (mini.changes("ssim"), mini.changes("ssim", "adapter"), mini.changes("mgd")) == ({"alpha": 4.0}, {"alpha": 2.0}, {})
+    assert scales.get("coco").changes("ssim", "adapter") == {}
+    with pytest.raises(StudyError, match=r"^params/scales.yaml: mini: variants has no 'adaptor': did you mean 'adapter'"):
+        mini.changes("ssim", "adaptor")
+
+
 def test_an_unknown_scale_is_refused_with_the_nearest() -> None:
     with pytest.raises(StudyError, match="unknown scale 'mino': did you mean 'mini'"):
         scales.get("mino")

@@ -154,6 +154,7 @@ def test_adversarial_examples_are_in_the_last_stage_with_the_weight_beta() -> No
     first, second = chain(row(adversarial=True), MINI, seed=0)
     assert first.stage is not None and second.stage is not None
     assert first.stage.adversarial is None
+    assert first.key == chain(row(), MINI, seed=0)[0].key, "the first stage is the default's own"
     assert second.stage.adversarial is not None
     assert second.stage.methods[0].adv == second.stage.methods[0].beta > 0
     assert chain(row(), MINI, seed=0)[-1].key != second.key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -162,6 +162,22 @@ class SensitivityPage(PageSpec):
         return tuple(float(getattr(row.options, name, row.options.times.get(name, 1.0))) for name in self.vary)
 
 
+class Tried(Frozen):
+    """A method, or a variant of one, whose weights are tried."""
+
+    weights: tuple[str, ...] = Field(min_length=1)
+    """The weight of each of its terms, which divide a share equally among them."""
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    """Its other fields during the trials: what the scale sets in the end must not change what a trial was."""
+    variant_of: str = ""
+    """The method, if what is tried is one of its variants (:attr:`dfmsd.scales.Scale.variants`)."""
+
+
+def _plain(tried: object) -> object:
+    """A list alone is the weights."""
+    return {"weights": tried} if isinstance(tried, list) else tried
+
+
 class TuningPage(Page):
     """Which share of the detection loss each method gets at a scale: the same trials for all, on the split kept for it."""
 
@@ -169,10 +185,8 @@ class TuningPage(Page):
     """What is particular to these trials, as MyST Markdown."""
     student: str
     teacher: str
-    methods: dict[str, tuple[str, ...]]
-    """The weight of each of a method's terms, which divide a share equally among them."""
-    fixed: dict[str, dict[str, float]] = Field(default_factory=dict)
-    """Other fields of a method during the trials: what the scale sets in the end must not change what a trial was."""
+    methods: dict[str, Annotated[Tried, BeforeValidator(_plain)]] = Field(min_length=1)
+    """By the method's name, or the variant's."""
     shares: tuple[float, ...] = Field(min_length=1)
     epochs: int = Field(gt=0)
     seed: int
@@ -188,24 +202,27 @@ class TuningPage(Page):
         _, _, backbone = self.teacher.rpartition("_")
         short = short.model_copy(update={"teacher_epochs": {backbone: scale.schedule_of(self.teacher, teacher=True).epochs}})
         rows = [Row(student=self.student, teachers=(), recipe="baseline")]
-        for method, weights in self.methods.items():
+        for name, tried in self.methods.items():
+            recipe = tried.variant_of or name
             for share in shares:
-                options = Options(
-                    sal=False, me="none", hyper=self.fixed.get(method, {}) | dict.fromkeys(weights, share / len(weights))
-                )
-                rows.append(Row(student=self.student, teachers=(self.teacher,), recipe=method, options=options))
+                hyper = tried.fixed | dict.fromkeys(tried.weights, share / len(tried.weights))
+                options = Options(sal=False, me="none", hyper=hyper)
+                named = name if tried.variant_of else ""
+                rows.append(Row(student=self.student, teachers=(self.teacher,), recipe=recipe, name=named, options=options))
         return [Entry(place, row, self.seed, chain(row, short, self.seed, split="tune")) for place, row in enumerate(rows)]
 
     def departures(self, method: str) -> list[str]:
         """The fields of a method that the scale sets otherwise than the trials: if there are any, these did not decide its weights.
 
-        A weight that was fixed in the trials does not count: its term had no effect there.
+        A weight that was fixed in the trials does not count: its term had no effect there. A variant has no other fields.
         """
+        if self.methods[method].variant_of:
+            return []
         row = Row(student=self.student, teachers=(self.teacher,), recipe=method)
         stage = chain(row, scales.get(self.scale), self.seed)[-1].stage
         assert stage is not None
         used = {field: value for field, value in stage.methods[0] if not isinstance(value, float)}
-        return [field for field, value in self.fixed.get(method, {}).items() if used.get(field, value) != value]
+        return [field for field, value in self.methods[method].fixed.items() if used.get(field, value) != value]
 
     def chains(self) -> list[tuple[RunSpec, ...]]:
         """The chains of runs of all trials."""

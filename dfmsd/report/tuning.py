@@ -15,19 +15,25 @@ from dfmsd.report.figures import COLOURS, Picture
 from dfmsd.report.tables import NONE, STALE, number, record_link, stale_mark, styled
 
 
+def label(name: str) -> str:
+    """What a reader calls a method; a variant has no other name."""
+    return LABELS.get(name, name)
+
+
 def trials(page: TuningPage) -> pd.DataFrame:
     """A line for each trial.
 
-    Columns: ``recipe``, ``share`` of the detection loss, ``AP`` in percent or missing if not run, ``key``, ``stale``.
+    Columns: ``recipe`` or variant, ``share`` of the detection loss, ``AP`` in percent or missing if not run, ``key``, ``stale``.
     """
     lines = []
     for entry in page.entries():
         run = entry.runs[-1]
         record = records.result(run.key)
-        share = sum(entry.row.options.hyper[weight] for weight in page.methods.get(entry.row.recipe, ()))
+        name = entry.row.name or entry.row.recipe
+        share = sum(entry.row.options.hyper[weight] for weight in page.methods[name].weights) if name in page.methods else 0.0
         ap = None if record is None else record.metrics["AP"]
         stale = record is not None and records.is_stale(record, run)
-        lines.append({"recipe": entry.row.recipe, "share": share, "AP": ap, "key": run.key, "stale": stale})
+        lines.append({"recipe": name, "share": share, "AP": ap, "key": run.key, "stale": stale})
     return pd.DataFrame(lines).astype({"AP": float})
 
 
@@ -48,7 +54,7 @@ def table(page: TuningPage) -> Styler:
 
 def _named(wide: pd.DataFrame) -> pd.DataFrame:
     shares = wide.rename(columns=lambda share: f"{share:g}" if share else "none")
-    return shares.rename(index=LABELS).rename_axis(index=None, columns=None)
+    return shares.rename(index=label).rename_axis(index=None, columns=None)
 
 
 def notes(page: TuningPage) -> Markdown:
@@ -58,17 +64,18 @@ def notes(page: TuningPage) -> Markdown:
 
 def chosen(page: TuningPage) -> Styler | Markdown:
     """What ``params/scales.yaml`` took from the page's trials: nothing of a method that is used otherwise than it was tried."""
-    weighed = scales.get(page.scale).methods
+    scale = scales.get(page.scale)
+    weighed = scale.methods | scale.variants
     departures = {method: page.departures(method) for method in page.methods}
     found = trials(page).set_index(["recipe", "share"])["AP"]
     lines = {}
-    for method, names in page.methods.items():
+    for method, tried in page.methods.items():
         if method in weighed and not departures[method]:
-            share = sum(weighed[method][name] for name in names)
-            own = {name: weighed[method][name] for name in names}
-            lines[LABELS[method]] = {"share": share, "AP": found.get((method, share))} | own
+            share = sum(weighed[method][name] for name in tried.weights)
+            own = {name: weighed[method][name] for name in tried.weights}
+            lines[label(method)] = {"share": share, "AP": found.get((method, share))} | own
     if not lines:
-        otherwise = [f"{LABELS[method]} with another `{'`, `'.join(fields)}`" for method, fields in departures.items() if fields]
+        otherwise = [f"{label(method)} with another `{'`, `'.join(fields)}`" for method, fields in departures.items() if fields]
         return Markdown(f"Nothing: the scale {page.scale} uses {', '.join(otherwise) or 'the weights of the papers'}.")
     frame = pd.DataFrame(lines).T.astype(float)
     caption = f"Scale {page.scale}. AP in percent on the split tune. {NONE}: the method has no such weight."
@@ -80,22 +87,23 @@ def figure(page: TuningPage) -> Picture:
     found = trials(page)
     baseline = found.loc[found.recipe == "baseline", "AP"].iloc[0]
     distilled = found[found.recipe != "baseline"]
+    palette = dict(zip(page.methods, sns.color_palette("colorblind", len(page.methods)).as_hex(), strict=True)) | COLOURS
     with sns.axes_style("whitegrid"):
-        drawing = Figure(figsize=(5.5, 3.2), layout="constrained")
+        drawing = Figure(figsize=(6.5, 3.2), layout="constrained")
         ax = drawing.subplots()
         ax.set_xscale("log", base=2)
         ax.set_xlim(min(page.shares) / 1.2, max(page.shares) * 1.2)  # there may be no trial yet
-        sns.lineplot(distilled, x="share", y="AP", hue="recipe", palette=COLOURS, marker="o", ax=ax)
+        sns.lineplot(distilled, x="share", y="AP", hue="recipe", palette=palette, marker="o", ax=ax)
         stale = distilled[distilled["stale"]]
-        ax.scatter(stale["share"], stale["AP"], s=20, color="white", edgecolors=stale["recipe"].map(COLOURS).tolist(), zorder=4)
+        ax.scatter(stale["share"], stale["AP"], s=20, color="white", edgecolors=stale["recipe"].map(palette).tolist(), zorder=4)
         ax.axhline(baseline, color=COLOURS["baseline"], linestyle="--", label="baseline")
         ax.set_xticks(page.shares, [f"{share:g}" for share in page.shares])
         note = f"; hollow: {STALE}" if len(stale) else ""
         ax.set_xlabel(f"share of the detection loss, scale {page.scale}{note}")
         ax.set_ylabel("AP in percent, tuning split")
         handles, names = ax.get_legend_handles_labels()
-        ax.legend(handles, [LABELS[name] for name in names])
+        drawing.legend(handles, [label(name) for name in names], loc="outside right upper", frameon=False)
     best = distilled.dropna().sort_values("AP").groupby("recipe").last()
-    words = ", ".join(f"{LABELS[name]} {row.AP:.1f} at {row.share:g}{f' ({STALE})' * row.stale}" for name, row in best.iterrows())
+    words = ", ".join(f"{label(name)} {row.AP:.1f} at {row.share:g}{f' ({STALE})' * row.stale}" for name, row in best.iterrows())
     reached = "not run" if np.isnan(baseline) else number(baseline)
     return Picture.of(drawing, f"AP against the share of each method; baseline {reached}; best: {words or 'no trial is run'}.")

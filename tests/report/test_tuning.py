@@ -11,7 +11,7 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from dfmsd import pages, paths, scales
-from dfmsd.pages import LABELS, TuningPage
+from dfmsd.pages import LABELS, PageSpec, TuningPage
 from dfmsd.report import tuning
 from tests.conftest import WriteRecord
 
@@ -42,6 +42,18 @@ def test_a_page_shows_what_its_own_trials_chose() -> None:
     assert shares.data.loc["FKD", "share"] == 2 * (weights["fkd"]["alpha"] + weights["fkd"]["beta"]), "two terms each"
 
 
+def test_a_tables_variants_are_those_that_were_tried() -> None:
+    parts = trials("parts")
+    structural = pages.get("structural")
+    assert isinstance(structural, PageSpec)
+    used = {row.options.variant: row for row in structural.rows() if row.options.variant}
+    assert set(used) == set(parts.methods) == set(scales.get("mini").variants) == set(scales.get("smoke").variants)
+    for name, tried in parts.methods.items():
+        assert (used[name].recipe, used[name].options.hyper) == (tried.variant_of, tried.fixed), name
+    weights = {entry.row.name: entry.runs[-1].stage for entry in parts.entries() if entry.row.name}
+    assert {name: stage.methods[0].alpha for name, stage in weights.items() if stage} == dict.fromkeys(parts.methods, parts.shares[-1])
+
+
 def test_trials_of_what_is_not_used_chose_nothing() -> None:
     found = tuning.chosen(trials("detached"))
     assert isinstance(found, Markdown)
@@ -57,7 +69,7 @@ def test_where_the_papers_weights_apply_nothing_is_chosen() -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_a_share_was_chosen_for_its_ap(name: str) -> None:
     page = trials(name)
-    best = tuning.trials(page).groupby("recipe")["AP"].max().rename(LABELS)
+    best = tuning.trials(page).groupby("recipe")["AP"].max().rename(tuning.label)
     chosen = tuning.chosen(page)
     own = {} if isinstance(chosen, Markdown) else chosen.data["AP"].dropna().to_dict()
     assert own == best[list(own)].to_dict()
