@@ -32,7 +32,8 @@ SHARED: dict[str, tuple[str, ...]] = {
     "DFMSD": ("_attention", "_masking", "_pearson", "dmkd"),
     "FGD": ("_attention",),
     "FKD": ("_attention", "fgd"),
-    "PKD": ("_pearson",),
+    "PKD": ("_channels", "_pearson"),
+    "SSIM": ("_channels",),
     "CrossKD": ("_heads",),
 }
 """What a method's module takes from others beside it."""

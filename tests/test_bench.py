@@ -16,12 +16,13 @@ from pandas.io.formats.style import Styler
 from dfmsd import pages, paths
 from dfmsd.__main__ import main
 from dfmsd.bench import floors, measure, page, record
+from dfmsd.bench.plain import INSTEAD, PLAIN
 from dfmsd.bench.record import Bench, Cost, Measured, Sample, Shapes
 from dfmsd.errors import StudyError
 from dfmsd.methods import METHODS, for_pair
 
 CPU = torch.device("cpu")
-SIZES = {8: (6, 8), 16: (3, 4)}
+SIZES = {8: (12, 16), 16: (6, 8)}
 TINY = Shapes(name="tiny", sizes=SIZES, kind="one_stage", channels=32, boxes=2)
 FIVE = {8: (32, 32), 16: (16, 16), 32: (8, 8), 64: (4, 4), 128: (2, 2)}
 CELLS = [height * width for height, width in FIVE.values()]
@@ -110,6 +111,8 @@ def test_all_methods_are_measured(measured: Bench) -> None:
         assert all(min(sample.ms, sample.mse_ms, sample.copy_gb_s) > 0 for sample in found.samples)
         assert all((sample.convolutions_ms > 0) == bool(found.convolutions) for sample in found.samples)
         assert found.peak_mb > 0
+    straightforward = {name for name, found in result.costs.items() if found.plain_times()}
+    assert straightforward == set(PLAIN) == set(INSTEAD) == {name for name, found in result.costs.items() if found.plain_peak_mb}
     assert measured.threads == 1
     assert measured.left_out == floors.LEFT_OUT
 
@@ -122,11 +125,11 @@ def test_a_record_says_nothing_about_who_measured(measured: Bench) -> None:
 
 def test_convolutions_are_counted(measured: Bench) -> None:
     costs = measured.results[0].costs
-    fine, coarse = ("3x3 32 to 32, 3x3 32 to 32 at 2x32x6x8", "3x3 32 to 32, 3x3 32 to 32 at 2x32x3x4")
+    fine, coarse = ("3x3 32 to 32, 3x3 32 to 32 at 2x32x12x16", "3x3 32 to 32, 3x3 32 to 32 at 2x32x6x8")
     assert costs["mgd"].convolutions == costs["amd"].convolutions == {fine: 1, coarse: 1}
     assert costs["dmkd"].convolutions == costs["dfmsd"].convolutions == {fine: 2, coarse: 2}
     # Two adaptations and four in either non-local block; those of the teacher's map need no gradient to it, but the last does.
-    at = "1x1 32 to 32 at 2x32x6x8"
+    at = "1x1 32 to 32 at 2x32x12x16"
     assert {key: n for key, n in costs["fkd"].convolutions.items() if key.startswith(at)} == {
         at: 7,
         f"{at}, no gradient to the input": 3,
@@ -143,6 +146,20 @@ def test_gradients_reach_the_students_features() -> None:
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
 
 
+@pytest.mark.parametrize("name", PLAIN)
+def test_the_straightforward_version_gives_the_same_terms_and_gradients(name: str) -> None:
+    inputs = measure.Inputs.make(TINY, CPU)
+    subject = measure.Subject.make(name, inputs)
+    assert subject.plain is not None
+    found, expected = subject.work(), subject.plain()
+    assert isinstance(found, tuple) and isinstance(expected, tuple)
+    for gradient, reference in zip(found, expected, strict=True):
+        if reference is None:
+            assert gradient is None
+        else:
+            torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-4 * reference.abs().max().item())
+
+
 def test_inputs_are_the_same_every_time() -> None:
     one, other = measure.Inputs.make(TINY, CPU), measure.Inputs.make(TINY, CPU)
     assert [len(boxes) for boxes in one.boxes] == [1, 3]
@@ -150,7 +167,7 @@ def test_inputs_are_the_same_every_time() -> None:
         assert torch.equal(boxes, same)
         assert (boxes[:, :2] >= 0).all()
         assert (boxes[:, 2:] > boxes[:, :2]).all()
-        assert (boxes[:, 2:] <= torch.tensor([64.0, 48.0])).all()
+        assert (boxes[:, 2:] <= torch.tensor([128.0, 96.0])).all()
     assert all(torch.equal(one.levels_s[stride], other.levels_s[stride]) for stride in SIZES)
     assert not torch.equal(one.levels_s[8], one.levels_t[8])
 
@@ -163,7 +180,7 @@ def test_time_and_memory_of_a_call_that_is_known() -> None:
 
 
 def test_without_a_record_the_page_says_how_to_make_one(records: Path) -> None:
-    for shown in (page.costs(losses()), page.provenance()):
+    for shown in (page.costs(losses()), page.improvements(), page.provenance()):
         assert isinstance(shown, Markdown)
         assert shown.data == "**Not measured yet**: run `python -m dfmsd bench losses`."
     assert isinstance(page.passes(), Styler)
@@ -181,6 +198,17 @@ def test_the_page_shows_a_miss_as_a_miss(measured: Bench, records: Path) -> None
     assert list(shown["floor", "target"][1:]) == ["≤ 2: met", '<span class="flag">≤ 1.15: missed</span>', "≤ 1.15: met"]
     assert list(shown["forward and backward", "public code"][1:]) == ["–", "17.6", "–"]
     assert f"{record.folder().name}/{measured.name}.json" in page.provenance()._repr_html_()  # type: ignore[union-attr]
+
+
+def test_the_gain_over_the_straightforward_version_by_hand(measured: Bench, records: Path) -> None:
+    found = cost(10.0, 3.0, record.code_digest("pkd"))
+    sample = found.samples[0].model_copy(update={"plain_ms": 25.0})
+    publish(measured, {"mse": found, "pkd": found.model_copy(update={"samples": (sample,), "plain_peak_mb": 4.0})})
+    table = page.improvements()
+    assert isinstance(table, Styler)
+    (row,) = table.data.iloc[1:].to_dict("records")
+    assert (row["time"].partition("<")[0], row["memory"]) == ("2.50", "4.00")
+    assert [words for words in page.instead().data["instead"]] == list(INSTEAD.values())
 
 
 def test_code_that_has_changed_since_is_told(measured: Bench, records: Path) -> None:

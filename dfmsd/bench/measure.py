@@ -21,6 +21,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from dfmsd.bench import floors, record
+from dfmsd.bench.plain import PLAIN
 from dfmsd.bench.record import Bench, Cost, Measured, Sample, Shapes
 from dfmsd.errors import StudyError, suggest
 from dfmsd.losses import Levels, Method
@@ -135,8 +136,9 @@ def _measured(shapes: Shapes, device: torch.device, repeats: int, copy_bytes: in
     copy = copying(copy_bytes, device)
     say(f"{shapes.name}: warming up")
     for subject in subjects.values():
-        for work in (subject.work, *(work for work, _ in subject.convolutions)):
-            work()
+        for work in (subject.work, subject.plain, *(work for work, _ in subject.convolutions)):
+            if work is not None:
+                work()
     samples: dict[str, list[Sample]] = {name: [] for name in subjects}
     for number in range(repeats):
         say(f"{shapes.name}: round {number + 1} of {repeats}")
@@ -145,6 +147,8 @@ def _measured(shapes: Shapes, device: torch.device, repeats: int, copy_bytes: in
             mse = seconds(plain, device)
             convolutions = sum(times * seconds(work, device) for work, times in subject.convolutions)
             timings = {"ms": seconds(subject.work, device), "mse_ms": mse, "convolutions_ms": convolutions}
+            if subject.plain is not None:
+                timings["plain_ms"] = seconds(subject.plain, device)
             in_ms = {key: round(1e3 * value, 4) for key, value in timings.items()}
             samples[name].append(Sample(**in_ms, copy_gb_s=round(rate, 3)))
     costs = {name: subject.cost(samples[name]) for name, subject in subjects.items()}
@@ -180,6 +184,19 @@ class Inputs:
         generator = torch.Generator(device).manual_seed(SEED)
         return cls(shapes, levels_s, levels(), boxes, (shapes.image,) * shapes.batch, generator)
 
+    def call(self, method: Method) -> Work:
+        """A method's forward and backward on these inputs, to the student's features and the method's own parameters."""
+        learned = [parameter for parameter in method.parameters() if parameter.requires_grad]
+        wanted: Sequence[Tensor] = [*self.levels_s.values(), *learned]
+        levels_s: Levels = self.levels_s
+
+        def work() -> object:
+            terms = method(levels_s, self.levels_t, self.boxes, self.image_shapes, generator=self.generator)
+            # A method may leave a level out.
+            return torch.autograd.grad(torch.stack(list(terms.values())).sum(), wanted, allow_unused=True)
+
+        return work
+
 
 def random_boxes(count: int, image: tuple[int, int], generator: torch.Generator) -> Tensor:
     """Boxes with sides from a fiftieth to a half of the image's, small ones as often as large ones on a logarithmic scale.
@@ -206,6 +223,8 @@ class Subject:
     spec: Any
     method: Method
     work: Work
+    plain: Work | None
+    """The straightforward version, where there is one (:mod:`dfmsd.bench.plain`)."""
     units: Counter[Unit]
     """Its convolutions, and how often it uses each."""
     convolutions: tuple[tuple[Work, int], ...]
@@ -222,17 +241,14 @@ class Subject:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             method: Method = MODELS.build(fields).to(device).train()
-        learned = [parameter for parameter in method.parameters() if parameter.requires_grad]
-        wanted: Sequence[Tensor] = [*inputs.levels_s.values(), *learned]
-        levels_s: Levels = inputs.levels_s
-
-        def work() -> object:
-            terms = method(levels_s, inputs.levels_t, inputs.boxes, inputs.image_shapes, generator=inputs.generator)
-            # A method may leave a level out.
-            return torch.autograd.grad(torch.stack(list(terms.values())).sum(), wanted, allow_unused=True)
-
+        work, plain = inputs.call(method), None
+        if name in PLAIN:
+            same = PLAIN[name](**{key: value for key, value in fields.items() if key != "type"}).to(device).train()
+            same.load_state_dict(method.state_dict())
+            plain = inputs.call(same)
         units = convolutions_of(method, work)
-        return cls(name, spec, method, work, units, tuple((unit.alone(), times) for unit, times in units.items()), inputs)
+        convolutions = tuple((unit.alone(), times) for unit, times in units.items())
+        return cls(name, spec, method, work, plain, units, convolutions, inputs)
 
     def cost(self, samples: Sequence[Sample]) -> Cost:
         """What the record says of it."""
@@ -242,7 +258,8 @@ class Subject:
             spec=self.spec.model_dump(mode="json"),
             least_mb=least / 1e6,
             convolutions={str(unit): times for unit, times in self.units.items()},
-            peak_mb=round(peak_bytes(self.work, self.inputs.generator.device) / 2**20, 3),
+            peak_mb=_peak_mb(self.work, self.inputs.generator.device),
+            plain_peak_mb=None if self.plain is None else _peak_mb(self.plain, self.inputs.generator.device),
             samples=tuple(samples),
             code=record.code_digest(self.name),
         )
@@ -344,6 +361,10 @@ def seconds(work: Work, device: torch.device) -> float:
     after.record()
     torch.cuda.synchronize()
     return float(before.elapsed_time(after)) / 1e3
+
+
+def _peak_mb(work: Work, device: torch.device) -> float:
+    return round(peak_bytes(work, device) / 2**20, 3)
 
 
 def peak_bytes(work: Work, device: torch.device) -> int:

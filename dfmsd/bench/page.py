@@ -10,7 +10,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
-from dfmsd.bench import floors, record
+from dfmsd.bench import floors, plain, record
 from dfmsd.bench.record import Bench, Cost
 from dfmsd.pages import LABELS, BenchPage
 from dfmsd.pages.methods import MEASURE
@@ -102,6 +102,28 @@ def _caption(page: BenchPage) -> str:
     ]
     parts += [f"{LABELS[name]} is left out: {why}." for name, why in left_out().items()]
     return " ".join(parts)
+
+
+def improvements() -> Shown:
+    """What a method gains over its straightforward version, on every machine and at all shapes."""
+    rows, groups, names = [], [], []
+    for bench in record.all_records():
+        for measured in bench.results:
+            for name, cost in measured.costs.items():
+                if cost.plain_peak_mb is not None and (times := cost.plain_times()):
+                    rows.append({"time": _spread(times), "memory": f"{cost.plain_peak_mb / cost.peak_mb:.2f}"})
+                    groups.append(f"{measured.shapes.name}, {machine(bench)}")
+                    names.append(LABELS[name] + stale_mark(stale=cost.code != record.code_digest(name)))
+    if not rows:
+        return not_measured()
+    caption = "What the straightforward version takes, in times of ours: medians, with the smallest and largest of a round below."
+    return grouped(pd.DataFrame(rows), groups, names, "improvements", caption)
+
+
+def instead() -> Styler:
+    """What the library does in place of the straightforward versions."""
+    rows = [{"method": LABELS[name], "instead": words} for name, words in plain.INSTEAD.items()]
+    return styled(pd.DataFrame(rows), "instead").hide(axis="index")
 
 
 def left_out() -> dict[str, str]:

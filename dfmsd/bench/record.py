@@ -48,6 +48,8 @@ class Sample(Frozen):
     """The method's convolutions alone, forward and backward."""
     copy_gb_s: float
     """What a large copy reads and writes, in 10⁹ bytes a second."""
+    plain_ms: float | None = None
+    """The straightforward version, where there is one (:mod:`dfmsd.bench.plain`)."""
 
 
 class Cost(Frozen):
@@ -61,6 +63,8 @@ class Cost(Frozen):
     """What was timed alone: each convolution or generation block with its input, and how often it is used."""
     peak_mb: float
     """Memory beyond the features and the parameters at its highest, in 2²⁰ bytes; the gradients are part of it."""
+    plain_peak_mb: float | None = None
+    """The same of the straightforward version."""
     samples: tuple[Sample, ...] = Field(min_length=1)
     code: str
     """:func:`code_digest` when it was measured."""
@@ -77,6 +81,10 @@ class Cost(Frozen):
     def times_mse(self) -> list[float]:
         """How many times plain MSE's time, in each round."""
         return [sample.ms / sample.mse_ms for sample in self.samples]
+
+    def plain_times(self) -> list[float]:
+        """How many times this method's time its straightforward version takes, in each round; empty if there is none."""
+        return [sample.plain_ms / sample.ms for sample in self.samples if sample.plain_ms is not None]
 
     def times_floor(self) -> list[float]:
         """How many times the floor, in each round: what it must move at the copy's rate, plus its convolutions."""
@@ -166,5 +174,5 @@ def code_digest(name: str) -> str:
     """Hash of the code that a method's cost comes from; comments and docstrings do not count."""
     shared = records.SHARED.get(METHODS[name].__name__, ())
     stems = ("base", "_blocks", "mse", name, *shared)
-    modules = [f"losses/{stem}" for stem in dict.fromkeys(stems)] + ["bench/floors", "bench/measure"]
+    modules = [f"losses/{stem}" for stem in dict.fromkeys(stems)] + ["bench/floors", "bench/measure", "bench/plain"]
     return hashlib.sha256("".join(records._tree(module) for module in modules).encode()).hexdigest()[:12]

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from dfmsd.losses._blocks import align
-from dfmsd.losses._pearson import pearson_loss
+from dfmsd.losses._channels import blocks
+from dfmsd.losses._pearson import EPS, pearson_loss
 from dfmsd.losses.base import Levels, Method, widened
 
 
@@ -42,7 +44,60 @@ def pkd_loss(feat_s: Tensor, feat_t: Tensor) -> Tensor:
         1.875
     """
     feat_s = widened(feat_s)
-    return pearson_loss(feat_s, feat_t.detach().to(feat_s.dtype))
+    feat_t = feat_t.detach().to(feat_s.dtype)
+    if feat_s[:, 0].numel() < 2:
+        return pearson_loss(feat_s, feat_t)
+    return _Correlated.apply(feat_s, feat_t)  # type: ignore[no-any-return]
+
+
+class _Correlated(torch.autograd.Function):
+    r"""The loss of :func:`~dfmsd.losses._pearson.pearson_loss`, a few channels at a time, with its gradient as a formula.
+
+    With the centred maps :math:`s, t`, their deviations :math:`\sigma`, :math:`a = 1 / (\sigma_S + \epsilon)`,
+    :math:`b = 1 / (\sigma_T + \epsilon)` and :math:`d = a s - b t`, a channel's gradient is
+
+    .. math::
+        \frac{\partial L}{\partial S} =
+        \frac{1}{N} \Big( a^2 \Big( 1 - \frac{\sum d\, s}{(n - 1)\, \sigma_S} \Big) s - a b\, t \Big),
+        \qquad a \sum d\, s = \tfrac12 \Big( \sum d^2 + a^2 \sum s^2 - b^2 \sum t^2 \Big)
+
+    without the fraction where a channel is constant. Either map is read twice, and the gradient is written once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, feat_s: Tensor, feat_t: Tensor) -> Tensor:
+        free = feat_s[:, 0].numel() - 1
+        statistics = []
+        for block in blocks(feat_s):
+            means = [feat[:, block].mean(dim=(0, 2, 3), keepdim=True) for feat in (feat_s, feat_t)]
+            s, t = feat_s[:, block] - means[0], feat_t[:, block] - means[1]
+            sigma_s, sigma_t = (_norms(x) / free**0.5 for x in (s, t))
+            a, b = 1 / (sigma_s + EPS), 1 / (sigma_t + EPS)
+            error = _norms(s.mul_(a).sub_(t.mul_(b))) ** 2
+            shrinking = (error + free * ((a * sigma_s) ** 2 - (b * sigma_t) ** 2)) / (2 * free * a * sigma_s)
+            slopes = [a**2 * (1 - shrinking.where(sigma_s > 0, 0.0)), -a * b]
+            statistics.append(torch.cat([error, *means, *slopes]))
+        errors, *found = torch.cat(statistics, dim=1).unsqueeze(1).unbind()
+        ctx.save_for_backward(feat_s, feat_t, *found)
+        return errors.sum() / (2 * feat_s.numel())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        feat_s, feat_t, means_s, means_t, slopes_s, slopes_t = ctx.saved_tensors
+        slopes_s, slopes_t = (grad / feat_s.numel() * slopes for slopes in (slopes_s, slopes_t))
+        gradient = torch.empty_like(feat_s)
+        for block in blocks(feat_s):
+            s = (feat_s[:, block] - means_s[:, block]).mul_(slopes_s[:, block])
+            t = (feat_t[:, block] - means_t[:, block]).mul_(slopes_t[:, block])
+            torch.add(s, t, out=gradient[:, block])
+        return gradient, None
+
+
+def _norms(feat: Tensor) -> Tensor:
+    """Of each channel over batch and positions, ``(1, C, 1, 1)``."""
+    norms = torch.linalg.vector_norm(feat.flatten(2), dim=2)
+    return torch.linalg.vector_norm(norms, dim=0)[None, :, None, None]  # type: ignore[no-any-return]
 
 
 @MODELS.register_module()

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from dfmsd.errors import StudyError
 from dfmsd.losses._blocks import align
+from dfmsd.losses._channels import blocks
 from dfmsd.losses.base import Levels, Method, widened
 
 Distance = Literal["ssim", "l1", "l2"]
@@ -26,9 +27,6 @@ C2 = 0.03**2
 """Keeps the contrast finite."""
 C3 = C2 / 2
 """Keeps the structure finite."""
-
-BLOCK = 2**22
-"""Elements of a map that are compared at a time: 16 MiB in float32, which keeps a large GPU busy for longer than a launch takes."""
 
 
 def minmax(feat: Tensor) -> Tensor:
@@ -290,16 +288,13 @@ class _Blockwise(torch.autograd.Function):
         compare_with_gradient: CompareWithGradient,
         moving: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
-        b, c, h, w = feat_s.shape
-        size = max(1, BLOCK // (b * h * w))
-        blocks = [slice(start, start + size) for start in range(0, c, size)]
         total = feat_s.new_zeros(())
         if not ctx.needs_input_grad[0]:
-            for block in blocks:
+            for block in blocks(feat_s):
                 total += compare(feat_s[:, block], feat_t[:, block])
             return total
         gradient = torch.empty_like(feat_s)
-        for block in blocks:
+        for block in blocks(feat_s):
             value, gradient[:, block] = compare_with_gradient(feat_s[:, block], feat_t[:, block])
             total += value
         if moving is not None:

@@ -15,9 +15,9 @@ from dfmsd.report.figures import COLOURS, Picture
 from dfmsd.report.tables import NONE, STALE, number, record_link, stale_mark, styled
 
 
-def label(name: str) -> str:
+def label(name: object) -> str:
     """What a reader calls a method; a variant has no other name."""
-    return LABELS.get(name, name)
+    return str(LABELS.get(str(name), name))
 
 
 def trials(page: TuningPage) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfmsd.losses import pearson_loss
+from dfmsd.losses import _channels, pearson_loss
 from dfmsd.losses.pkd import pkd_loss
 from tests.losses.helpers import maps, method, run
 
@@ -20,7 +20,24 @@ def test_equation() -> None:
         norm_s, norm_t = ((x - x.mean()) / (np.sqrt(((x - x.mean()) ** 2).sum() / 59) + 1e-6) for x in (s, t))
         expected += ((norm_s - norm_t) ** 2).sum()
     assert pkd_loss(feat_s, feat_t).item() == pytest.approx(expected / (2 * 4 * 60), rel=1e-12)
-    assert pkd_loss(feat_s, feat_t).item() == pearson_loss(feat_s, feat_t).item()
+
+
+@pytest.mark.parametrize("block", [1, 2 * 5 * 6 * 2, 2**17])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_blocks_and_formula_give_the_value_and_gradient_of_the_whole_map(
+    block: int, dtype: torch.dtype, bound: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One, two or all of the four channels at a time, one of them constant; the reference is differentiated automatically."""
+    monkeypatch.setitem(_channels.BLOCK, "cpu", block)
+    feat_s, feat_t = (feat * 5 + 3 for feat in maps(dtype=dtype))
+    feat_s[:, 1] = 0.25
+    feat_s.requires_grad_()
+    plain, ours = pearson_loss(feat_s, feat_t), pkd_loss(feat_s, feat_t)
+    torch.testing.assert_close(ours, plain, rtol=bound, atol=0)
+    expected, found = (torch.autograd.grad(3 * value, feat_s)[0] for value in (plain, ours))
+    for channel in range(4):  # the constant one's is a million times as large
+        scale = expected[:, channel].abs().max().item()
+        torch.testing.assert_close(found[:, channel], expected[:, channel], rtol=0, atol=bound * scale)
 
 
 def test_by_hand() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfmsd.errors import StudyError
-from dfmsd.losses import ssim
+from dfmsd.losses import _channels, ssim
 from dfmsd.losses.ssim import minmax, ssim_map, ssim_parts, structural_loss
 from tests.losses import helpers
 from tests.losses.helpers import run
@@ -131,7 +131,7 @@ def test_blocks_and_formula_give_the_value_and_gradient_of_the_whole_map(
     block: int, exponents: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One, two or all of the three channels at a time; the reference is differentiated automatically."""
-    monkeypatch.setattr(ssim, "BLOCK", block)
+    monkeypatch.setitem(_channels.BLOCK, "cpu", block)
     feat_s, feat_t = maps()
     feat_s.requires_grad_()
     plain = (1 - ssim_map(minmax(feat_s), minmax(feat_t), **options(exponents))).mean() / 2

@@ -51,7 +51,9 @@ def test_a_tables_variants_are_those_that_were_tried() -> None:
     for name, tried in parts.methods.items():
         assert (used[name].recipe, used[name].options.hyper) == (tried.variant_of, tried.fixed), name
     weights = {entry.row.name: entry.runs[-1].stage for entry in parts.entries() if entry.row.name}
-    assert {name: stage.methods[0].alpha for name, stage in weights.items() if stage} == dict.fromkeys(parts.methods, parts.shares[-1])
+    assert {name: stage.methods[0].alpha for name, stage in weights.items() if stage} == dict.fromkeys(
+        parts.methods, parts.shares[-1]
+    )
 
 
 def test_trials_of_what_is_not_used_chose_nothing() -> None:
