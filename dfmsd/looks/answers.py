@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from dfmsd import data, observation
-from dfmsd.looks import attending, observe, spectra
+from dfmsd.looks import attending, provenance, spectra
 from dfmsd.looks.attending import CROP, HIGH, IMAGE, LOW, NOISE, Attended
 from dfmsd.looks.spectra import Spectra
-from dfmsd.observation import Answers, Looked, rounded
+from dfmsd.observation import Answers, rounded
 from dfmsd.pages import EnhancementPage, SpectraPage
 from dfmsd.report import stats
 from dfmsd.report.stats import Estimate
@@ -74,20 +74,20 @@ def run(page: SpectraPage | EnhancementPage) -> Path:
     Raises:
         StudyError: if a teacher's weights are not here, or the page cannot be measured.
     """
-    observe.check_weights(page)
+    provenance.check_weights(page)
     found = attention(attending.measure(page)) if isinstance(page, EnhancementPage) else power(spectra.measure(page))
     scale = get(page.scale)
     root = data.ensure(scale.data, progress=False)
     _, indices = spectra.images_of(scale, page.images)
-    ids = observe._ids(root.val)
+    ids = provenance.image_ids(root.val)
     seen = Answers(
         page=page.page,
         scale=page.scale,
         asked=page.asked(),
-        networks={name: Looked(key=one.key, weights=observe._identity(one)) for name, one in page.runs().items()},
+        networks=provenance.looked(page),
         images=tuple(ids[index] for index in indices),
         claims={name: tuple(_kept(values.get(index)) for index in indices) for name, values in found.items()},
-        origin=observe._origin(root).model_copy(update={"code_digest": observation.code_digest(type(page))}),
+        origin=provenance.origin(page, root),
     )
     observation.write(seen, page.observation())
     return page.observation()

@@ -6,13 +6,10 @@ import base64
 import contextlib
 import io
 import json
-import platform
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -20,15 +17,15 @@ import torch
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor
 
-from dfmsd import build, checkpoints, data, observation, pages, plan, pyramids, records, train
+from dfmsd import build, checkpoints, data, observation, pyramids, train
 from dfmsd.data import DataRoot, Split
 from dfmsd.errors import StudyError
-from dfmsd.looks import explore, likeness
+from dfmsd.looks import explore, likeness, provenance
 from dfmsd.looks.likeness import Alignment, Array, ChannelSums, Moments
 from dfmsd.losses import Levels
 from dfmsd.methods import DFMSD
-from dfmsd.observation import Interval, Looked, Observation, Origin, Pair, Shown, rounded
-from dfmsd.pages import FeaturesPage, ObservedPage
+from dfmsd.observation import Interval, Observation, Pair, Shown, rounded
+from dfmsd.pages import FeaturesPage
 from dfmsd.spec import RunSpec, TeacherSpec
 
 JPEG_QUALITY = 90
@@ -59,7 +56,7 @@ def observe(page: FeaturesPage) -> Observation:
         StudyError: if weights are not here, the networks do not share the page's level, or there are too few images.
     """
     runs = page.runs()
-    check_weights(page)
+    provenance.check_weights(page)
     student = next(run for run in runs.values() if isinstance(run, RunSpec))
     root = data.ensure(student.data, progress=False)
     measured, shown = chosen(root.val, page.images, page.shown)
@@ -72,7 +69,7 @@ def observe(page: FeaturesPage) -> Observation:
     second.begin(first)
     for place, (_, levels, _) in enumerate(_seen(student, networks, strides, measured)):
         second.add(levels, judged=place % 2 == 1)
-    ids = _ids(root.val)
+    ids = provenance.image_ids(root.val)
     own = student.data.source == "shapes"
     drawn = [
         _drawn(ids[index], picture, {name: levels[page.stride] for name, levels in found.items()}, own)
@@ -82,31 +79,19 @@ def observe(page: FeaturesPage) -> Observation:
         page=page.page,
         scale=page.scale,
         asked=page.asked(),
-        networks={name: Looked(key=run.key, weights=_identity(run)) for name, run in runs.items()},
+        networks=provenance.looked(page),
         ratio=RATIO,
         images=tuple(ids[index] for index in measured),
         shown=tuple(drawn),
         pairs=tuple(_pair(pair, strides, first, second) for pair in page.pairs()),
         objects={name: {stride: tuple(first.objects[name, stride]) for stride in strides} for name in runs},
         values={name: {stride: second.values(name, stride, first) for stride in strides} for name in runs},
-        origin=_origin(root),
+        origin=provenance.origin(page, root),
     )
 
 
 RATIO = DFMSD().spatial_ratio
 """Share of the positions that a mask hides: that of a one-stage student, for all networks alike."""
-
-
-def check_weights(page: ObservedPage) -> None:
-    """Say which of a page's runs has no weights here.
-
-    Raises:
-        StudyError: if there is one; the command that trains it is given.
-    """
-    lacking = [run for run in page.runs().values() if isinstance(run, RunSpec) and not plan.has_weights(run)]
-    if lacking:
-        names = "; ".join(f"{pages.describe(run)} ({run.key})" for run in lacking)
-        raise StudyError(f"page {page.page}: no weights here of {names}: `{page.command()} --train` trains what is missing")
 
 
 def chosen(split: Split, images: int, shown: int) -> tuple[list[int], list[int]]:
@@ -258,28 +243,4 @@ def _drawn(identity: int, picture: explore.Picture, feats: Mapping[str, Tensor],
         boxes=tuple((rounded(x1), rounded(y1), rounded(x2), rounded(y2)) for x1, y1, x2, y2 in picture.boxes.tolist()),
         jpeg=jpeg,
         maps={name: tuple(tuple(map(rounded, row)) for row in rows) for name, rows in maps.items()},
-    )
-
-
-def _ids(split: Split) -> list[int]:
-    return [image["id"] for image in json.loads(split.annotations.read_text())["images"]]
-
-
-def _identity(run: RunSpec | TeacherSpec) -> str:
-    if isinstance(run, TeacherSpec):
-        return run.weights.sha256_prefix
-    # train.weights has compared the file with its record.
-    record = records.result(run.key)
-    assert record is not None
-    return record.weights_sha256
-
-
-def _origin(root: DataRoot) -> Origin:
-    return Origin(
-        commit=train.commit(),
-        versions={name: version(name) for name in train.LIBRARIES} | {"python": platform.python_version()},
-        hardware=train.hardware(),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        data_fingerprint=root.fingerprint,
-        code_digest=observation.code_digest(),
     )

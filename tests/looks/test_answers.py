@@ -74,7 +74,7 @@ def test_attention_is_kept_by_image(generated: None, folders: Path, monkeypatch:
         answers.run(page)
     monkeypatch.setattr(attending, "teacher", lambda page, name: Teacher(detector(name), f"{name}, untrained", grown=True))
     monkeypatch.setattr(plan, "has_weights", lambda run: isinstance(run, RunSpec))
-    monkeypatch.setattr(answers.observe, "_identity", lambda run: "0" * 64)
+    monkeypatch.setattr(answers.provenance, "_identity", lambda run: "0" * 64)
     answers.run(page)
     seen = observation.read(page, Answers)
     assert seen is not None and list(seen.networks) == ["retinanet_r101"]
