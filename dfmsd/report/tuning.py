@@ -44,9 +44,10 @@ def table(page: TuningPage) -> Styler:
         NONE if np.isnan(ap) else record_link(key, number(ap)) + stale_mark(stale=stale)
         for ap, key, stale in zip(found["AP"], found["key"], found["stale"], strict=True)
     ]
-    aps = found.pivot(index="recipe", columns="share", values="AP")
+    order = list(dict.fromkeys(found["recipe"]))
+    aps = found.pivot(index="recipe", columns="share", values="AP").loc[order]
     best = aps.eq(aps.max(axis="columns"), axis="index")
-    wide = found.pivot(index="recipe", columns="share", values="shown").fillna(NONE)
+    wide = found.pivot(index="recipe", columns="share", values="shown").loc[order].fillna(NONE)
     caption = f"AP in percent on the split tune, scale {page.scale}, by share of the detection loss; each leads to its record."
     styler = styled(_named(wide), "trials", caption)
     return styler.apply(lambda _: _named(best.replace({True: "font-weight: bold", False: ""})), axis=None)
@@ -79,6 +80,8 @@ def chosen(page: TuningPage) -> Styler | Markdown:
         return Markdown(f"Nothing: the scale {page.scale} uses {', '.join(otherwise) or 'the weights of the papers'}.")
     frame = pd.DataFrame(lines).T.astype(float)
     caption = f"Scale {page.scale}. AP in percent on the split tune. {NONE}: the method has no such weight."
+    if edges := [name for name, line in lines.items() if line["share"] in (min(page.shares), max(page.shares))]:
+        caption += f" Of {', '.join(edges)} the best share is the smallest or the largest that was tried: one beyond may be better."
     return styled(frame, "chosen", caption).format("{:g}", na_rep=NONE).format("{:.1f}", subset=["AP"], na_rep=NONE)
 
 
@@ -102,6 +105,7 @@ def figure(page: TuningPage) -> Picture:
         ax.set_xlabel(f"share of the detection loss, scale {page.scale}{note}")
         ax.set_ylabel("AP in percent, tuning split")
         handles, names = ax.get_legend_handles_labels()
+        ax.get_legend().remove()
         drawing.legend(handles, [label(name) for name in names], loc="outside right upper", frameon=False)
     best = distilled.dropna().sort_values("AP").groupby("recipe").last()
     words = ", ".join(f"{label(name)} {row.AP:.1f} at {row.share:g}{f' ({STALE})' * row.stale}" for name, row in best.iterrows())

@@ -39,6 +39,9 @@ def test_a_page_shows_what_its_own_trials_chose() -> None:
     weights = scales.get("mini").methods
     assert shares.data.loc["DFMSD", ["alpha", "sfa"]].to_dict() == {name: weights["dfmsd"][name] for name in ("alpha", "sfa")}
     assert "beta" not in shares.data.loc["DFMSD"].dropna(), "beta was fixed"
+    assert "Of MSE, AMD the best share is the smallest or the largest" in shares.caption
+    assert "beyond" not in crossing.caption
+    assert list(tuning.table(trials("shares")).index)[:3] == ["baseline", "MSE", "SSIM"]
     assert shares.data.loc["FKD", "share"] == 2 * (weights["fkd"]["alpha"] + weights["fkd"]["beta"]), "two terms each"
 
 
