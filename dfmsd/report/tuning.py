@@ -105,7 +105,7 @@ def figure(page: TuningPage) -> Picture:
         ax.set_xlabel(f"share of the detection loss, scale {page.scale}{note}")
         ax.set_ylabel("AP in percent, tuning split")
         handles, names = ax.get_legend_handles_labels()
-        ax.get_legend().remove()
+        ax.legend().remove()
         drawing.legend(handles, [label(name) for name in names], loc="outside right upper", frameon=False)
     best = distilled.dropna().sort_values("AP").groupby("recipe").last()
     words = ", ".join(f"{label(name)} {row.AP:.1f} at {row.share:g}{f' ({STALE})' * row.stale}" for name, row in best.iterrows())
