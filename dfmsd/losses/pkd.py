@@ -34,7 +34,7 @@ def pkd_loss(feat_s: Tensor, feat_t: Tensor) -> Tensor:
         feat_t: Teacher's map, ``(B, C, H, W)``.
 
     Returns:
-        Scalar in [0, 2]: mean over batch, channels and positions.
+        Scalar in [0, 2]: mean over batch, channels and positions. It can be differentiated once, with respect to the student.
 
     Example:
         Opposite maps have a correlation of -1, and n is 16.
