@@ -33,6 +33,8 @@ class Scale(Frozen):
     schedule: _Schedule
     lr: dict[str, float]
     """Learning rate of each detector family, for this batch."""
+    optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """The optimiser of a family that has another than SGD, with its weight decay: fields of the schedule."""
     teacher_epochs: dict[str, int] = Field(default_factory=dict)
     """Epochs of teachers that train longer than students, by backbone."""
     seeds: tuple[int, ...]
@@ -77,7 +79,7 @@ class Scale(Frozen):
             raise StudyError(f"params/scales.yaml: {self.name}: lr has no {family!r}, the family of {network}: add it")
         epochs = self.teacher_epochs.get(backbone, self.schedule.epochs) if teacher else self.schedule.epochs
         plain = self.schedule.model_dump() | {"epochs": max(1, round(budget * epochs))}
-        return ScheduleSpec(**plain, lr=self.lr[family], max_iters=self.rehearsal)
+        return ScheduleSpec(**plain, **self.optimizers.get(family, {}), lr=self.lr[family], max_iters=self.rehearsal)
 
     def rehearse(self, iterations: int, *, batch: int = 2, images: int = 8) -> Scale:
         """This scale's own path, tried out: a few iterations of small batches, and an evaluation on a few images.

@@ -85,7 +85,7 @@ class Weights(Frozen):
 
 
 class ScheduleSpec(Frozen):
-    """SGD with linear warm-up and two steps down, as in the paper: at 2/3 and 11/12 of the epochs (16 and 22 of 24)."""
+    """Linear warm-up and two steps down, as in the paper: at 2/3 and 11/12 of the epochs (16 and 22 of 24)."""
 
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
@@ -93,9 +93,11 @@ class ScheduleSpec(Frozen):
     warmup: int = Field(ge=0)
     """Iterations of linear warm-up."""
     momentum: float = 0.9
+    """Of SGD; AdamW has PyTorch's own."""
     weight_decay: float = 1e-4
     clip: float = 35.0
     """Maximum norm of the gradient (mmengine's ``clip_grad``)."""
+    optimizer: Literal["SGD", "AdamW"] = Field(default="SGD", exclude_if=lambda value: value == "SGD")
     max_iters: int | None = None
     """Stop after this many iterations, whatever the epochs say: for trying a path out."""
 

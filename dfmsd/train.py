@@ -142,6 +142,9 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
         ratios=_area_ratios(spec, root, folder) if spec.stage and spec.stage.enhance else None,
         workers=workers,
     )
+    steps = spec.schedule
+    if steps.optimizer == "AdamW":
+        made.optim_wrapper.optimizer = {"type": "AdamW", "lr": steps.lr, "weight_decay": steps.weight_decay}
     # mmengine prints a config six times a run, and laying it out took as long as a run at the scale smoke.
     return Config(made.to_dict(), format_python_code=False)
 

@@ -29,6 +29,16 @@ def test_a_variant_has_its_own_changes_and_the_papers_where_no_method_is_changed
         mini.changes("ssim", "adaptor")
 
 
+@pytest.mark.parametrize("name", ["smoke", "mini", "gpu"])
+def test_swins_have_their_own_optimiser_and_the_others_keys_do_not_know_of_it(name: str) -> None:
+    scale = scales.get(name)
+    swin, other = (scale.schedule_of(network) for network in ("mask_rcnn_swint", "gfl_r101"))
+    assert (swin.optimizer, swin.weight_decay) == ("AdamW", 0.05)
+    assert (other.optimizer, other.weight_decay) == ("SGD", 1e-4)
+    assert "optimizer" in swin.model_dump()
+    assert "optimizer" not in other.model_dump()
+
+
 def test_an_unknown_scale_is_refused_with_the_nearest() -> None:
     with pytest.raises(StudyError, match="unknown scale 'mino': did you mean 'mini'"):
         scales.get("mino")

@@ -95,6 +95,7 @@ CHANGES: list[tuple[tuple[str, ...], Any]] = [
     (("schedule", "momentum"), 0.8),
     (("schedule", "weight_decay"), 0.0),
     (("schedule", "clip"), 1.0),
+    (("schedule", "optimizer"), "AdamW"),
     (("schedule", "max_iters"), 2),
     (("precision",), "amp"),
     (("seed",), 1),

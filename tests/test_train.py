@@ -20,7 +20,7 @@ from mmdet.apis import inference_detector
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 
-from dfmsd import build, checkpoints, hooks, paths, plan, records, shapes, train
+from dfmsd import build, checkpoints, hooks, paths, plan, records, scales, shapes, stages, train
 from dfmsd.errors import StudyError
 from dfmsd.records import Record
 from dfmsd.spec import Balance, RunSpec
@@ -147,6 +147,16 @@ model = init_detector(sys.argv[1], sys.argv[2], device="cpu")
 image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 print("FOUND", json.dumps([inference_detector(model, image).pred_instances.scores.tolist(), list(model.dataset_meta["classes"])]))
 """
+
+
+def test_a_swin_trains_by_adamw_and_others_by_sgd(tmp_path: Path) -> None:
+    scale = scales.get("smoke")
+    swin, other = (stages.teacher_of(name, scale) for name in ("mask_rcnn_swint", "retinanet_r101"))
+    assert isinstance(swin, RunSpec) and isinstance(other, RunSpec)
+    found = train.config(swin, tmp_path).optim_wrapper
+    assert dict(found.optimizer) == {"type": "AdamW", "lr": swin.schedule.lr, "weight_decay": 0.05}
+    assert found.paramwise_cfg.custom_keys.norm.decay_mult == 0, "as in mmdet's config"
+    assert train.config(other, tmp_path).optim_wrapper.optimizer.type == "SGD"
 
 
 def test_the_student_is_a_plain_mmdet_checkpoint_beside_its_config() -> None:
