@@ -204,6 +204,6 @@ def test_a_run_is_described_in_words() -> None:
 
 def test_what_a_row_changes_is_in_the_words_of_its_run() -> None:
     found = [pages.describe(chain[-1]) for chain in pages.get("structural", seeds=[0]).chains()[:7]]
-    assert found[1] == "RetinaNet R50 <- RetinaNet R101, SSIM (distance l1), 12 epochs, seed 0"
-    assert found[3] == "RetinaNet R50 <- RetinaNet R101, SSIM (luminance 0, contrast 0), 12 epochs, seed 0"
+    assert found[1] == "RetinaNet R50 <- RetinaNet R101, SSIM (alpha 1.0, distance l1), 12 epochs, seed 0"
+    assert found[3] == "RetinaNet R50 <- RetinaNet R101, SSIM (alpha 1.0, luminance 0, contrast 0), 12 epochs, seed 0"
     assert found[6] == "RetinaNet R50 <- RetinaNet R101, SSIM, 12 epochs, seed 0"
