@@ -106,9 +106,10 @@ def _yes(needed: bool) -> str:
 def gains(page: ChoosingPage) -> Styler | Markdown:
     """Each method's gain in AP over the baseline of the same student, seed by seed: a line for each pair of each comparison.
 
-    A pair whose runs an earlier comparison has shown already is left out.
+    A pair whose runs an earlier comparison has shown already is left out, and one of which nothing can be told yet is only counted.
     """
     rows, groups, pairs = [], [], []
+    waiting = 0
     shown: set[str] = set()
     for comparison in page.comparisons():
         for pair, by_recipe in _by_pair(comparison).items():
@@ -116,15 +117,19 @@ def gains(page: ChoosingPage) -> Styler | Markdown:
             if keys <= shown:
                 continue
             shown |= keys
-            rows.append({LABELS[name]: _cell(by_recipe, name) for name in METHODS})
+            cells = {LABELS[name]: _cell(by_recipe, name) for name in METHODS}
+            if set(cells.values()) <= {NONE, NOT_RUN}:
+                waiting += 1
+                continue
+            rows.append(cells)
             groups.append(f'<a href="{comparison.page}.html#T_results">{comparison.title}</a>')
             student, _, teachers = pair.partition(" ← ")
             pairs.append(student + below(f"← {teachers}"))
     if not rows:
-        return Markdown("There are no comparisons.")
+        return Markdown(f"Nothing yet: of {waiting} pairs no method and baseline have both been run at scale {page.scale}.")
     caption = (
         f"AP in percent above the baseline at scale {page.scale}, with its interval where three seeds or more were run. "
-        f"{NONE}: not a row of that comparison."
+        f"{NONE}: not a row of that comparison. Of {waiting} more pairs no method and baseline have both been run."
     )
     return grouped(pd.DataFrame(rows), groups, pairs, "gains", caption)
 
