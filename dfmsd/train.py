@@ -142,6 +142,7 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
         ratios=_area_ratios(spec, root, folder) if spec.stage and spec.stage.enhance else None,
         workers=workers,
     )
+    # It belongs into build.run_config, beside SGD; a change there makes every record stale.
     steps = spec.schedule
     if steps.optimizer == "AdamW":
         made.optim_wrapper.optimizer = {"type": "AdamW", "lr": steps.lr, "weight_decay": steps.weight_decay}
