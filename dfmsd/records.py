@@ -198,15 +198,16 @@ def failure(key: str) -> Record | None:
 
 def modules_of(spec: RunSpec) -> tuple[str, ...]:
     """The modules whose code decides a run's numbers."""
+    training = TRAINING if spec.schedule.optimizer == "SGD" else (*TRAINING, "optim")
     if spec.stage is None:
-        return TRAINING
+        return training
     methods = spec.stage.methods
     names = {f"losses/{name}" for method in methods for name in (method.type.lower(), *SHARED.get(method.type, ()))}
     if spec.stage.enhance is not None:
         names.add("augment")
     if spec.stage.adversarial is not None:
         names.add("adversarial")
-    return (*TRAINING, *DISTILLATION, *sorted(names))
+    return (*training, *DISTILLATION, *sorted(names))
 
 
 def code_digest(spec: RunSpec) -> str:

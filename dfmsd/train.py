@@ -30,6 +30,7 @@ from dfmsd.augment import area_ratio
 from dfmsd.errors import StudyError
 from dfmsd.evaluate import evaluate
 from dfmsd.hooks import NaNLoss, read_curve, shares
+from dfmsd.optim import adamw
 from dfmsd.records import Provenance, Record
 from dfmsd.spec import RunSpec, TeacherSpec
 
@@ -142,10 +143,8 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
         ratios=_area_ratios(spec, root, folder) if spec.stage and spec.stage.enhance else None,
         workers=workers,
     )
-    # It belongs into build.run_config, beside SGD; a change there makes every record stale.
-    steps = spec.schedule
-    if steps.optimizer == "AdamW":
-        made.optim_wrapper.optimizer = {"type": "AdamW", "lr": steps.lr, "weight_decay": steps.weight_decay}
+    if spec.schedule.optimizer == "AdamW":
+        made.optim_wrapper.optimizer = adamw(spec.schedule)
     # mmengine prints a config six times a run, and laying it out took as long as a run at the scale smoke.
     return Config(made.to_dict(), format_python_code=False)
 
