@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from unittest import mock
 
 import papermill
 import yaml
@@ -113,7 +112,8 @@ def _generate(selected: Iterable[Page]) -> None:
         for file in page.files():
             _write(raw / file.relative_to(paths.records()), file.read_text())
         if isinstance(page, PageSpec) and page.page == COVER:
-            figures.comparison(page).save(paths.book() / "figures" / f"{page.page}.svg")
+            with records.published_only():
+                figures.comparison(page).save(paths.book() / "figures" / f"{page.page}.svg")
     for file in [*paths.PARAMS.rglob("*.yaml"), *paths.NOTEBOOKS.glob("*.ipynb")]:
         _write(raw.parent / file.relative_to(paths.ROOT), file.read_text())
     board = published_board()
@@ -126,12 +126,12 @@ def _generate(selected: Iterable[Page]) -> None:
 
 
 def published_board() -> Board:
-    """The scoreboard of published records alone: what is committed beside them depends on nothing else that was run here."""
+    """The scoreboard of published records alone."""
     from dfmsd.report import scoreboard
 
     page = pages.get(SCOREBOARD)
     assert isinstance(page, ScoreboardPage)
-    with mock.patch.dict(os.environ, DFMSD_RUNS=os.devnull):
+    with records.published_only():
         return scoreboard.board(page)
 
 

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -170,9 +171,23 @@ def _reason(error: ValueError | OSError) -> str:
     return f"{place}: {first['msg']}" if place else first["msg"]
 
 
+_published_only = ContextVar("_published_only", default=False)
+
+
+@contextmanager
+def published_only() -> Iterator[None]:
+    """Inside, runs have their published records alone: what is committed beside these depends on nothing else that was run here."""
+    token = _published_only.set(True)
+    try:
+        yield
+    finally:
+        _published_only.reset(token)
+
+
 def find(key: str) -> Record | None:
     """The record of a run: from its folder, else from the published ones."""
-    for file in (paths.runs() / key / "record.json", paths.records() / f"{key}.json"):
+    published = paths.records() / f"{key}.json"
+    for file in (published,) if _published_only.get() else (paths.runs() / key / "record.json", published):
         if file.exists():
             return read(file)
     return None

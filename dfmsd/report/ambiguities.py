@@ -29,6 +29,8 @@ class Move:
     """How far a row lies from DFMSD as it is, with the same student and teachers."""
 
     name: str
+    student: str
+    """In brackets, where it is not the page's first."""
     line: Line
     part: str | None
     """The module of the paper that the row lacks; None: it makes a choice of the paper's otherwise."""
@@ -40,7 +42,7 @@ class Move:
     @property
     def said(self) -> str:
         """The change in words."""
-        return _state(self) if self.change is None else signed(self.change.mean) + f" ({STALE})" * self.stale
+        return self.line.missing if self.change is None else signed(self.change.mean) + f" ({STALE})" * self.stale
 
     @property
     def size(self) -> float:
@@ -68,11 +70,11 @@ def moves(page: PageSpec) -> list[Move]:
         if len(lacking) > 1:
             continue
         part = next(iter(lacking), None)
-        name = name_of(line.row) if part is None else f"without {PARTS[part]}"
-        name += f" ({zoo.label(line.row.student)})" if line.row.student != known[0].row.student else ""
+        student = f" ({zoo.label(line.row.student)})" if line.row.student != known[0].row.student else ""
+        name = (name_of(line.row) if part is None else f"without {PARTS[part]}") + student
         whole = plain[line.pair]
         change = stats.difference(line.values("AP"), whole.values("AP"))
-        found.append(Move(name, line, part, change, change is not None and (line.stale or whole.stale)))
+        found.append(Move(name, student, line, part, change, change is not None and (line.stale or whole.stale)))
     return sorted(found, key=lambda move: -move.size)
 
 
@@ -83,11 +85,14 @@ def _lacking(row: Row) -> frozenset[str]:
 
 
 def answer(page: PageSpec) -> Markdown:
-    """Which choices move AP more than each of the paper's modules does, in sentences."""
+    """Which choices move AP more than each of the paper's modules does for the same student and teachers, in sentences."""
     known = moves(page)
     run = [move for move in known if move.change is not None]
-    choices = [move for move in run if move.part is None]
-    sentences = [_sentence(module, choices) for module in run if module.part is not None and choices]
+    sentences = []
+    for module in run:
+        choices = [move for move in run if move.part is None and move.line.pair == module.line.pair]
+        if module.part is not None and choices:
+            sentences.append(_sentence(module, choices))
     for kind, all_of in (("open choices", [m for m in known if m.part is None]), ("modules", [m for m in known if m.part])):
         if missing := [move.name for move in all_of if move.change is None and move.line.entries]:
             sentences.append(f"{len(missing)} of {len(all_of)} {kind}: **not run** ({', '.join(missing)}).")
@@ -98,7 +103,9 @@ def answer(page: PageSpec) -> Markdown:
 def _sentence(module: Move, choices: Sequence[Move]) -> str:
     assert module.part is not None and module.change is not None
     more = [choice for choice in choices if choice.size > module.size]
-    text = f"**{len(more)} of {len(choices)}** open choices that were run move AP more than {PARTS[module.part]} does"
+    text = (
+        f"**{len(more)} of {len(choices)}** open choices that were run move AP more than {PARTS[module.part]} does{module.student}"
+    )
     text += f" ({signed(module.change.mean)} without it)"
     shown = [f"{choice.name} ({signed(choice.change.mean)}{_doubt(choice, module)})" for choice in more if choice.change]
     return text + (f": {', '.join(shown)}." if shown else ".")
@@ -110,7 +117,7 @@ def _doubt(choice: Move, module: Move) -> str:
 
 
 def table(page: PageSpec) -> Styler | Markdown:
-    """The change of AP by each choice, and by leaving out each module, and which modules a choice outweighs."""
+    """The change of AP by each choice, and by leaving out each module, and which modules of its pair a choice outweighs."""
     known = moves(page)
     if not known:
         return Markdown("No row differs from DFMSD as it is.")
@@ -140,7 +147,8 @@ def _change(move: Move) -> str:
 
 
 def _outweighed(move: Move, modules: Sequence[Move]) -> str:
-    smaller = [module for module in modules if module.part and module is not move and move.size > module.size]
+    others = [module for module in modules if module.part and module is not move and module.line.pair == move.line.pair]
+    smaller = [module for module in others if move.size > module.size]
     shown = [str(module.part).upper() + "?" * (move.beyond(module) != "higher") for module in smaller]
     return ", ".join(shown) or NONE
 
@@ -158,7 +166,7 @@ def figure(page: PageSpec) -> Picture:
             ax.scatter(sizes, places, s=50, marker=marker, facecolor=face, edgecolor=COLOURS["dfmsd"], zorder=3, label=label)
         for place, move in enumerate(known):
             if move.change is None:
-                ax.annotate(_state(move), (0, place), (6, 0), textcoords="offset points", va="center", color="#777777")
+                ax.annotate(move.line.missing, (0, place), (6, 0), textcoords="offset points", va="center", color="#777777")
                 continue
             if move.change.interval is not None:
                 ax.hlines(place, *sized(move.change.interval), color=COLOURS["dfmsd"], linewidth=3, alpha=0.6)
@@ -175,10 +183,6 @@ def sized(interval: tuple[float, float]) -> tuple[float, float]:
     """An interval of a change as one of its size."""
     low, high = sorted(map(abs, interval))
     return (0.0 if interval[0] < 0 < interval[1] else low), high
-
-
-def _state(move: Move) -> str:
-    return "not run" if move.line.entries else "cannot be run"
 
 
 def _alt(page: PageSpec, known: Sequence[Move]) -> str:

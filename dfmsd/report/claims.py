@@ -48,6 +48,8 @@ class Statement(Frozen):
     section: str
     text: str
     page: str
+    ours: bool = False
+    """Whether it is a comparison that the papers lack."""
     least: float = 0.0
     """The difference, or the ratio of speeds, from which on the claim holds; a difference of 0 is none."""
 
@@ -74,7 +76,7 @@ class Claim(Statement):
 
     subject: Side
     rivals: tuple[Side, ...] | Literal["others"] = Field(min_length=1)
-    """``others``: every other row of the subject's pair."""
+    """``others``: every other row of the subject's pair and recipe."""
     metric: Literal["AP", "AP_S", "AP_M", "AP_L", "AR", "speed"] = "AP"
     over: str | None = None
     """The row of each side's own pair that both are measured from; None: from 0."""
@@ -258,7 +260,8 @@ def _rivals(claim: Claim, subject: Line, rows: Rows) -> tuple[Side, ...]:
     if claim.rivals != "others":
         return claim.rivals
     pair = [line for line in rows[claim.page] if line.pair == subject.pair and line.stage is None]
-    return tuple(Side(name=name_of(line.row)) for line in pair if line is not subject)
+    others = [line.row for line in pair if line.row.recipe == subject.row.recipe and line is not subject]
+    return tuple(Side(name=name_of(row)) for row in others)
 
 
 def _matching(claim: Claim, side: Side, rows: Rows) -> list[_Value]:
@@ -392,12 +395,16 @@ def _speeds(line: Line) -> dict[tuple[str, int], float]:
 
 
 def quote(claim: Claim | FigureClaim, rows: Rows) -> Quote:
-    """The paper's own numbers for a claim: it contradicts itself if one of them does. For what its figures show it gives none.
+    """The paper's own numbers for a claim: it contradicts itself if one of them does.
+
+    For what its figures show it gives none, nor for comparisons that it lacks.
 
     Args:
         claim: The claim.
         rows: Of its pages, see :func:`load`.
     """
+    if claim.ours:
+        return Quote("ours", None)
     if isinstance(claim, FigureClaim):
         return Quote(NONE, None)
     found: list[float | None] = []

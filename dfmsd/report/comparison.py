@@ -121,7 +121,7 @@ def _quotation(page: PageSpec, line: Line, metric: str) -> str:
     if value is None:
         return NONE + below("lost" if any(metric in row.metrics for row in published(page.table)) else "")
     marks = [f"from {line.published.source}"] if line.published.source else []
-    marks += ["from the prose"] if metric in line.published.reconstructed else []
+    marks += ["reconstructed"] if metric in line.published.reconstructed else []
     marks += ["label reconstructed"] if "name" in line.published.reconstructed else []
     return number(value) + below(", ".join(marks))
 

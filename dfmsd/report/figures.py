@@ -86,7 +86,7 @@ def stale_note(known: Iterable[Line]) -> str:
 
 def said(line: Line) -> str:
     """A row's AP in words."""
-    return "not run" if line.ap is None else number(line.ap.mean) + f" ({STALE})" * line.stale
+    return line.missing if line.ap is None else number(line.ap.mean) + f" ({STALE})" * line.stale
 
 
 def comparison(
@@ -149,7 +149,7 @@ def _panel(ax: Axes, rows: Sequence[Line], names: Sequence[str]) -> None:
     for line in rows:
         place, colour = names.index(name_of(line.row)), COLOURS[line.row.recipe.split(JOIN)[0]]
         if line.ap is None:
-            ax.text(0.98, place, "not run", transform=ax.get_yaxis_transform(), ha="right", va="center", **MISSING)
+            ax.text(0.98, place, line.missing, transform=ax.get_yaxis_transform(), ha="right", va="center", **MISSING)
             continue
         if line.row.recipe == "baseline":
             ax.axvline(line.ap.mean, color=colour, linewidth=1, linestyle="--", zorder=1)

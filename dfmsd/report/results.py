@@ -50,13 +50,18 @@ class Line:
         runs = {entry.seed: entry.runs[-1] for entry in self.entries}
         return any(records.is_stale(record, runs[seed]) for seed, record in self.records.items())
 
+    @property
+    def missing(self) -> str:
+        """Why it has no number, in short."""
+        return "not run" if self.entries else "cannot be run"
+
     def marks(self) -> list[str]:
         """What a reader must know about the numbers, or why there are none."""
         if isinstance(self.row, Impossible):
-            return [f"cannot be run: {self.row.reason}"]
+            return [f"{self.missing}: {self.row.reason}"]
         if not self.records:
             seconds = sum(item.seconds for item in plan.plan([entry.runs for entry in self.entries]))
-            return [f"not run (about {duration(seconds)})"]
+            return [f"{self.missing} (about {duration(seconds)})"]
         found = []
         if len(self.records) < len(self.entries):
             found.append(f"{len(self.records)} of {len(self.entries)} seeds")

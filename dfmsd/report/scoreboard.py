@@ -42,9 +42,10 @@ class Board:
     quotes: tuple[Quote, ...]
     """What the papers' own numbers say."""
 
-    def count(self, scale: str) -> Counter[str]:
-        """How often each of :data:`OUTCOMES` came out at a scale."""
-        return Counter(judgement.words for judgement in self.judgements[scale])
+    def count(self, scale: str, *, ours: bool = False) -> Counter[str]:
+        """How often each of :data:`OUTCOMES` came out at a scale for the papers' claims, or for our own comparisons."""
+        found = zip(self.claims, self.judgements[scale], strict=True)
+        return Counter(judgement.words for claim, judgement in found if claim.ours == ours)
 
 
 def board(page: ScoreboardPage) -> Board:
@@ -71,20 +72,27 @@ def summary(board: Board) -> Markdown:
 
 
 def _counted(board: Board, scale: str) -> str:
-    holds, to_holds, to_fails, fails, missing = (board.count(scale)[outcome] for outcome in OUTCOMES)
-    text = f"Of the papers' {len(board.claims)} claims, at scale **{scale}**, **{holds}** hold, **{fails}** fail, "
-    text += f"**{to_holds + to_fails}** are undecided and {missing} not run."
-    if to_holds + to_fails:
-        text += f" Of the undecided, {to_holds} point to *holds* and {to_fails} to *fails*: a direction, not a test."
+    text = _tally("the papers' {} claims, at scale **" + scale + "**", board.count(scale))
+    if own := board.count(scale, ours=True):
+        text += " " + _tally("{} comparisons of ours, which the papers lack", own)
     if stale := sum(judgement.stale for judgement in board.judgements[scale]):
         text += f" *{STALE.capitalize()}* records, whose code has changed since, are behind **{stale}** of the verdicts."
     return text + (" *At the scale smoke these numbers mean nothing.*" if scale == "smoke" else "")
 
 
+def _tally(of: str, count: Counter[str]) -> str:
+    holds, to_holds, to_fails, fails, missing = (count[outcome] for outcome in OUTCOMES)
+    text = f"Of {of.format(count.total())}, **{holds}** hold, **{fails}** fail, "
+    text += f"**{to_holds + to_fails}** are undecided and {missing} not run."
+    if to_holds + to_fails:
+        text += f" Of the undecided, {to_holds} point to *holds* and {to_fails} to *fails*: a direction, not a test."
+    return text
+
+
 def _own(board: Board) -> str:
-    own = Counter(found.supports for found in board.quotes)
+    own = Counter(found.supports for claim, found in zip(board.claims, board.quotes, strict=True) if not claim.ours)
     return (
-        f"The papers' own numbers support {own[True]} of the claims and contradict **{own[False]}**; "
+        f"The papers' own numbers support {own[True]} of their claims and contradict **{own[False]}**; "
         f"for {own[None]} they give none, or none that is legible."
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -90,13 +92,15 @@ def figure(page: TuningPage) -> Picture:
     found = trials(page)
     baseline = found.loc[found.recipe == "baseline", "AP"].iloc[0]
     distilled = found[found.recipe != "baseline"]
-    palette = dict(zip(page.methods, sns.color_palette("colorblind", len(page.methods)).as_hex(), strict=True)) | COLOURS
+    palette = {name: COLOURS[tried.variant_of or name] for name, tried in page.methods.items()}
+    variants = any(tried.variant_of for tried in page.methods.values())
+    looks: dict[str, Any] = {"style": "recipe", "markers": True} if variants else {"marker": "o"}
     with sns.axes_style("whitegrid"):
         drawing = Figure(figsize=(6.5, 3.2), layout="constrained")
         ax = drawing.subplots()
         ax.set_xscale("log", base=2)
         ax.set_xlim(min(page.shares) / 1.2, max(page.shares) * 1.2)  # there may be no trial yet
-        sns.lineplot(distilled, x="share", y="AP", hue="recipe", palette=palette, marker="o", ax=ax)
+        sns.lineplot(distilled, x="share", y="AP", hue="recipe", palette=palette, ax=ax, **looks)
         stale = distilled[distilled["stale"]]
         ax.scatter(stale["share"], stale["AP"], s=20, color="white", edgecolors=stale["recipe"].map(palette).tolist(), zorder=4)
         ax.axhline(baseline, color=COLOURS["baseline"], linestyle="--", label="baseline")

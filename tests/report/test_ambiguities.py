@@ -74,6 +74,24 @@ def test_a_row_is_set_against_its_own_student(write_record: WriteRecord) -> None
     assert (move.name, move.change.mean) == ("by index (Faster R-CNN R50)", 2.0)  # type: ignore[union-attr]
 
 
+def test_a_choice_is_compared_with_the_modules_of_its_own_student_alone(write_record: WriteRecord) -> None:
+    spec = pages.get("ambiguities", seeds=[0])
+    assert isinstance(spec, PageSpec)
+    by_row = {"errors averaged over a level": 32.0, "levels matched by index": 45.0, "SAL + ME": 29.0, "": 30.0}
+    for entry in spec.entries():
+        if entry.row.recipe == "dfmsd" and entry.row.name in by_row:
+            write_record(entry.runs[-1], by_row[entry.row.name])
+    table = ambiguities.table(spec)
+    shown = table.data.set_index("row")["moves AP more than"]  # type: ignore[union-attr]
+    assert (shown["levels matched by index (Faster R-CNN R50)"], shown["errors averaged over a level"]) == ("SFA?", "SFA?")
+    assert ambiguities.answer(spec).data.splitlines()[:2] == [
+        "- **1 of 1** open choices that were run move AP more than semantic alignment does (−1.0 without it): "
+        "errors averaged over a level (+2.0, no test).",
+        "- **1 of 1** open choices that were run move AP more than semantic alignment does (Faster R-CNN R50) (−1.0 without it): "
+        "levels matched by index (Faster R-CNN R50) (+15.0, no test).",
+    ]
+
+
 def test_sentences_say_which_choices_move_ap_more_than_each_module(write_record: WriteRecord) -> None:
     run(page(), write_record, "dfmsd", "mean", "random", "inside", "SAL + ME", "ME + SFA")
     assert ambiguities.answer(page()).data.splitlines() == [

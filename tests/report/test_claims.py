@@ -214,6 +214,8 @@ def test_one_row_under_two_sets_of_teachers(write_record: WriteRecord, elsewhere
 @pytest.mark.parametrize(("last", "verdict"), [((29.0,) * 3, "holds"), ((33.0,) * 3, "fails"), ((), "undecided")])
 def test_the_best_of_its_pair(write_record: WriteRecord, last: tuple[float, ...], verdict: str) -> None:
     write(write_record, "DFMSD", (32.0,) * 3, on=SWEEP)
+    write(write_record, "baseline", (20.0,) * 3, on=SWEEP)
+    assert judge(claim(page="sweep", rivals="others"), rows()).verdict == "not run", "the baseline is no other value"
     write(write_record, "theta = 0.1", (30.0,) * 3, on=SWEEP)
     write(write_record, "theta = 0.9", last, on=SWEEP)
     assert judge(claim(page="sweep", rivals="others"), rows()).verdict == verdict

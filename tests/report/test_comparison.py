@@ -79,8 +79,8 @@ def test_cells_that_the_text_lost_and_those_from_its_prose_are_marked() -> None:
     ]
     spec = pages.spec(page="mine", title="Mine", question="Why?", table=1, groups=groups, seeds=(0,))
     html = comparison.metrics(spec).to_html()
-    assert html.count("from the prose") == 1 and html.count("lost") == 3  # both rows lack AR, FCOS lacks AP
-    assert "from the prose" in comparison.table(spec).to_html()
+    assert html.count("reconstructed") == 1 and html.count("lost") == 3  # both rows lack AR, FCOS lacks AP
+    assert "reconstructed" in comparison.table(spec).to_html()
 
 
 def quoting(table: int) -> PageSpec:
@@ -339,3 +339,9 @@ def test_provenance_and_runs_name_what_is_there(write_record: WriteRecord) -> No
 def test_an_empty_page_has_all_its_parts(write_record: WriteRecord) -> None:
     for part in (comparison.shares, comparison.ladder, comparison.provenance, comparison.status, comparison.tidy):
         assert part(page()).to_html()
+
+
+def test_a_row_that_cannot_be_run_is_not_drawn_as_waiting() -> None:
+    spec = pages.get("table05", seeds=[0])
+    assert isinstance(spec, PageSpec)
+    assert figures.comparison(spec).alt.count("CrossKD cannot be run") == 1

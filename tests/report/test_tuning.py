@@ -13,6 +13,7 @@ from pandas.io.formats.style import Styler
 from dfmsd import pages, paths, scales
 from dfmsd.pages import LABELS, PageSpec, TuningPage
 from dfmsd.report import tuning
+from dfmsd.report.figures import COLOURS
 from tests.conftest import WriteRecord
 
 PAGES = sorted(file.stem for file in (paths.ROOT / "params" / "tuning").glob("*.yaml"))
@@ -138,3 +139,11 @@ def test_a_stale_trial_is_marked(page: TuningPage, write_record: WriteRecord) ->
 def test_both_tables_say_their_scale(page: TuningPage) -> None:
     assert "mini" in tuning.table(page).caption
     assert "mini" in tuning.chosen(page).caption
+
+
+def test_variants_have_their_methods_colour_and_lines_of_their_own() -> None:
+    page = pages.get("parts")
+    assert isinstance(page, TuningPage)
+    drawn = tuning.figure(page).svg
+    assert COLOURS["ssim"].lower() in drawn
+    assert not [name for name, colour in COLOURS.items() if name not in ("ssim", "baseline", "mse") and colour.lower() in drawn]
