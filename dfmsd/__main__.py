@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -64,6 +65,7 @@ def _arguments() -> _Parser:
     sub = command("run", "Train one row: a student, its teachers from weak to strong, a method.")
     sub.add_argument("--student", required=True)
     sub.add_argument("--teachers", nargs="*", default=[])
+    sub.add_argument("--any-order", action="store_true", help="teachers in any order, also one twice")
     sub.add_argument("--method", required=True, help=", ".join(RECIPES) + ", or several methods: 'fgd + pkd'")
     sub.add_argument("--scale", default="mini")
     sub.add_argument("--seed", type=_number(0), default=0)
@@ -133,6 +135,8 @@ def _selected(arguments: argparse.Namespace) -> list[pages.Page]:
     names = pages.names() if arguments.all else arguments.pages
     if not names:
         raise StudyError(f"name a page ({', '.join(pages.names())}) or say --all")
+    if arguments.all and arguments.pages:
+        raise StudyError(f"either --all or {' '.join(arguments.pages)}: --all are all pages")
     seeds = None
     if arguments.seeds is not None:
         words = [word.strip() for word in arguments.seeds.split(",")]
@@ -173,12 +177,15 @@ def _page(arguments: argparse.Namespace) -> int:
     for page in selected:
         # What one page lacks costs no other page.
         try:
-            if page.scale != "smoke":
-                study.publish(page.chains())
-                _look(page)
-            print(f"{page.page}: {book.execute(page)}")
-        except StudyError as error:
+            with records.full_disk_in_plain_words():
+                if page.scale != "smoke":
+                    study.publish(page.chains())
+                    _look(page)
+                print(f"{page.page}: {book.execute(page)}")
+        except Exception as error:
             complaints += 1
+            if not isinstance(error, StudyError):
+                traceback.print_exc()
             print(f"error: {page.page}: {error}", file=sys.stderr)
     return max(_report(outcome, chains), min(complaints, 1))
 
@@ -211,7 +218,12 @@ def _run(arguments: argparse.Namespace) -> int:
     scale = scales.get(arguments.scale)
     if arguments.rehearse is not None:
         scale = scale.rehearse(arguments.rehearse)
-    row = Row(student=arguments.student, teachers=tuple(map(_joined, arguments.teachers)), recipe=_joined(arguments.method))
+    row = Row(
+        student=arguments.student,
+        teachers=tuple(map(_joined, arguments.teachers)),
+        recipe=_joined(arguments.method),
+        any_order=arguments.any_order,
+    )
     runs = chain(row, scale, arguments.seed)
     outcome = study.ensure([runs], jobs=arguments.jobs)
     for run in runs:
@@ -252,14 +264,15 @@ def _observe(arguments: argparse.Namespace) -> int:
         raise StudyError(f"name a page ({', '.join(looking)}) or say --all")
     complaints = 0
     for name in names:
+        if name not in looking:
+            raise StudyError(f"no page {name!r} keeps a record of what it measures: {suggest(name, looking)}")
+    for name in names:
         page = pages.get(name, scale=arguments.scale)
-        if not isinstance(page, pages.ObservedPage):
-            raise StudyError(f"page {name} keeps no record of what it measures: {suggest(name, looking)}")
+        assert isinstance(page, pages.ObservedPage)
         try:
             if arguments.train:
-                chains = page.chains() or [(run,) for run in page.runs().values() if isinstance(run, RunSpec)]
-                outcome = study.ensure(chains, jobs=arguments.jobs, weights=True)
-                complaints = max(complaints, _report(outcome, chains))
+                outcome = study.ensure(page.chains(), jobs=arguments.jobs, weights=True)
+                complaints = max(complaints, _report(outcome, page.chains()))
             print(f"{name}: {_measured(page)}", flush=True)
         except StudyError as error:
             complaints = 1

@@ -10,17 +10,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import papermill
 import yaml
 
-from dfmsd import execution, pages, paths, plan, records, scales
+from dfmsd import contents, execution, pages, paths, plan, records, scales
 from dfmsd.errors import StudyError
 from dfmsd.execution import Job
-from dfmsd.pages import FeaturesPage, Page, PageSpec, ScoreboardPage
+from dfmsd.pages import ObservedPage, Page, PageSpec, ScoreboardPage
 
 if TYPE_CHECKING:
     from dfmsd.report.scoreboard import Board
@@ -69,8 +69,13 @@ def build(*, scale: str | None = None, strict: bool = False) -> Path:
         The book's first page.
 
     Raises:
-        StudyError: if a page or the book fails.
+        StudyError: if a page or the book fails, or the scale is coco.
     """
+    if scale == "coco":
+        raise StudyError(
+            "some pages of the book are about generated data, which the scale coco has not: execute single pages by "
+            "`python -m dfmsd page NAME --scale coco`, and build the book without --scale"
+        )
     selected = [pages.get(name, scale=scale) for name in pages.names()]
     _train(selected)
     jobs = {f"page {page.page} ({page.scale})": _job_of(page) for page in selected}
@@ -117,7 +122,7 @@ def _generate(selected: Iterable[Page]) -> None:
     for file in [*paths.PARAMS.rglob("*.yaml"), *paths.NOTEBOOKS.glob("*.ipynb")]:
         _write(raw.parent / file.relative_to(paths.ROOT), file.read_text())
     board = published_board()
-    scoreboard.figure(board).save(paths.book() / "figures" / f"{SCOREBOARD}.svg")
+    scoreboard.overview(board).save(paths.book() / "figures" / f"{SCOREBOARD}.svg")
     _write(generated / "answer.md", scoreboard.answer(board, f"figures/{SCOREBOARD}.svg"))
     _write(generated / "pages.md", table_of_pages("pages/{page}.ipynb"))
     readme = paths.book().parent / "README.md"
@@ -142,7 +147,7 @@ def table_of_pages(link: str) -> str:
         link: Where a page's name leads; ``{page}`` and ``{notebook}`` are replaced.
     """
     rows = [("page", "question", *scales.PUBLIC), ("---",) * (2 + len(scales.PUBLIC))]
-    for name in sorted(pages.names(), key=_place()):
+    for name in sorted(pages.names(), key=contents.place()):
         target = link.format(page=name, notebook=pages.file_of(name).parent.name)
         page = pages.get(name)
         if not page.listed:
@@ -152,21 +157,20 @@ def table_of_pages(link: str) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
-def _place() -> Callable[[str], int]:
-    """Where a page stands in the book; one that it does not name comes last."""
-    contents = yaml.safe_load((paths.book() / "_toc.yml").read_text())
-    files = [Path(chapter["file"]).name for part in contents["parts"] for chapter in part["chapters"]]
-    return lambda name: files.index(name) if name in files else len(files)
-
-
 def _state(page: Page) -> str:
     keys = [run.key for run in plan.order(page.chains())]
-    if not keys:
-        return "no runs needed"
-    if isinstance(page, FeaturesPage) and not page.files():
+    if isinstance(page, ObservedPage) and not page.observation().exists():
         return "not observed"
+    if not keys:
+        return "observed" if isinstance(page, ObservedPage) else "no runs needed"
     done = sum((paths.records() / f"{key}.json").exists() for key in keys)
-    return "not run" if not done else f"complete, {done} runs" if done == len(keys) else f"{done} of {len(keys)} runs"
+    return (
+        "not run"
+        if not done
+        else f"complete, {done} run{'s' * (done != 1)}"
+        if done == len(keys)
+        else f"{done} of {len(keys)} runs"
+    )
 
 
 def with_generated_parts(readme: str, board: Board) -> str:
@@ -194,7 +198,7 @@ def _render(strict: bool) -> Path:
     book = paths.book()
     strictly = ["--all", "-W", "--keep-going", "-n"] if strict else []
     done = subprocess.run(
-        [Path(sys.executable).with_name("jupyter-book"), "build", book, *strictly],
+        [Path(sys.executable).with_name("jupyter-book"), "build", book, "--toc", contents.write(), *strictly],
         capture_output=True,
         text=True,
     )

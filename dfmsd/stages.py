@@ -23,6 +23,8 @@ RECIPES = ("baseline", *METHODS, "equal_budget")
 JOIN = " + "
 """Between methods in one recipe, and between teachers that teach at the same time."""
 
+ALLOWED = "any_order: true in a params file, or --any-order, allows it"
+
 ADVERSARIAL = AdversarialSpec(epsilon=8 / 255, step=2 / 255, steps=5, decay=1.0, resize=0.9, diversity=0.5)
 """IKD's attack, as its README calls it."""
 
@@ -98,13 +100,13 @@ def check(row: Row) -> None:
     if row.student in names:
         raise StudyError(f"{row.student} is its own teacher: take another one")
     if len(set(names)) < len(names) and not row.any_order:
-        raise StudyError(f"the stages {' -> '.join(row.teachers)} name a teacher twice (any_order: true allows it)")
+        raise StudyError(f"the stages {' -> '.join(row.teachers)} name a teacher twice ({ALLOWED})")
     strength = {group: max(zoo.weights(name).ap for name in group.split(JOIN)) for group in row.teachers}
     order = sorted(row.teachers, key=strength.__getitem__)
     if [strength[group] for group in row.teachers] != [strength[group] for group in order] and not row.any_order:
         raise StudyError(
             f"the stages {' -> '.join(row.teachers)} are out of order: from weak to strong they are {' -> '.join(order)} "
-            "(any_order: true allows it)"
+            f"({ALLOWED})"
         )
     if "crosskd" in parts:
         for name in groups[-1]:

@@ -123,7 +123,7 @@ def test_readme_has_its_generated_parts_as_they_are(board: Board) -> None:
 
 def test_the_committed_scoreboard_is_that_of_the_committed_records(board: Board) -> None:
     file = paths.ROOT / "book" / "figures" / "scoreboard.svg"
-    assert file.read_text() == scoreboard.figure(board).svg, "`python -m dfmsd book` brings it up to date"
+    assert file.read_text() == scoreboard.overview(board).svg, "`python -m dfmsd book` brings it up to date"
 
 
 def test_what_is_committed_shows_published_records_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

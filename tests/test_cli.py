@@ -38,6 +38,9 @@ def status(*words: str) -> int:
         (["plan"], f"name a page ({', '.join(pages.names())}) or say --all"),
         (["plan", "tabel03"], "unknown page 'tabel03': did you mean 'table03'?"),
         (["plan", "table03", "--scale", "mimi"], "unknown scale 'mimi': did you mean 'mini'?"),
+        (["plan", "tabel03", "--all"], "either --all or tabel03: --all are all pages"),
+        (["observe", "fig1"], "no page 'fig1' keeps a record of what it measures: did you mean 'fig01'?"),
+        (["book", "--scale", "coco"], "execute single pages by `python -m dfmsd page NAME --scale coco`"),
         (["plan", "table03", "--sede", "1"], "unknown option '--sede': did you mean '--seeds'?"),
         (["plan", "table03", "--seeds", "1;2"], "--seeds '1;2': whole numbers separated by commas, such as 0,1,2"),
         (["plan", "table03", "--seeds", "-1"], "--seeds"),
@@ -48,6 +51,7 @@ def status(*words: str) -> int:
         ([*RUN, "--method", "dmkd", "--teachers", "fcos_r50"], "fcos_r50 is its own teacher: take another one"),
         ([*RUN, "--method", "dmkd"], "dmkd of fcos_r50 has an empty list of teachers: name at least one"),
         ([*RUN, "--method", "dfmsd", "--teachers", "gfl_x101", "gfl_r101"], "from weak to strong they are gfl_r101 -> gfl_x101"),
+        ([*RUN, "--method", "dfmsd", "--teachers", "gfl_x101", "gfl_r101"], "--any-order, allows it"),
         ([*RUN, "--method", "baseline", "--seed", "-1"], "argument --seed: '-1' is not a whole number from 0 on"),
         ([*RUN, "--method", "baseline", "--rehearse", "0"], "argument --rehearse: '0' is not a whole number from 1 on"),
         (["run", "--method", "baseline"], "the following arguments are required: --student"),
@@ -163,21 +167,25 @@ def test_a_failed_run_costs_a_page_nothing_else(monkeypatch: pytest.MonkeyPatch,
     outcome = Outcome(done=[runs[0]], failed={runs[1].key: "loss is not finite"}, skipped=[runs[2]])
     monkeypatch.setattr(study, "ensure", lambda *_, **__: outcome)
     executed: list[str] = []
+    failures = {"shapes": StudyError("its notebook failed"), "fig06": RuntimeError("a defect of ours")}
 
     def execute(page: Any) -> Path:
         executed.append(page.page)
-        if page.page == "shapes":
-            raise StudyError("its notebook failed")
+        if page.page in failures:
+            raise failures[page.page]
         return Path("book/pages") / f"{page.page}.ipynb"
 
     monkeypatch.setattr(book, "execute", execute)
-    assert status("page", "shapes", "table03", "--seeds", "0") == 1
+    monkeypatch.setattr("dfmsd.__main__._look", lambda page: None)
+    assert status("page", "shapes", "fig06", "table03", "--seeds", "0") == 1
     out, err = capsys.readouterr()
-    assert executed == ["shapes", "table03"]
+    assert executed == ["shapes", "fig06", "table03"]
     assert "table03: book/pages/table03.ipynb" in out
     assert (paths.records() / f"{runs[0].key}.json").exists()
-    assert err.splitlines() == [
+    assert "Traceback" in err and "RuntimeError: a defect of ours" in err
+    assert [line for line in err.splitlines() if line.startswith(("error", "skipped"))] == [
         "error: shapes: its notebook failed",
+        "error: fig06: a defect of ours",
         f"error: {runs[1].key} ({pages.describe(runs[1])}): loss is not finite",
         f"skipped: {runs[2].key} ({pages.describe(runs[2])}): a run that it needs failed",
     ]

@@ -8,7 +8,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from pydantic import ValidationError
 
 from dfmsd import pages, paths, records, scales
@@ -133,5 +132,3 @@ def test_a_method_has_all_that_belongs_to_it(name: str) -> None:
         assert weights_of(name) <= set(scales.get(scale).methods.get(name, {})), f"no shares at {scale} in params/scales.yaml"
     shared = neighbours(name) - {shared.removeprefix("losses/") for shared in records.DISTILLATION}
     assert set(records.SHARED.get(METHODS[name].__name__, ())) == shared, "dfmsd/records.py: SHARED is not what it imports"
-    toc = yaml.safe_load((paths.ROOT / "book" / "_toc.yml").read_text())
-    assert {"file": f"pages/{name}"} in [chapter for part in toc["parts"] for chapter in part["chapters"]]

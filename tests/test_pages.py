@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from dfmsd import build, pages, paths, scales, zoo
+from dfmsd import build, contents, pages, paths, scales, zoo
 from dfmsd.errors import StudyError
 from dfmsd.pages import PageSpec
 from dfmsd.stages import check
@@ -30,12 +31,36 @@ def test_every_page_of_the_study_is_right(name: str) -> None:
     assert all(len(key) == 12 for key in keys)
 
 
-def test_every_page_is_in_the_books_contents() -> None:
-    content = yaml.safe_load((paths.ROOT / "book" / "_toc.yml").read_text())
-    listed = [chapter["file"] for part in content["parts"] for chapter in part["chapters"]]
+def chapters(found: dict[str, Any]) -> list[str]:
+    return [chapter["file"] for part in found["parts"] for chapter in part["chapters"]]
+
+
+def test_every_page_is_in_the_books_contents_once() -> None:
+    listed = chapters(contents.contents())
     assert len(listed) == len(set(listed))
     # The one notebook that is a page by itself, with no file in params/.
     assert {name.removeprefix("pages/") for name in listed if name.startswith("pages/")} == {*pages.names(), "explore"}
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(paths.PARAMS, tmp_path / "params")
+    monkeypatch.setattr(paths, "PARAMS", tmp_path / "params")
+    return tmp_path / "params"
+
+
+def test_a_page_is_one_file_and_the_book_finds_its_place(params: Path) -> None:
+    (params / "ablation" / "mine.yaml").write_text(yaml.safe_dump(GOOD))
+    listed = chapters(contents.contents())
+    assert listed[listed.index("pages/mine") - 1] == "pages/table11", "after the last that its notebook makes"
+    assert len(listed) == len(chapters(yaml.safe_load((paths.book() / "_toc.yml").read_text()))) + 1
+    assert contents.place()("mine") == contents.place()("table11") + 1
+
+
+def test_two_pages_of_one_name_are_refused(params: Path) -> None:
+    (params / "comparison" / "table11.yaml").write_text(yaml.safe_dump(GOOD | {"page": "table11"}))
+    with pytest.raises(StudyError, match=r"^params/ablation and params/comparison both have a page table11: rename one$"):
+        pages.names()
 
 
 def test_table03_is_complete() -> None:

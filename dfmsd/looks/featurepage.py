@@ -22,7 +22,7 @@ from dfmsd.report import claims, findings, stats
 from dfmsd.report.claims import FigureClaim, Judgement
 from dfmsd.report.figures import Picture
 from dfmsd.report.stats import Estimate
-from dfmsd.report.tables import NONE, below, grouped, number, styled
+from dfmsd.report.tables import NONE, below, duration, grouped, number, styled
 from dfmsd.spec import RunSpec
 
 PerImages = tuple[float | None, ...]
@@ -60,8 +60,9 @@ def status(page: FeaturesPage, seen: Observation | None) -> Markdown:
         planned = plan.plan(page.chains())
         done = sum(item.state == "done" for item in planned)
         return Markdown(
-            f"**Not observed yet** at scale **{page.scale}**; {done} of the {len(planned)} runs behind it have a record. "
-            f"`{page.command()}` reads the numbers off the trained networks; with `--train` it trains those that are missing first."
+            f"**Not observed yet** at scale **{page.scale}**; {done} of the {len(planned)} runs behind it have a record, the "
+            f"others take about {duration(sum(item.seconds for item in planned))}. `{page.command()}` reads the numbers off the "
+            "trained networks; with `--train` it trains those that have no weights here first."
         )
     many = "s" * (len(seen.images) != 1)
     text = (

@@ -143,7 +143,11 @@ def names() -> list[str]:
 
 
 def _files() -> list[Path]:
-    return sorted(paths.PARAMS.glob("*/*.yaml"))
+    found: dict[str, Path] = {}
+    for file in sorted(paths.PARAMS.glob("*/*.yaml")):
+        if (other := found.setdefault(file.stem, file)) is not file:
+            raise StudyError(f"params/{other.parent.name} and params/{file.parent.name} both have a page {file.stem}: rename one")
+    return list(found.values())
 
 
 def file_of(page: str) -> Path:

@@ -42,6 +42,10 @@ class ObservedPage(Page):
         """The run behind each network that is looked into, by the page's name for it."""
         return {}
 
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """Those networks that are trained here, each alone."""
+        return [(run,) for run in self.runs().values() if isinstance(run, RunSpec)]
+
     @abstractmethod
     def asked(self) -> str:
         """Hash of all that decides what the record holds."""

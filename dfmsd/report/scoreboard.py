@@ -98,13 +98,19 @@ def _own(board: Board) -> str:
 
 
 def answer(board: Board, picture: str) -> str:
-    """The scoreboard for a first page, as Markdown: the summary and the figure.
+    """The scoreboard for a first page, as Markdown: the summary and :func:`overview`.
 
     Args:
         board: The verdicts.
         picture: Where the figure lies, seen from the page.
     """
-    return f"{summary(board).data}\n\n![How many claims of each section hold, fail, are undecided or not run]({picture})\n"
+    return f"{summary(board).data}\n\n![How many claims hold, fail, are undecided or not run]({picture})\n"
+
+
+def overview(board: Board) -> Picture:
+    """How many of the papers' claims, and of our own comparisons, came out how, at the page's scale."""
+    counts = {"the papers' claims": board.count(board.scale), "comparisons of ours": board.count(board.scale, ours=True)}
+    return _bars(board, {name: count for name, count in counts.items() if count}, "in all")
 
 
 def figure(board: Board) -> Picture:
@@ -112,6 +118,10 @@ def figure(board: Board) -> Picture:
     counts: dict[str, Counter[str]] = {}
     for claim, judgement in zip(board.claims, board.judgements[board.scale], strict=True):
         counts.setdefault(claim.section, Counter())[judgement.words] += 1
+    return _bars(board, counts, "a bar for each section")
+
+
+def _bars(board: Board, counts: Mapping[str, Counter[str]], what: str) -> Picture:
     names = list(counts)
     with mpl.rc_context(), sns.axes_style("white"), mpl.rc_context({"font.size": 9, "hatch.linewidth": 0.6}):
         drawing = Figure(figsize=(8.2, 0.9 + 0.27 * len(names)), layout="constrained")
@@ -133,12 +143,8 @@ def figure(board: Board) -> Picture:
         sns.despine(ax=ax, bottom=True, left=True)
         drawing.legend(loc="outside upper center", ncols=len(OUTCOMES), frameon=False, fontsize=8, columnspacing=1.2)
         drawing.supxlabel(f"claims, scale {board.scale}", fontsize=9)
-        return Picture.of(drawing, _alt(board, counts))
-
-
-def _alt(board: Board, counts: Mapping[str, Counter[str]]) -> str:
-    parts = [f"{name}: {_list(count)}" for name, count in counts.items()]
-    return f"What became of the papers' claims at scale {board.scale}, a bar for each section. {'; '.join(parts)}."
+        parts = "; ".join(f"{name}: {_list(count)}" for name, count in counts.items())
+        return Picture.of(drawing, f"What became of the papers' claims at scale {board.scale}, {what}. {parts}.")
 
 
 def _list(count: Counter[str]) -> str:

@@ -67,7 +67,9 @@ def test_without_a_record_the_page_says_how_to_make_it() -> None:
     seen = featurepage.look(page)
     assert seen is None
     text = featurepage.status(page, seen).data
-    assert text.startswith("**Not observed yet** at scale **mini**; 0 of the 5 runs behind it have a record.")
+    assert text.startswith(
+        "**Not observed yet** at scale **mini**; 0 of the 5 runs behind it have a record, the others take about "
+    )
     assert "`python -m dfmsd observe mine --scale mini`" in text and "`--train`" in text
     for show in (
         featurepage.answer,

@@ -126,7 +126,7 @@ def test_the_command_line_writes_the_record(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["observe", "table03"], "error: page table03 keeps no record of what it measures: "),
+        (["observe", "table03"], "error: no page 'table03' keeps a record of what it measures: "),
         (["observe"], "error: name a page (fig01, "),
         (["observe", "fig04", "--trian"], "error: unknown option '--trian': did you mean '--train'?"),
     ],

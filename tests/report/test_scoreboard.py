@@ -84,6 +84,13 @@ def test_the_figure_says_what_it_shows_and_is_the_same_each_time() -> None:
     assert "scale mini" in picture.alt
 
 
+def test_the_overview_has_a_bar_for_the_papers_and_one_for_ours() -> None:
+    assert "in all. the papers' claims: 1 holds, 2 undecided" in scoreboard.overview(board()).alt
+    assert "ours" not in scoreboard.overview(board()).alt
+    ours = tuple(one.model_copy(update={"ours": number > 3}) for number, one in enumerate(board().claims))
+    assert scoreboard.overview(replace(board(), claims=ours)).alt.endswith("; comparisons of ours: 1 fails, 1 not run.")
+
+
 def test_every_outcome_has_a_colour() -> None:
     words = {Judgement(v, "", p).words for v in claims.VERDICTS for p in (("holds", "fails") if v == "undecided" else (None,))}
     assert words == set(OUTCOMES)
@@ -105,7 +112,7 @@ def test_the_table_leads_to_the_pages_and_marks_contradictions() -> None:
 
 def test_the_answer_has_the_figure() -> None:
     answer = scoreboard.answer(board(), "figures/scoreboard.svg")
-    assert answer.endswith("![How many claims of each section hold, fail, are undecided or not run](figures/scoreboard.svg)\n")
+    assert answer.endswith("![How many claims hold, fail, are undecided or not run](figures/scoreboard.svg)\n")
     assert answer.startswith("Of the papers' 6 claims")
 
 
