@@ -72,9 +72,12 @@ def summary(board: Board) -> Markdown:
 
 
 def _counted(board: Board, scale: str) -> str:
-    text = _tally("the papers' {} claims, at scale **" + scale + "**", board.count(scale))
-    if own := board.count(scale, ours=True):
-        text += " " + _tally("{} comparisons of ours, which the papers lack", own)
+    papers, ours = (board.count(scale, ours=whose) for whose in (False, True))
+    text = _tally("the papers' {} claims, at scale **" + scale + "**", papers)
+    if ours:
+        text += " " + _tally("{} comparisons of ours, which the papers lack", ours)
+    if any("points" in outcome for outcome in papers + ours):
+        text += " Where the undecided point is a direction, not a test."
     if stale := sum(judgement.stale for judgement in board.judgements[scale]):
         text += f" *{STALE.capitalize()}* records, whose code has changed since, are behind **{stale}** of the verdicts."
     return text + (" *At the scale smoke these numbers mean nothing.*" if scale == "smoke" else "")
@@ -82,11 +85,10 @@ def _counted(board: Board, scale: str) -> str:
 
 def _tally(of: str, count: Counter[str]) -> str:
     holds, to_holds, to_fails, fails, missing = (count[outcome] for outcome in OUTCOMES)
-    text = f"Of {of.format(count.total())}, **{holds}** hold, **{fails}** fail, "
-    text += f"**{to_holds + to_fails}** are undecided and {missing} not run."
+    text = f"Of {of.format(count.total())}, **{holds}** hold, **{fails}** fail, **{to_holds + to_fails}** are undecided"
     if to_holds + to_fails:
-        text += f" Of the undecided, {to_holds} point to *holds* and {to_fails} to *fails*: a direction, not a test."
-    return text
+        text += f" ({to_holds} point to *holds*, {to_fails} to *fails*)"
+    return text + f" and {missing} not run."
 
 
 def _own(board: Board) -> str:
