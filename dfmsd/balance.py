@@ -19,11 +19,13 @@ class ShareBalance(nn.Module):
 
     with :math:`L_k` before its weight; afterwards it stays. The papers' absolute weights belong to their feature sizes, and a fixed
     share is how the same effort of tuning can be given to every method at the miniature scales. The factors are buffers: they
-    travel with the checkpoint, so that a resumed run goes on with the same weights.
+    travel with the checkpoint, so that a resumed run goes on with the same weights. Only the factor is held: a term that falls
+    faster than the detection loss has a smaller share later on.
 
     Args:
         names: Names of the terms.
         iterations: Number of steps to match over.
+        like: Terms that have the factor of another, by name: between the two the ratio of their weights stays what it is.
 
     Example:
         >>> balance = ShareBalance(["loss_mgd_rec"], iterations=1)
@@ -36,9 +38,10 @@ class ShareBalance(nn.Module):
     detection_sum: Tensor
     term_sum: Tensor
 
-    def __init__(self, names: Sequence[str], iterations: int) -> None:
+    def __init__(self, names: Sequence[str], iterations: int, like: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.index = {name: i for i, name in enumerate(names)}
+        self.like = dict(like or {})
         self.iterations = iterations
         self._matched = False  # known to the host: it need not wait for the device in every step
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
@@ -61,7 +64,7 @@ class ShareBalance(nn.Module):
 
     def factor(self, name: str) -> Tensor:
         """The factor of a term as matched so far; 1 for a term that was never seen or is always 0."""
-        i = self.index[name]
+        i = self.index[self.like.get(name, name)]
         return torch.where(self.term_sum[i] > 0, self.detection_sum[i] / self.term_sum[i].clamp(min=1e-30), 1.0)
 
     @torch.no_grad()

@@ -157,12 +157,11 @@ def run_config(
     train_cfg: dict[str, Any] = {"type": "EpochBasedTrainLoop", "max_epochs": epochs, "val_begin": epochs + 1}
     if steps.max_iters is not None:
         train_cfg = {"type": "IterBasedTrainLoop", "max_iters": steps.max_iters, "val_begin": steps.max_iters + 1}
+    # mmengine orders the images of an epoch by seed + epoch: a later stage goes on where the one before ended.
+    seed = spec.seed + _epochs_before(spec)
+    steps_down = {round(epochs * 2 / 3), min(round(epochs * 11 / 12), epochs - 1)}
     schedulers: list[dict[str, Any]] = [
-        {
-            "type": "MultiStepLR",
-            "by_epoch": True,
-            "milestones": sorted({round(epochs * 2 / 3), round(epochs * 11 / 12)}),
-        }
+        {"type": "MultiStepLR", "by_epoch": True, "milestones": sorted(steps_down - {0, epochs})},
     ]
     if steps.warmup:
         schedulers.append({"type": "LinearLR", "by_epoch": False, "start_factor": 0.001, "begin": 0, "end": steps.warmup})
@@ -181,12 +180,8 @@ def run_config(
             "param_scheduler": schedulers,
             "optim_wrapper": {
                 "type": "AmpOptimWrapper" if spec.precision == "amp" else "OptimWrapper",
-                "optimizer": {
-                    "type": "SGD",
-                    "lr": steps.lr,
-                    "momentum": steps.momentum,
-                    "weight_decay": steps.weight_decay,
-                },
+                "optimizer": {"type": steps.optimizer, "lr": steps.lr, "weight_decay": steps.weight_decay}
+                | ({"momentum": steps.momentum} if steps.optimizer == "SGD" else {}),
                 "clip_grad": {"max_norm": steps.clip, "norm_type": 2},
                 "paramwise_cfg": base.optim_wrapper.get("paramwise_cfg"),
             },
@@ -195,15 +190,20 @@ def run_config(
                 "logger": {"type": "LoggerHook", "interval": 50, "log_metric_by_epoch": steps.max_iters is None},
             },
             "custom_hooks": [
-                {"type": "SeedHook", "seed": spec.seed, "priority": "VERY_HIGH"},
+                {"type": "SeedHook", "seed": seed, "priority": "VERY_HIGH"},
                 {"type": "LossGuard", "priority": "VERY_HIGH"},
                 {"type": "CurveHook", "folder": str(folder), "priority": "NORMAL"},
             ],
             "visualizer": {"type": "DetLocalVisualizer", "vis_backends": []},
-            "randomness": {"seed": spec.seed},
+            "randomness": {"seed": seed},
             "env_cfg": {"cudnn_benchmark": False, "mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0}},
             "log_level": "INFO",
             "resume": False,
             "load_from": None,
         }
     )
+
+
+def _epochs_before(spec: RunSpec) -> int:
+    """Of the stages before a run's own."""
+    return 0 if spec.parent is None else _epochs_before(spec.parent) + spec.parent.schedule.epochs

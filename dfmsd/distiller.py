@@ -27,6 +27,9 @@ from dfmsd.preprocess import DistillPreprocessor, View
 Network = dict[str, Any] | str
 """A detector's ``model`` dict, or the path of an mmdet config that has one (``mmdet::`` names those that mmdet ships)."""
 
+CHANGED = ("aug", "adv")
+"""A method's terms on changed images: enhanced ones, and adversarial examples."""
+
 
 @MODELS.register_module()
 class Distiller(BaseDetector):
@@ -107,7 +110,11 @@ class Distiller(BaseDetector):
         names = [f"loss_{method.name}_{term}" for method in built[0] for term in method.term_names]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise StudyError(f"a method is listed twice: {', '.join(sorted(repeated))}")
-        self.balance = None if balance is None else ShareBalance(names, **balance)
+        # On changed images a method compares sums of the kind of its first term: the published ratio of their weights holds.
+        like = {
+            f"loss_{method.name}_{term}": f"loss_{method.name}_{method.term_names[0]}" for method in built[0] for term in CHANGED
+        }
+        self.balance = None if balance is None else ShareBalance(names, like=like, **balance)
 
     def _build(self, config: dict[str, Any], index: int) -> Method:
         config = dict(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ class LossGuard(Hook):
 class CurveHook(Hook):
     """Write the learning curve and the progress of a run, so that both outlive its process.
 
-    ``curve.jsonl`` holds a line of losses, averaged over the iterations since the last line; ``progress.json`` the iterations done.
+    ``curve.jsonl`` holds a line of losses, averaged over the iterations since the last line; ``progress.json`` the iterations
+    done and the seconds that the run has taken, those before an interruption too.
 
     Args:
         folder: Where to write.
@@ -103,6 +105,7 @@ class CurveHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Drop the points behind the checkpoint that the run resumes from."""
         self._every = max(1, runner.max_iters // POINTS)
+        self._start = time.monotonic() - seconds_so_far(self.progress)
         points = [point for point in read_curve(self.curve) if point["iteration"] <= runner.iter]
         kept = self.curve.with_suffix(".kept")
         kept.write_text("".join(json.dumps(point) + "\n" for point in points))
@@ -130,8 +133,17 @@ class CurveHook(Hook):
             point |= {name: round(float(total) / self._count, 6) for name, total in self._sums.items()}
             with self.curve.open("a") as file:
                 file.write(json.dumps(point) + "\n")
-            self.progress.write_text(json.dumps({"iteration": iteration, "of": runner.max_iters}))
+            seconds = round(time.monotonic() - self._start, 1)
+            self.progress.write_text(json.dumps({"iteration": iteration, "of": runner.max_iters, "seconds": seconds}))
             self._sums, self._count = {}, 0
+
+
+def seconds_so_far(progress: Path) -> float:
+    """What a run that was interrupted had taken when it last wrote its progress; 0 if it has not begun, or the file is damaged."""
+    try:
+        return float(json.loads(progress.read_text()).get("seconds", 0.0))
+    except (OSError, ValueError):
+        return 0.0
 
 
 def read_curve(file: Path) -> list[dict[str, Any]]:

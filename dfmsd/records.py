@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -26,6 +26,8 @@ TRAINING = ("build", "hooks", "evaluate", "shapes")
 """Modules whose code decides any run's numbers."""
 DISTILLATION = ("distiller", "preprocess", "balance", "pyramids", "losses/base", "losses/_blocks")
 """Modules that a run with a teacher uses besides."""
+ENHANCEMENT = ("augment", "ratios")
+"""Modules that a run with enhanced images uses besides."""
 SHARED: dict[str, tuple[str, ...]] = {
     "MGD": ("_masking",),
     "AMD": ("_attention", "_masking"),
@@ -213,21 +215,25 @@ def failure(key: str) -> Record | None:
 
 def modules_of(spec: RunSpec) -> tuple[str, ...]:
     """The modules whose code decides a run's numbers."""
-    training = TRAINING if spec.schedule.optimizer == "SGD" else (*TRAINING, "optim")
     if spec.stage is None:
-        return training
+        return TRAINING
     methods = spec.stage.methods
     names = {f"losses/{name}" for method in methods for name in (method.type.lower(), *SHARED.get(method.type, ()))}
     if spec.stage.enhance is not None:
-        names.add("augment")
+        names |= set(ENHANCEMENT)
     if spec.stage.adversarial is not None:
         names.add("adversarial")
-    return (*training, *DISTILLATION, *sorted(names))
+    return (*TRAINING, *DISTILLATION, *sorted(names))
 
 
 def code_digest(spec: RunSpec) -> str:
     """Hash of the code behind a run's numbers: syntax trees without docstrings, so that comments and layout do not count."""
-    return hashlib.sha256("".join(_tree(module) for module in modules_of(spec)).encode()).hexdigest()[:12]
+    return digest(modules_of(spec))
+
+
+def digest(modules: Iterable[str]) -> str:
+    """Hash of modules of this package."""
+    return hashlib.sha256("".join(_tree(module) for module in modules).encode()).hexdigest()[:12]
 
 
 def is_stale(record: Record, spec: RunSpec) -> bool:

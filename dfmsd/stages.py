@@ -101,6 +101,11 @@ def check(row: Row) -> None:
         raise StudyError(f"{row.student} is its own teacher: take another one")
     if len(set(names)) < len(names) and not row.any_order:
         raise StudyError(f"the stages {' -> '.join(row.teachers)} name a teacher twice ({ALLOWED})")
+    for names_at_once in groups:
+        if len({zoo.network(name, "coco").kind for name in names_at_once}) > 1:
+            raise StudyError(
+                f"{JOIN.join(names_at_once)} cannot teach at the same time: a method's values differ for one and two stages"
+            )
     strength = {group: max(zoo.weights(name).ap for name in group.split(JOIN)) for group in row.teachers}
     order = sorted(row.teachers, key=strength.__getitem__)
     if [strength[group] for group in row.teachers] != [strength[group] for group in order] and not row.any_order:
@@ -153,15 +158,19 @@ def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = 
     for index, group in enumerate(teachers, start=1):
         names = group.split(JOIN)
         attacked = row.recipe == "dfmsd" and row.options.adversarial and index == len(teachers)
+        enhance = _enhance(row, index, len(teachers), scale)
         first, *others = (teacher_of(name, scale) for name in names)
         stage = StageSpec(
             index=index,
             teacher=first,
             beside=tuple(others),
-            methods=tuple(_method(row, part, names[0], scale, attacked=attacked) for part in row.recipe.split(JOIN)),
+            methods=tuple(
+                _method(row, part, names[0], scale, enhanced=enhance is not None, attacked=attacked)
+                for part in row.recipe.split(JOIN)
+            ),
             matching=row.options.matching,
             balance=scale.balance,
-            enhance=_enhance(row, index, len(teachers), scale),
+            enhance=enhance,
             adversarial=ADVERSARIAL if attacked else None,
             inherit=row.options.inherit and index == 1,
         )
@@ -208,11 +217,16 @@ def _run(row: Row, scale: Scale, seed: int, split: Literal["val", "tune"], *, bu
     )
 
 
-def _method(row: Row, part: str, teacher: str, scale: Scale, *, attacked: bool) -> Any:
+def _method(row: Row, part: str, teacher: str, scale: Scale, *, enhanced: bool, attacked: bool) -> Any:
     name = "dmkd" if part == "equal_budget" else part
     changes = scale.changes(name, row.options.variant) | _hyper(row, name)
     if name == "dfmsd" and not row.options.sfa:
         changes["sfa"] = 0.0
+    times = dict(row.options.times)
+    if name == "dfmsd" and not (enhanced or attacked):
+        # Without changed images these decide nothing: rows that differ in them alone share their first stage.
+        times.pop("beta", None)
+        changes.pop("enhanced_masked", None)
     if unknown := sorted(set(changes) - set(METHODS[name].model_fields)):
         raise StudyError(f"{name} has no hyper-parameter {unknown[0]!r}: {suggest(unknown[0], METHODS[name].model_fields)}")
     kinds = zoo.network(row.student, scale.name).kind, zoo.network(teacher, scale.name).kind
@@ -223,7 +237,7 @@ def _method(row: Row, part: str, teacher: str, scale: Scale, *, attacked: bool) 
         raise StudyError(f"{name}: {problem['loc'][-1]} = {problem['input']!r}: {problem['msg']}") from None
     if unknown := sorted(set(row.options.times) - set(METHODS[name].model_fields)):
         raise StudyError(f"{name} has no weight {unknown[0]!r} to multiply: {suggest(unknown[0], METHODS[name].model_fields)}")
-    method = method.model_copy(update={weight: factor * getattr(method, weight) for weight, factor in row.options.times.items()})
+    method = method.model_copy(update={weight: factor * getattr(method, weight) for weight, factor in times.items()})
     return method.model_copy(update={"adv": method.beta}) if attacked else method
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
-import json
 import os
 import platform
 import shutil
@@ -20,17 +19,14 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 import dfmsd.distiller
 import dfmsd.hooks  # noqa: F401  (registers the hooks)
-from dfmsd import build, checkpoints, data, paths, records
-from dfmsd.augment import area_ratio
+from dfmsd import build, checkpoints, data, paths, ratios, records
 from dfmsd.errors import StudyError
 from dfmsd.evaluate import evaluate
-from dfmsd.hooks import NaNLoss, read_curve, shares
-from dfmsd.optim import adamw
+from dfmsd.hooks import NaNLoss, read_curve, seconds_so_far, shares
 from dfmsd.records import Provenance, Record
 from dfmsd.spec import RunSpec, TeacherSpec
 
@@ -140,11 +136,9 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
         folder,
         teacher_checkpoints=[weights(teacher) for teacher in spec.stage.teachers] if spec.stage else [],
         student_checkpoint=weights(spec.parent) if spec.parent else None,
-        ratios=_area_ratios(spec, root, folder) if spec.stage and spec.stage.enhance else None,
+        ratios=ratios.ensure(spec, root, folder, weights(spec.stage.enhance.weak)) if spec.stage and spec.stage.enhance else None,
         workers=workers,
     )
-    if spec.schedule.optimizer == "AdamW":
-        made.optim_wrapper.optimizer = adamw(spec.schedule)
     # mmengine prints a config six times a run, and laying it out took as long as a run at the scale smoke.
     return Config(made.to_dict(), format_python_code=False)
 
@@ -171,7 +165,8 @@ def evaluated_split(spec: RunSpec, root: data.DataRoot) -> data.Split:
 
 
 def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
-    start = time.monotonic()
+    # Of earlier attempts as well, which an interruption ended.
+    start = time.monotonic() - seconds_so_far(folder / "progress.json")
     root = data.ensure(spec.data, progress=False)
     settings = config(spec, folder, workers=workers)
     settings.resume = (last := _last_checkpoint(folder)) is not None
@@ -208,7 +203,7 @@ def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
         metrics=metrics,
         ap_interval=interval,
         shares=shares(curve),
-        factors={} if balance is None else {name: round(float(balance.factor(name)), 8) for name in balance.index},
+        factors={} if balance is None else {name: float(f"{float(balance.factor(name)):.6g}") for name in balance.index},
         curve=tuple(curve),
         weights_sha256=hashlib.sha256(exported.getvalue()).hexdigest(),
         provenance=_provenance(spec, time.monotonic() - start, images / trained if trained > 1 else 0.0, root.fingerprint),
@@ -246,42 +241,6 @@ def _is_whole(checkpoint: Path) -> bool:
 
 def _iterations_in(checkpoint: Path | None) -> int:
     return 0 if checkpoint is None else int(checkpoints.read(checkpoint)["meta"]["iter"])
-
-
-def _area_ratios(spec: RunSpec, root: data.DataRoot, folder: Path) -> Path:
-    """Area ratios of all training images by the weak teacher's boxes: predicted once, kept beside the teacher."""
-    assert spec.stage is not None and spec.stage.enhance is not None
-    enhance = spec.stage.enhance
-    home = paths.runs() / enhance.weak.key
-    file = home / f"area-ratios-{enhance.score}-{root.fingerprint}.json"
-    if not file.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        ratios = _predict_ratios(enhance.weak, spec, root, folder, enhance.score)
-        records.write_atomic(file, json.dumps(ratios, sort_keys=True))
-    return file
-
-
-@torch.no_grad()
-def _predict_ratios(
-    weak: RunSpec | TeacherSpec, spec: RunSpec, root: data.DataRoot, folder: Path, score: float
-) -> dict[str, float]:
-    plain = build.run_config(spec.model_copy(update={"stage": None, "parent": None, "network": weak.network}), root, folder)
-    loader = plain.val_dataloader
-    loader.dataset.ann_file, loader.dataset.data_prefix = str(root.train.annotations), {"img": str(root.train.images)}
-    teacher = build.built(weak.network, len(root.classes))
-    checkpoints.load(teacher, weights(weak))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    teacher.eval().to(device)
-    ratios = {}
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        batches = Runner.build_dataloader(loader)
-    for batch in batches:
-        for sample in teacher.test_step(batch):
-            height, width = sample.ori_shape[:2]
-            found = sample.pred_instances
-            ratio = area_ratio(found.bboxes, found.scores, score=score, height=height, width=width)
-            ratios[str(sample.img_id)] = round(ratio, 6)
-    return ratios
 
 
 @contextmanager

@@ -46,6 +46,12 @@ def test_terms_are_matched_apart_and_from_where_each_appears() -> None:
     assert balance.factor("b").item() == 4.0
 
 
+def test_a_term_like_another_has_its_factor_whatever_its_own_size() -> None:
+    balance = ShareBalance(["a", "b"], iterations=1, like={"b": "a"})
+    assert step(balance, 8.0, a=2.0, b=100.0) == {"a": 8.0, "b": 400.0}
+    assert balance.factor("b") == balance.factor("a") == 4.0
+
+
 def test_weight_zero_and_value_zero_have_factor_one() -> None:
     balance = ShareBalance(["a", "b"], iterations=5)
     assert step(balance, 8.0, weight=0.0, a=2.0)["a"] == 0.0

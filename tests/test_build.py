@@ -176,8 +176,20 @@ def test_a_runs_config_says_what_its_specification_says() -> None:
     assert config.train_cfg.max_epochs == steps.epochs
     assert config.param_scheduler[0].milestones == [round(steps.epochs * 2 / 3), round(steps.epochs * 11 / 12)]
     assert (config.optim_wrapper.optimizer.lr, config.optim_wrapper.clip_grad.max_norm) == (steps.lr, 35)
-    assert (config.train_dataloader.batch_size, config.randomness.seed) == (steps.batch, 3)
+    # The second stage of seed 3 begins after the first one's 12 epochs.
+    assert (config.train_dataloader.batch_size, config.randomness.seed, config.custom_hooks[0].seed) == (steps.batch, 15, 15)
     assert config.val_evaluator.format_only
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps"), [(1, []), (2, [1]), (3, [2]), (6, [4, 5]), (12, [8, 11]), (16, [11, 15]), (24, [16, 22])]
+)
+def test_the_rate_goes_down_twice_before_the_end_where_there_is_room(epochs: int, steps: list[int]) -> None:
+    spec = spec_of("baseline")
+    spec = spec.model_copy(update={"schedule": spec.schedule.model_copy(update={"epochs": epochs})})
+    config = build.run_config(spec, root(), Path("out"))
+    assert config.param_scheduler[0].milestones == steps
+    assert config.randomness.seed == 3
 
 
 @pytest.mark.parametrize("name", ["mask_rcnn_swint", "cascade_mask_rcnn_r101", "faster_rcnn_r101"])

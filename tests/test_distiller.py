@@ -330,6 +330,18 @@ def test_balanced_terms_have_their_share_of_the_detection_loss(weights: Path) ->
     assert {"balance.seen", "balance.detection_sum", "balance.term_sum"} <= set(model.state_dict())
 
 
+def test_on_changed_images_the_ratio_of_the_weights_is_the_published_one(weights: Path) -> None:
+    """Balanced or not: the changed images' sums are as large, beside the reconstruction, as they are without shares."""
+    method = {"type": "DFMSD", "alpha": 2.0, "beta": 1.0, "sfa": 0.25}
+    plain = losses(distiller(weights, "fcos_r50", "gfl_x101", method, enhance=ENHANCE))
+    model = distiller(weights, "fcos_r50", "gfl_x101", method, enhance=ENHANCE, balance={"iterations": 1})
+    shared = losses(model)
+    ratios = [(found["loss_dfmsd_aug"] / found["loss_dfmsd_rec"]).item() for found in (plain, shared)]
+    assert ratios[0] == pytest.approx(ratios[1], rel=1e-4)
+    assert model.balance is not None
+    assert model.balance.like == {"loss_dfmsd_aug": "loss_dfmsd_rec", "loss_dfmsd_adv": "loss_dfmsd_rec"}
+
+
 def test_the_seed_decides_masks_and_enhancement(weights: Path) -> None:
     model = distiller(weights, "retinanet_r50", "gfl_x101", {"type": "MGD"}, {"type": "DFMSD"}, enhance=ENHANCE)
     for name in ("loss_mgd_rec", "loss_dfmsd_aug"):

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from dfmsd import hooks
-from dfmsd.hooks import CurveHook, LossGuard, NaNLoss, SeedHook, read_curve, shares
+from dfmsd.hooks import CurveHook, LossGuard, NaNLoss, SeedHook, read_curve, seconds_so_far, shares
 
 EPOCHS, ITERATIONS = 2, 5
 
@@ -107,7 +107,9 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) ->
     assert torch.equal(expected.model.linear.weight, resumed.model.linear.weight)
     assert [point["iteration"] for point in read_curve(whole / "curve.jsonl")] == [3, 6, 9, 10]
     assert read_curve(whole / "curve.jsonl") == read_curve(broken / "curve.jsonl")
-    assert json.loads((broken / "progress.json").read_text()) == {"iteration": 10, "of": 10}
+    progress = json.loads((broken / "progress.json").read_text())
+    assert (progress["iteration"], progress["of"]) == (10, 10)
+    assert progress["seconds"] > 0
 
 
 def test_a_point_is_the_mean_since_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,3 +188,13 @@ def test_shares_are_relative_to_the_students_own_loss() -> None:
     ]
     assert shares(curve) == {"loss_dfmsd_rec": round(5 / 12, 6), "loss_dfmsd_sfa": round(1 / 12, 6)}
     assert shares([{"iteration": 1, "loss": 2.0, "loss_cls": 2.0}]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [(None, 0.0), ('{"iteration": 4, "of": 9, "seconds": 12.5}', 12.5), ('{"iteration": 4, "of": 9}', 0.0), ("{", 0.0)],
+)
+def test_the_seconds_before_an_interruption(tmp_path: Path, text: str | None, seconds: float) -> None:
+    if text is not None:
+        (tmp_path / "progress.json").write_text(text)
+    assert seconds_so_far(tmp_path / "progress.json") == seconds

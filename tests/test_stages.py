@@ -160,6 +160,26 @@ def test_adversarial_examples_are_in_the_last_stage_with_the_weight_beta() -> No
     assert chain(row(), MINI, seed=0)[-1].key != second.key
 
 
+@pytest.mark.parametrize("options", [{"times": {"beta": 2.0}}, {"hyper": {"enhanced_masked": True}}])
+def test_what_changed_images_alone_decide_leaves_the_first_stage_as_it_is(options: dict[str, Any]) -> None:
+    first, second = chain(row(**options), MINI, seed=0)
+    assert first.key == chain(row(), MINI, seed=0)[0].key
+    assert second.key != chain(row(), MINI, seed=0)[1].key
+
+
+def test_other_methods_have_their_beta_in_any_stage() -> None:
+    (plain,), (doubled,) = chain(row("fkd"), MINI, seed=0), chain(row("fkd", times={"beta": 2.0}), MINI, seed=0)
+    assert plain.stage is not None and doubled.stage is not None
+    assert doubled.stage.methods[0].beta == 2 * plain.stage.methods[0].beta
+
+
+def test_teachers_of_two_kinds_cannot_teach_at_the_same_time() -> None:
+    with pytest.raises(
+        StudyError, match=r"^retinanet_r101 \+ faster_rcnn_r101 cannot teach at the same time: a method's values differ"
+    ):
+        chain(row("mgd", teachers=("retinanet_r101 + faster_rcnn_r101",)), MINI, seed=0)
+
+
 def test_stages_may_be_out_of_order_when_that_is_asked_for() -> None:
     runs = chain(row(teachers=PAIR[::-1]).model_copy(update={"any_order": True}), MINI, seed=0)
     assert teachers_of(runs) == list(PAIR[::-1])

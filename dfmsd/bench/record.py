@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from statistics import median
@@ -175,4 +174,4 @@ def code_digest(name: str) -> str:
     shared = records.SHARED.get(METHODS[name].__name__, ())
     stems = ("base", "_blocks", "mse", name, *shared)
     modules = [f"losses/{stem}" for stem in dict.fromkeys(stems)] + ["bench/floors", "bench/measure", "bench/plain"]
-    return hashlib.sha256("".join(records._tree(module) for module in modules).encode()).hexdigest()[:12]
+    return records.digest(modules)

@@ -216,6 +216,8 @@ def seen(student: DenseHead, layer: int, *, before_activation: bool) -> Iterator
             else:
                 handle = conv.register_forward_hook(lambda _module, _inputs, output, found=features: found.append(output))
             stack.callback(handle.remove)
+        # The head of a student with several teachers is watched for each: the inner ones give back what the outer one has set.
+        own = vars(head).get("get_targets")
         head.get_targets = get_targets
-        stack.callback(lambda: delattr(head, "get_targets"))
+        stack.callback(lambda: delattr(head, "get_targets") if own is None else setattr(head, "get_targets", own))
         yield caught

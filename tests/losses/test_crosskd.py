@@ -220,6 +220,18 @@ def test_the_normaliser_is_the_heads_own(name: str, monkeypatch: pytest.MonkeyPa
     assert opened.targets(seen.targets)[1].item() == pytest.approx(factors[0], rel=1e-5)
 
 
+def test_a_head_can_be_watched_for_two_teachers_at_once() -> None:
+    student = detector("retinanet_r50")
+    data = student.data_preprocessor(batch(), True)
+    opened = _heads.of(student)
+    with _heads.seen(opened, 1, before_activation=True) as outer, _heads.seen(opened, 1, before_activation=True) as inner:
+        student.loss(data["inputs"], data["data_samples"])
+    assert outer.targets is inner.targets is not None
+    for one, other in zip(outer.features(0), inner.features(0), strict=True):
+        assert torch.equal(one, other)
+    assert "get_targets" not in vars(student.bbox_head)
+
+
 @pytest.mark.parametrize(
     ("student", "teacher", "layer", "message"),
     [

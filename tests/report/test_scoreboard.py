@@ -36,8 +36,8 @@ def board(scale: str = "mini", **others: list[Judgement]) -> Board:
 
 def test_the_summary_counts_and_says_what_is_no_test() -> None:
     assert scoreboard.summary(board()).data.split("\n\n") == [
-        "Of the papers' 6 claims, at scale **mini**, **1** hold, **1** fail, **3** are undecided (2 point to *holds*, 1 to *fails*) "
-        "and 1 not run. Where the undecided point is a direction, not a test.",
+        "Of the papers' 6 claims, at scale **mini**, **1** hold, **1** fail, **3** are undecided "
+        "(2 point to *holds*, 1 to *fails*) and 1 not run. Where the undecided point is a direction, not a test.",
         "The papers' own numbers support 4 of their claims and contradict **1**; for 1 they give none, or none that is legible.",
     ]
 
@@ -45,9 +45,10 @@ def test_the_summary_counts_and_says_what_is_no_test() -> None:
 def test_comparisons_that_the_papers_lack_are_counted_apart() -> None:
     ours = tuple(one.model_copy(update={"ours": number in (0, 3, 5)}) for number, one in enumerate(board().claims))
     assert scoreboard.summary(replace(board(), claims=ours)).data.split("\n\n") == [
-        "Of the papers' 3 claims, at scale **mini**, **0** hold, **1** fail, **2** are undecided (2 point to *holds*, 0 to *fails*) "
-        "and 0 not run. Of 3 comparisons of ours, which the papers lack, **1** hold, **0** fail, **1** are undecided (0 point to "
-        "*holds*, 1 to *fails*) and 1 not run. Where the undecided point is a direction, not a test.",
+        "Of the papers' 3 claims, at scale **mini**, **0** hold, **1** fail, **2** are undecided "
+        "(2 point to *holds*, 0 to *fails*) and 0 not run. Of 3 comparisons of ours, which the papers lack, "
+        "**1** hold, **0** fail, **1** are undecided (0 point to *holds*, 1 to *fails*) and 1 not run. "
+        "Where the undecided point is a direction, not a test.",
         "The papers' own numbers support 2 of their claims and contradict **1**; for 0 they give none, or none that is legible.",
     ]
 
