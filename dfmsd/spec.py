@@ -85,7 +85,7 @@ class Weights(Frozen):
 
 
 class ScheduleSpec(Frozen):
-    """Linear warm-up and two steps down, as in the paper: at 2/3 and 11/12 of the epochs (16 and 22 of 24)."""
+    """Linear warm-up and two steps down, at 2/3 and 11/12 of the epochs, as in mmdet's schedules (16 and 22 of 24)."""
 
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
