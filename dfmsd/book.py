@@ -164,13 +164,9 @@ def _state(page: Page) -> str:
     if not keys:
         return "observed" if isinstance(page, ObservedPage) else "no runs needed"
     done = sum((paths.records() / f"{key}.json").exists() for key in keys)
-    return (
-        "not run"
-        if not done
-        else f"complete, {done} run{'s' * (done != 1)}"
-        if done == len(keys)
-        else f"{done} of {len(keys)} runs"
-    )
+    if not done:
+        return "not run"
+    return f"{done} of {len(keys)} runs" if done < len(keys) else f"complete, {done} run{'s' * (done != 1)}"
 
 
 def with_generated_parts(readme: str, board: Board) -> str:

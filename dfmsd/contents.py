@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from dfmsd import pages, paths
+from dfmsd import pages, paths, records
 
 
 def contents() -> dict[str, Any]:
@@ -37,8 +37,6 @@ def place() -> Callable[[str], int]:
 
 def write() -> Path:
     """Write the contents for jupyter-book, where they are generated; returns the file."""
-    from dfmsd import records
-
     file = paths.pages() / "generated" / "contents.yml"
     records.write_atomic(file, yaml.safe_dump(contents(), sort_keys=False))
     return file
