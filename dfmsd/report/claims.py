@@ -429,4 +429,5 @@ def table(page: PageSpec) -> Styler | Markdown:
         verdict = judgement.words + stale_mark(stale=judgement.stale)
         shown = {"claim": claim.text, "paper": quote(claim, rows).cell, page.scale: verdict, "numbers": judgement.numbers}
         found.append(shown)
-    return styled(pd.DataFrame(found), "claims").hide(axis="index")
+    caption = "Ours: a comparison that the papers lack." if any(claim.ours for claim in own) else ""
+    return styled(pd.DataFrame(found), "claims", caption).hide(axis="index")

@@ -302,18 +302,23 @@ def _all(values: Iterable[str]) -> str:
 def verdicts(page: PageSpec) -> Markdown:
     """The answer to the page's question, as far as the records give one."""
     names = [name for name in dict.fromkeys(name_of(row) for row in page.rows()) if name != page.subject]
-    sentences = [_sentence(page.subject, rival, found) for rival in names if (found := comparisons(page, rival))]
+    known = {rival: found for rival in names if (found := comparisons(page, rival))}
+    sentences = [_sentence(page.subject, rival, found) for rival, found in known.items() if any(found.values())]
+    if waiting := [_said(rival) for rival, found in known.items() if not any(found.values())]:
+        sentences.append(f"{page.subject} against {', '.join(waiting)}: **not run**.")
     text = "\n".join(f"- {sentence}" for sentence in sentences)
     if page.scale == "smoke":
         text += NO_EVIDENCE
     return Markdown(text)
 
 
+def _said(rival: str) -> str:
+    return {LABELS["equal_budget"]: "the equal-budget control", LABELS["baseline"]: "the baseline"}.get(rival, rival)
+
+
 def _sentence(subject: str, rival: str, found: Mapping[str, Estimate | None]) -> str:
-    name = {LABELS["equal_budget"]: "the equal-budget control", LABELS["baseline"]: "the baseline"}.get(rival, rival)
+    name = _said(rival)
     run = {pair: difference for pair, difference in found.items() if difference is not None}
-    if not run:
-        return f"{subject} against {name}: **not run**."
     verdict = [stats.verdict(difference) for difference in run.values()]
     gains = ", ".join(signed(difference.mean) for difference in run.values())
     if set(verdict) == {"no test"}:
