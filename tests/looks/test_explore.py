@@ -166,8 +166,8 @@ def test_the_notebook_runs_for_another_pair_and_a_method_without_masks(tmp_path:
     choice = {"student": "faster_rcnn_r50", "teacher": "retinanet_x101", "method": "pkd", "scale": "smoke"}
     done = papermill.execute_notebook(paths.NOTEBOOKS / "explore.ipynb", tmp_path / "out.ipynb", choice, progress_bar=False)
     outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
-    assert sum('<img class="figure"' in output.get("data", {}).get("text/html", "") for output in outputs) == 2
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    assert sum('<img class="figure"' in output.get("data", {}).get("text/html", "") for output in outputs) == 3
     assert not [output for output in outputs if output.get("name") == "stderr"]
     assert "4 of 4 iterations" in str(outputs)
 
