@@ -305,7 +305,7 @@ def verdicts(page: PageSpec) -> Markdown:
     known = {rival: found for rival in names if (found := comparisons(page, rival))}
     sentences = [_sentence(page.subject, rival, found) for rival, found in known.items() if any(found.values())]
     if waiting := [_said(rival) for rival, found in known.items() if not any(found.values())]:
-        sentences.append(f"{page.subject} against {', '.join(waiting)}: **not run**.")
+        sentences.append(f"{page.subject} against {'; '.join(waiting)}: **not run**.")
     text = "\n".join(f"- {sentence}" for sentence in sentences)
     if page.scale == "smoke":
         text += NO_EVIDENCE
