@@ -147,3 +147,5 @@ def test_variants_have_their_methods_colour_and_lines_of_their_own() -> None:
     drawn = tuning.figure(page).svg
     assert COLOURS["ssim"].lower() in drawn
     assert not [name for name, colour in COLOURS.items() if name not in ("ssim", "baseline", "mse") and colour.lower() in drawn]
+    ours = re.findall(rf"stroke-dasharray: ([^;]+); stroke-dashoffset: 0; stroke: {COLOURS['ssim'].lower()}", drawn)
+    assert len(set(ours)) == len(page.methods) - 1, "all but the first, which is solid, have dashes of their own"
