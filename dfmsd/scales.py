@@ -36,7 +36,7 @@ class Scale(Frozen):
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """The optimiser of a family that has another than SGD, with its weight decay: fields of the schedule."""
     teacher_epochs: dict[str, int] = Field(default_factory=dict)
-    """Epochs of teachers that train longer than students, by backbone."""
+    """Epochs of teachers that train longer than students, by a network's name or, for all others that have it, by backbone."""
     seeds: tuple[int, ...]
     teacher_seed: int
     rehearsal: int | None = None
@@ -77,7 +77,9 @@ class Scale(Frozen):
         family, _, backbone = network.rpartition("_")
         if family not in self.lr:
             raise StudyError(f"params/scales.yaml: {self.name}: lr has no {family!r}, the family of {network}: add it")
-        epochs = self.teacher_epochs.get(backbone, self.schedule.epochs) if teacher else self.schedule.epochs
+        epochs = self.schedule.epochs
+        if teacher:
+            epochs = self.teacher_epochs.get(network, self.teacher_epochs.get(backbone, epochs))
         plain = self.schedule.model_dump() | {"epochs": max(1, round(budget * epochs))}
         return ScheduleSpec(**plain, **self.optimizers.get(family, {}), lr=self.lr[family], max_iters=self.rehearsal)
 

@@ -55,8 +55,9 @@ def test_stages_multiply_epochs() -> None:
 
 
 def test_teachers_may_train_longer_than_students() -> None:
-    longer = scales.get("mini").model_copy(update={"teacher_epochs": {"x101": 99}})
+    longer = scales.get("mini").model_copy(update={"teacher_epochs": {"x101": 99, "fcos_x101": 100}})
     assert longer.schedule_of("gfl_x101", teacher=True).epochs == 99
+    assert longer.schedule_of("fcos_x101", teacher=True).epochs == 100
     assert longer.schedule_of("gfl_x101").epochs == longer.schedule.epochs
     assert longer.schedule_of("gfl_r101", teacher=True).epochs == longer.schedule.epochs
 

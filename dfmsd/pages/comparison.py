@@ -199,8 +199,7 @@ class TuningPage(Page):
         shares = self.shares[:1] if self.scale == "smoke" else self.shares
         short = scale.model_copy(update={"schedule": scale.schedule.model_copy(update={"epochs": self.epochs})})
         # Teachers train as long as in the tables: they are the same runs.
-        _, _, backbone = self.teacher.rpartition("_")
-        short = short.model_copy(update={"teacher_epochs": {backbone: scale.schedule_of(self.teacher, teacher=True).epochs}})
+        short = short.model_copy(update={"teacher_epochs": {self.teacher: scale.schedule_of(self.teacher, teacher=True).epochs}})
         rows = [Row(student=self.student, teachers=(), recipe="baseline")]
         for name, tried in self.methods.items():
             recipe = tried.variant_of or name
