@@ -59,7 +59,7 @@ class DataRoot:
     fingerprint: str
 
 
-def ensure(spec: DataSpec, *, jobs: int | None = None, progress: bool = True) -> DataRoot:
+def ensure(spec: DataSpec, *, jobs: int | None = None, progress: bool = False) -> DataRoot:
     """The data set of a specification, generated first if it is missing.
 
     Args:

@@ -87,7 +87,7 @@ def _train_again(run: RunSpec, record: Record) -> int:
 
 
 def _evaluate_again(run: RunSpec, record: Record) -> None:
-    root = data.ensure(run.data, progress=False)
+    root = data.ensure(run.data)
     weights, _ = train.exported(run)
     with tempfile.TemporaryDirectory(prefix="dfmsd-replay-") as place:
         config = build.run_config(run.model_copy(update={"stage": None, "parent": None}), root, Path(place))

@@ -129,7 +129,7 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
     Raises:
         StudyError: see :func:`weights`, and if the data cannot be had.
     """
-    root = data.ensure(spec.data, progress=False)
+    root = data.ensure(spec.data)
     made = build.run_config(
         spec,
         root,
@@ -167,7 +167,7 @@ def evaluated_split(spec: RunSpec, root: data.DataRoot) -> data.Split:
 def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
     # Of earlier attempts as well, which an interruption ended.
     start = time.monotonic() - seconds_so_far(folder / "progress.json")
-    root = data.ensure(spec.data, progress=False)
+    root = data.ensure(spec.data)
     settings = config(spec, folder, workers=workers)
     settings.resume = (last := _last_checkpoint(folder)) is not None
     settings.load_from = str(last) if last else None

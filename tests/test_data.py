@@ -41,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ensure(spec: ShapesData | CocoData = TINY, jobs: int = 1) -> data.DataRoot:
-    return data.ensure(spec, jobs=jobs, progress=False)
+    return data.ensure(spec, jobs=jobs)
 
 
 def content(split: data.Split | None) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def test_what_a_killed_generation_left_is_made_anew(home: Path) -> None:
 
 def test_a_generation_killed_at_work_frees_its_lock_and_is_done_again(home: Path) -> None:
     spec = TINY.model_copy(update={"train": 2000, "size": 64})
-    code = f"from dfmsd import data, spec; data.ensure(spec.ShapesData(**{spec.model_dump()!r}), jobs=2, progress=False)"
+    code = f"from dfmsd import data, spec; data.ensure(spec.ShapesData(**{spec.model_dump()!r}), jobs=2)"
     child = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT)
     with deadline(60):
         while not list(home.glob("*.partial/images/train/*.jpg")):

@@ -77,7 +77,7 @@ def run(page: SpectraPage | EnhancementPage) -> Path:
     provenance.check_weights(page)
     found = attention(attending.measure(page)) if isinstance(page, EnhancementPage) else power(spectra.measure(page))
     scale = get(page.scale)
-    root = data.ensure(scale.data, progress=False)
+    root = data.ensure(scale.data)
     _, indices = spectra.images_of(scale, page.images)
     ids = provenance.image_ids(root.val)
     seen = Answers(

@@ -276,7 +276,7 @@ def _fit(run: RunSpec, teacher_checkpoint: str | None) -> Trained:
 def _config(run: RunSpec, folder: Path, teacher_checkpoint: str | None, student_checkpoint: str | None) -> Config:
     """A run's config; masking enhancement goes by the ground truth."""
     files = [teacher_checkpoint] if teacher_checkpoint else []
-    root = data.ensure(run.data, progress=False)
+    root = data.ensure(run.data)
     config = build.run_config(run, root, folder, teacher_checkpoints=files, student_checkpoint=student_checkpoint)
     if run.stage is not None and run.stage.enhance is not None:
         config.model.enhance.ratios = None

@@ -58,7 +58,7 @@ def observe(page: FeaturesPage) -> Observation:
     runs = page.runs()
     provenance.check_weights(page)
     student = next(run for run in runs.values() if isinstance(run, RunSpec))
-    root = data.ensure(student.data, progress=False)
+    root = data.ensure(student.data)
     measured, shown = chosen(root.val, page.images, page.shown)
     networks = {name: Network.of(run, root) for name, run in runs.items()}
     strides = _shared(page, student, networks)

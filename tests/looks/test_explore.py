@@ -81,7 +81,7 @@ def test_a_method_that_hides_nothing_says_so() -> None:
 
 def test_boxes_are_scaled_with_their_image(run: RunSpec) -> None:
     shown = explore.picture(run, 0)
-    content = json.loads(data.ensure(run.data, progress=False).val.annotations.read_text())
+    content = json.loads(data.ensure(run.data).val.annotations.read_text())
     assert shown.image.shape == (3, 64, 64)
     x, y, width, height = next(item["bbox"] for item in content["annotations"] if item["image_id"] == 0)
     # smoke: 128 pixels on disk, 64 in the network
