@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from dfmsd import paths, records
 from dfmsd.errors import StudyError
@@ -120,14 +120,22 @@ def progress(key: str) -> float:
         return 0.0
 
 
-Speeds = dict[tuple[str, str, bool], list[float]]
-"""Images per second of recorded runs, by scale, network and whether it learned from a teacher."""
+Alike = tuple[str, str, bool, bool]
+"""What decides a run's speed: scale, network, whether it learns from a teacher, and whether from enhanced images, too."""
+Speeds = dict[Alike, list[float]]
+"""Images per second of recorded runs."""
+
+
+def _alike(spec: dict[str, Any]) -> Alike:
+    stage = spec["stage"] or {}
+    return spec["scale"], spec["network"]["name"], bool(stage), bool(stage.get("enhance"))
 
 
 def _speed(run: RunSpec, speeds: Speeds) -> float:
     """Images per second: the median of the records of alike runs."""
-    alike = speeds.get((run.scale, run.network.name, run.stage is not None))
-    return median(alike) if alike else ROUGH[run.scale]
+    scale, network, taught, _ = kind = _alike(run.flat())
+    found = speeds.get(kind) or speeds.get((scale, network, taught, False))
+    return median(found) if found else ROUGH[scale]
 
 
 def _speeds() -> Speeds:
@@ -137,7 +145,6 @@ def _speeds() -> Speeds:
             record = records.read(file)
         except StudyError:
             continue
-        kind = record.spec["scale"], record.spec["network"]["name"], record.spec["stage"] is not None
         if record.provenance.images_per_second > 0:
-            found.setdefault(kind, []).append(record.provenance.images_per_second)
+            found.setdefault(_alike(record.spec), []).append(record.provenance.images_per_second)
     return found

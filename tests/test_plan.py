@@ -105,6 +105,10 @@ def test_estimates_are_the_median_speed_of_alike_runs() -> None:
     assert item.seconds == pytest.approx(images / 20)
     (item,) = (i for i in plan.plan([distilled(recipe="mgd", seed=1)]) if i.run.stage)
     assert item.seconds == pytest.approx(16 / 5)
+    first, second = distilled(recipe="dfmsd", seed=1)
+    assert [i.seconds for i in plan.plan([(first, second)]) if i.run.stage] == pytest.approx([16 / 5, 16 / 5])
+    finish(distilled(recipe="dfmsd", seed=2)[1], speed=2.0)
+    assert [i.seconds for i in plan.plan([(first, second)]) if i.run.stage] == pytest.approx([16 / 5, 16 / 2])
 
 
 def test_iterations_count_the_last_small_batch() -> None:
