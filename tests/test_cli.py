@@ -109,7 +109,7 @@ def test_a_coco_that_is_not_as_it_should_be_is_told(
     monkeypatch.setenv("DFMSD_COCO", str(root))
     (root / "val2017" / "3.jpg").unlink()
     assert status(*REHEARSAL) == 2
-    assert f"1 of 8 images of val are missing in {root / 'val2017'}; the first is 3.jpg\n" in capsys.readouterr().err
+    assert f"1 of 4 images of val are missing in {root / 'val2017'}; the first is 3.jpg\n" in capsys.readouterr().err
     assert not list(paths.runs().glob("*.partial"))
 
 
