@@ -173,7 +173,7 @@ def figure(page: PageSpec) -> Picture:
             ax.annotate(move.said, (move.size, place), (0, 6), textcoords="offset points", ha="center", fontsize=8)
         ax.set_yticks(range(len(known)), labels=[move.name for move in known])
         ax.set_ylim(len(known) - 0.5, -0.7)
-        ax.set_xlim(left=0)
+        ax.set_xlim(0, max(1, ax.get_xlim()[1]))
         ax.set_xlabel(f"change of AP in percent, whatever its sign, scale {page.scale}")
         ax.legend(loc="lower right")
         return Picture.of(drawing, _alt(page, known))

@@ -143,7 +143,9 @@ def _bars(board: Board, counts: Mapping[str, Counter[str]], what: str) -> Pictur
         ax.xaxis.set_visible(False)
         ax.tick_params(length=0)
         sns.despine(ax=ax, bottom=True, left=True)
-        drawing.legend(loc="outside upper center", ncols=len(OUTCOMES), frameon=False, fontsize=8, columnspacing=1.2)
+        legend = drawing.legend(loc="outside upper center", ncols=len(OUTCOMES), frameon=False, fontsize=8, columnspacing=1.2)
+        for patch in legend.get_patches():
+            patch.set_linewidth(0.6)  # each has that of its first bar, which may be nothing
         drawing.supxlabel(f"claims, scale {board.scale}", fontsize=9)
         parts = "; ".join(f"{name}: {_list(count)}" for name, count in counts.items())
         return Picture.of(drawing, f"What became of the papers' claims at scale {board.scale}, {what}. {parts}.")
