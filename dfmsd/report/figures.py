@@ -103,7 +103,7 @@ def comparison(
     pairs = by_pair(known)
     with style():
         names = list(dict.fromkeys(name_of(line.row) for line in known))
-        drawing, axes = panels(pairs, 0.8 + 0.4 * len(names))
+        drawing, axes = panels(pairs, 0.8 + 0.4 * len(names), left=0.3 + 0.08 * max(map(len, names)))
         for ax, rows in zip(axes, pairs.values(), strict=True):
             _panel(ax, rows, names)
             if beside is not None:
@@ -121,17 +121,18 @@ def style() -> Iterator[None]:
         yield
 
 
-def panels(pairs: Iterable[str], height: float) -> tuple[Figure, list[Axes]]:
+def panels(pairs: Iterable[str], height: float, left: float = 1.2) -> tuple[Figure, list[Axes]]:
     """A figure with a panel for each pair, as wide and as many in a line on every page.
 
     Args:
         pairs: Student and teachers in words.
         height: Of a panel with its title, in inches.
+        left: Room for what stands along the vertical axis, in inches.
     """
     titles = [pair.replace(" ← ", "\n← ").replace(" → ", "\n→ ") for pair in pairs]
     columns = min(len(titles), COLUMNS)
     count = -(-len(titles) // columns)
-    drawing = Figure(figsize=(1.2 + 2.5 * columns, 0.4 + height * count), layout="constrained")
+    drawing = Figure(figsize=(left + 2.5 * columns, 0.4 + height * count), layout="constrained")
     axes = drawing.subplots(count, columns, sharey=True, squeeze=False).flat
     for ax, title in zip(axes, titles, strict=False):
         ax.set_title(title, fontsize=9)
