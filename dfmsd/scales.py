@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from dfmsd import paths
+from dfmsd import paths, zoo
 from dfmsd.errors import StudyError, suggest
 from dfmsd.spec import Balance, CocoData, DataSpec, Frozen, ScheduleSpec
 
@@ -111,7 +111,7 @@ def get(name: str) -> Scale:
     """A scale by its name.
 
     Raises:
-        StudyError: if there is none of that name; the nearest is suggested.
+        StudyError: if there is none of that name, or it trains teachers longer that the zoo has not; the nearest is suggested.
 
     Example:
         >>> get("mini").image_size
@@ -121,6 +121,11 @@ def get(name: str) -> Scale:
     if name not in rows:
         raise StudyError(f"unknown scale {name!r}: {suggest(name, rows)}")
     row = dict(rows[name])
+    known = {part for network in zoo.names() for part in (network, network.rpartition("_")[2])}
+    if unknown := sorted(set(row.get("teacher_epochs", {})) - known):
+        raise StudyError(
+            f"params/scales.yaml: {name}: teacher_epochs: no network or backbone {unknown[0]!r}: {suggest(unknown[0], known)}"
+        )
     if row["data"]["source"] == "coco":
         from dfmsd.data import coco_digest
 

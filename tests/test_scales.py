@@ -62,6 +62,15 @@ def test_teachers_may_train_longer_than_students() -> None:
     assert longer.schedule_of("gfl_r101", teacher=True).epochs == longer.schedule.epochs
 
 
+def test_a_teacher_that_the_zoo_has_not_is_refused_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = scales._rows()
+    monkeypatch.setattr(scales, "_rows", lambda: rows | {"mini": rows["mini"] | {"teacher_epochs": {"fcos_x11": 24}}})
+    with pytest.raises(
+        StudyError, match=r"^params/scales.yaml: mini: teacher_epochs: no network .* 'fcos_x11': did you mean 'fcos_x101'"
+    ):
+        scales.get("mini")
+
+
 def test_a_rehearsal_keeps_the_path_and_cuts_the_work() -> None:
     coco = scales.get("coco")
     tried = coco.rehearse(2)
