@@ -122,7 +122,7 @@ def style() -> Iterator[None]:
 
 
 def panels(pairs: Iterable[str], height: float, left: float = 1.2) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel for each pair, as wide and as many in a line on every page.
+    """A figure with a panel for each pair; panels are as wide, and as many in a line, on every page.
 
     Args:
         pairs: Student and teachers in words.
