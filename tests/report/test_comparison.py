@@ -347,3 +347,16 @@ def test_a_row_that_cannot_be_run_is_not_drawn_as_waiting() -> None:
     spec = pages.get("table05", seeds=[0])
     assert isinstance(spec, PageSpec)
     assert figures.comparison(spec).alt.count("CrossKD cannot be run") == 1
+
+
+@pytest.mark.parametrize("name", ["table03", "table08"])
+def test_titles_and_names_of_rows_lie_within_the_figure(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(figures.Picture, "of", lambda drawing, alt: drawn.append(drawing))
+    figures.comparison(pages.get(name))
+    (drawing,) = drawn
+    drawing.draw_without_rendering()
+    for ax in drawing.axes:
+        for text in (ax.title, *ax.get_yticklabels()):
+            box = text.get_window_extent()
+            assert (box.x0 >= 0, box.x1 <= drawing.bbox.x1) == (True, True), text.get_text()
