@@ -139,7 +139,7 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
         ratios=ratios.ensure(spec, root, folder, weights(spec.stage.enhance.weak)) if spec.stage and spec.stage.enhance else None,
         workers=workers,
     )
-    # mmengine prints a config six times a run, and laying it out took as long as a run at the scale smoke.
+    # Laying a config out takes as long as a run at the scale smoke if it is done as often as mmengine prints it.
     return Config(made.to_dict(), format_python_code=False)
 
 
@@ -153,7 +153,8 @@ def _plain(settings: Config) -> Config:
             "test_dataloader": settings.val_dataloader,
             "test_evaluator": {"type": "CocoMetric", "ann_file": annotations, "metric": "bbox"},
             "test_cfg": {"type": "TestLoop"},
-        }
+        },
+        format_python_code=False,
     )
 
 
