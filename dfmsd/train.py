@@ -302,17 +302,16 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """The commit of the code, marked if files were changed since."""
+    """The commit of the code, marked if what decides numbers was changed since: code and parameters, not records or text."""
     try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],
-            cwd=paths.ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        changed = _git("status", "--porcelain", "--", "dfmsd", "params")
+        return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _sha256(file: Path) -> str:

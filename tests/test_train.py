@@ -243,6 +243,32 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(interrupted: RunSpec) ->
     assert train.run(interrupted).curve[-1]["iteration"] == 12
 
 
+def test_a_commit_is_marked_for_changed_code_and_not_for_new_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        name = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", *name, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    assert train.commit() == "unknown"
+    files = [tmp_path / "dfmsd" / "balance.py", tmp_path / "params" / "scales.yaml", tmp_path / "book" / "records" / "a.json"]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    name = git("rev-parse", "--short", "HEAD")
+    files[-1].write_text("2")
+    (files[-1].parent / "b.json").write_text("2")
+    assert train.commit() == name
+    for file in files[:2]:
+        file.write_text("2")
+        assert train.commit() == f"{name}-dirty"
+        file.write_text("1")
+    (tmp_path / "dfmsd" / "new.py").write_text("2")
+    assert train.commit() == f"{name}-dirty"
+
+
 def test_speed_counts_the_images_of_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     run = baseline(smoke(epochs=5))
     assert in_child(run, at_iteration(6)) == 9
