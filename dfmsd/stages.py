@@ -17,7 +17,10 @@ from dfmsd.methods import METHODS, for_pair
 from dfmsd.scales import Scale
 from dfmsd.spec import AdversarialSpec, CocoData, EnhanceSpec, Frozen, NetworkSpec, RunSpec, Sides, StageSpec, TeacherSpec
 
-RECIPES = ("baseline", *METHODS, "equal_budget")
+ALONE = ("baseline", "longer_baseline")
+"""Recipes without a teacher. ``longer_baseline``: for as many epochs as all stages together."""
+
+RECIPES = (*ALONE, *METHODS, "equal_budget")
 """What a row can ask for. ``equal_budget``: DMKD by the strongest teacher for as many epochs as all stages together."""
 
 JOIN = " + "
@@ -147,13 +150,12 @@ def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = 
         ['gfl_r101', 'gfl_x101']
     """
     check(row)
-    if row.recipe == "baseline":
-        return (_run(row, scale, seed, split),)
+    stages = len(row.teachers) if row.recipe in ("longer_baseline", "equal_budget") else 1
+    if row.recipe in ALONE:
+        return (_run(row, scale, seed, split, budget=stages),)
     staged = row.recipe == "dfmsd" and row.options.sal
     teachers = row.teachers if staged else row.teachers[-1:]
-    budget = len(row.teachers) if row.recipe == "equal_budget" else 1.0
-    if row.options.epochs == "shared":
-        budget /= len(teachers)
+    budget = stages / len(teachers) if row.options.epochs == "shared" else stages
     runs: list[RunSpec] = []
     for index, group in enumerate(teachers, start=1):
         names = group.split(JOIN)

@@ -44,6 +44,9 @@ def test_equal_budget_trains_as_many_epochs_as_all_stages_together() -> None:
     assert control.schedule.epochs == sum(run.schedule.epochs for run in stages)
     assert control.stage is not None
     assert [method.type for method in control.stage.methods] == ["DMKD"]
+    (alone,) = chain(row("longer_baseline"), MINI, seed=0)
+    assert alone.schedule == control.schedule
+    assert not list(alone.needs())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dfmsd.pages.base import Page
 from dfmsd.spec import Frozen, RunSpec
 from dfmsd.stages import JOIN, Options, Row, chain, check
 
-LABELS = {"baseline": "baseline", "equal_budget": "DMKD, equal budget"} | {
+LABELS = {"baseline": "baseline", "longer_baseline": "baseline, equal budget", "equal_budget": "DMKD, equal budget"} | {
     name: model.model_fields["type"].default for name, model in METHODS.items()
 }
 

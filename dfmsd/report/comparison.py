@@ -313,7 +313,8 @@ def verdicts(page: PageSpec) -> Markdown:
 
 
 def _said(rival: str) -> str:
-    return {LABELS["equal_budget"]: "the equal-budget control", LABELS["baseline"]: "the baseline"}.get(rival, rival)
+    said = {"baseline": "the baseline", "longer_baseline": "the baseline of equal budget", "equal_budget": "DMKD of equal budget"}
+    return {LABELS[recipe]: words for recipe, words in said.items()}.get(rival, rival)
 
 
 def _sentence(subject: str, rival: str, found: Mapping[str, Estimate | None]) -> str:

@@ -24,6 +24,7 @@ from dfmsd.stages import JOIN
 
 COLOURS = {
     "baseline": "#555555",
+    "longer_baseline": "#CCCC99",
     "mse": "#000000",
     "ssim": "#999977",
     "fkd": "#333377",

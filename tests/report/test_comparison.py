@@ -106,7 +106,7 @@ def test_a_row_that_cannot_be_run_shows_the_papers_numbers_and_why() -> None:
     row = re.sub(r"<[^>]*>|\s+", " ", next(row for row in rows if "cannot be run" in row)).split()
     assert " ".join(row) == "CrossKD cannot be run: it needs a dense teacher head of the student's type 39.4 +2.0 – – – – – – –"
     (waiting,) = comparison.verdicts(quoting(5)).data.splitlines()
-    assert waiting.startswith("- DFMSD against the baseline; MSE; ") and "; CrossKD; " in waiting
+    assert waiting.startswith("- DFMSD against the baseline; the baseline of equal budget; MSE; ") and "; CrossKD; " in waiting
     assert waiting.endswith("; DFMSD, strong teacher alone: **not run**.")
 
 
