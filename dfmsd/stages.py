@@ -99,7 +99,8 @@ def check(row: Row) -> None:
     for name in (row.student, *names):
         zoo.label(name)
     if not row.teachers and row.recipe != "baseline":
-        raise StudyError(f"{row.recipe} of {row.student} has an empty list of teachers: name at least one")
+        why = " (it trains for one stage's epochs for each)" if row.recipe in ALONE else ""
+        raise StudyError(f"{row.recipe} of {row.student} has an empty list of teachers: name at least one{why}")
     if row.student in names:
         raise StudyError(f"{row.student} is its own teacher: take another one")
     if len(set(names)) < len(names) and not row.any_order:

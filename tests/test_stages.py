@@ -103,6 +103,7 @@ def test_a_rehearsal_fetches_nothing_and_is_not_the_run_it_rehearses() -> None:
         (row(student="fcos_r5"), "unknown detector 'fcos_r5': did you mean 'fcos_r50'?"),
         (row(teachers=("gfl_r110",)), "unknown detector 'gfl_r110': did you mean 'gfl_r101'?"),
         (row(teachers=()), "dfmsd of fcos_r50 has an empty list of teachers: name at least one"),
+        (row("longer_baseline", teachers=()), "teachers: name at least one (it trains for one stage's epochs for each)"),
         (row(teachers=("fcos_r50",)), "fcos_r50 is its own teacher: take another one"),
         (row(teachers=("gfl_r101", "gfl_r101")), "name a teacher twice"),
         (row(teachers=PAIR[::-1]), "the stages gfl_x101 -> gfl_r101 are out of order"),
