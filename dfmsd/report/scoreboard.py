@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import matplotlib as mpl
 import pandas as pd
@@ -16,8 +16,10 @@ from pandas.io.formats.style import Styler
 
 from dfmsd import pages
 from dfmsd.pages import PageSpec, ScoreboardPage
+from dfmsd.report import length
 from dfmsd.report.claims import Claim, FigureClaim, Judgement, Quote, claims, judge, load, look, quote
 from dfmsd.report.figures import Picture
+from dfmsd.report.length import Gains
 from dfmsd.report.tables import STALE, below, grouped, stale_mark
 
 OUTCOMES = {
@@ -41,6 +43,8 @@ class Board:
     """In the order of the claims, by scale: the page's own, and others that have records."""
     quotes: tuple[Quote, ...]
     """What the papers' own numbers say."""
+    gains: Gains = field(default_factory=dict)
+    """DFMSD's over its controls, at the page's own scale."""
 
     def count(self, scale: str, *, ours: bool = False) -> Counter[str]:
         """How often each of :data:`OUTCOMES` came out at a scale for the papers' claims, or for our own comparisons."""
@@ -63,12 +67,13 @@ def board(page: ScoreboardPage) -> Board:
         verdicts = tuple(judge(claim, rows) if isinstance(claim, Claim) else look(claim, scale) for claim in claims())
         if scale == page.scale or any(one.verdict != "not run" for one in verdicts):
             found[scale] = verdicts
-    return Board(page.scale, claims(), found, quotes)
+    return Board(page.scale, claims(), found, quotes, length.gains(page.scale))
 
 
 def summary(board: Board) -> Markdown:
     """The whole of it in a few sentences."""
-    return Markdown("\n\n".join([*(_counted(board, scale) for scale in board.judgements), _own(board)]))
+    parts = [*(_counted(board, scale) for scale in board.judgements), _own(board), length.sentence(board.gains)]
+    return Markdown("\n\n".join(filter(None, parts)))
 
 
 def _counted(board: Board, scale: str) -> str:

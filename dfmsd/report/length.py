@@ -1,0 +1,53 @@
+"""How much of DFMSD's gain is length of training: its student is trained once in every stage, the baseline once in all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean
+
+from dfmsd import pages
+from dfmsd.pages import LABELS, name_of
+from dfmsd.report.results import comparisons
+from dfmsd.report.stats import MIN_SEEDS, Estimate
+from dfmsd.report.tables import signed
+
+CONTROLS = ("baseline", "longer_baseline", "equal_budget")
+"""What DFMSD is set against, as recipes: the baseline with one stage's epochs, then what trains for those of all stages."""
+
+Gains = dict[str, dict[str, Estimate]]
+"""DFMSD's paired differences in AP, by pair of student and teachers, to each of :data:`CONTROLS`."""
+
+
+def gains(scale: str) -> Gains:
+    """DFMSD's gains in the pairs of all comparisons in which it and every control have been run.
+
+    Args:
+        scale: The scale.
+    """
+    found: Gains = {}
+    for page in pages.comparisons(scale):
+        if {LABELS[control] for control in CONTROLS} <= {name_of(row) for row in page.rows()}:
+            by_control = {control: comparisons(page, LABELS[control]) for control in CONTROLS}
+            for pair in by_control[CONTROLS[0]]:
+                own = {control: by_pair.get(pair) for control, by_pair in by_control.items()}
+                found |= {pair: {name: one for name, one in own.items() if one is not None}} if all(own.values()) else {}
+    return found
+
+
+def sentence(found: Mapping[str, Mapping[str, Estimate]]) -> str:
+    """Its gains in words, the means over pairs; empty without a pair.
+
+    Example:
+        >>> own = {name: Estimate({0: gain}, gain, None) for name, gain in zip(CONTROLS, (9.0, 1.0, -0.5), strict=True)}
+        >>> sentence({"FCOS R50 ← GFL X101": own}).partition(", over 1 pair: ")[2]
+        '**+9.0 AP** to the baseline, **+1.0 AP** to the baseline trained as long, **−0.5 AP** to DMKD trained as long (no test).'
+    """
+    if not found:
+        return ""
+    to = [f"**{signed(fmean(own[control].mean for own in found.values()))} AP**" for control in CONTROLS]
+    few = any(len(one.values) < MIN_SEEDS for own in found.values() for one in own.values())
+    pairs = "1 pair" if len(found) == 1 else f"{len(found)} pairs"
+    return (
+        f"**Length of training.** DFMSD's student is trained once in every stage. Its mean gain, over {pairs}: {to[0]} to the "
+        f"baseline, {to[1]} to the baseline trained as long, {to[2]} to DMKD trained as long{' (no test)' * few}."
+    )
