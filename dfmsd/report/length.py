@@ -19,14 +19,15 @@ Gains = dict[str, dict[str, Estimate]]
 
 
 def gains(scale: str) -> Gains:
-    """DFMSD's gains in the pairs of all comparisons in which it and every control have been run.
+    """DFMSD's gains in the pairs of `params/comparison` in which it and every control have been run.
 
     Args:
         scale: The scale.
     """
     found: Gains = {}
     for page in pages.comparisons(scale):
-        if {LABELS[control] for control in CONTROLS} <= {name_of(row) for row in page.rows()}:
+        names = {name_of(row) for row in page.rows()}
+        if pages.file_of(page.page).parent.name == "comparison" and names >= {LABELS[control] for control in CONTROLS}:
             by_control = {control: comparisons(page, LABELS[control]) for control in CONTROLS}
             for pair in by_control[CONTROLS[0]]:
                 own = {control: by_pair.get(pair) for control, by_pair in by_control.items()}
