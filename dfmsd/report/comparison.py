@@ -35,6 +35,7 @@ from dfmsd.report.tables import (
     threads,
 )
 from dfmsd.spec import RunSpec
+from dfmsd.stages import ALONE
 
 METRICS = ("AP", "AP_S", "AP_M", "AP_L", "AR", "AR_S", "AR_M", "AR_L")
 """The paper's, in its order."""
@@ -202,22 +203,22 @@ def progress(page: PageSpec) -> Markdown:
 
 
 def ladder(page: PageSpec) -> Styler:
-    """Teachers and the students they teach, from weak to strong, each with its AP on its own."""
-    seen: dict[str, dict[str, str]] = {}
+    """Teachers and the students they teach, from weak to strong, each with its AP on its own, students after every budget."""
+    seen: dict[tuple[str, int], dict[str, str]] = {}
     for line in lines(page):
-        if line.row.recipe == "baseline":
-            name = line.row.student
-            found = list(line.records.values())
+        if line.row.recipe in ALONE:
+            name, run = line.row.student, line.entries[0].runs[-1]
             shown = _estimated(line) + stale_mark(stale=line.stale)
-            seen[name] = _rung(name, "student", shown, found, line.entries[0].runs[-1])
+            seen[name, run.schedule.epochs] = _rung(name, "student", shown, list(line.records.values()), run)
         for run in (run for entry in line.entries for run in entry.runs):
             for teacher in run.stage.teachers if run.stage else ():
                 if isinstance(teacher, RunSpec):
                     record = records.result(teacher.key)
                     name = teacher.network.name
-                    seen.setdefault(name, _rung(name, "teacher", _measured(teacher, record), [record] if record else [], teacher))
-    order = sorted(seen, key=lambda name: (name.rpartition("_")[0], zoo.weights(name).ap))
-    frame = pd.DataFrame([seen[name] for name in order])
+                    rung = _rung(name, "teacher", _measured(teacher, record), [record] if record else [], teacher)
+                    seen.setdefault((name, teacher.schedule.epochs), rung)
+    order = sorted(seen, key=lambda rung: (rung[0].rpartition("_")[0], zoo.weights(rung[0]).ap, rung[1]))
+    frame = pd.DataFrame([seen[rung] for rung in order])
     caption = "mmdet: AP of the published checkpoint on COCO val2017. † 95 % interval over validation images."
     return styled(frame, "ladder", caption).hide(axis="index")
 

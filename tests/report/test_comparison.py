@@ -283,6 +283,15 @@ def test_ladder_shows_each_network_once(write_record: WriteRecord) -> None:
     assert f"records/{teacher.key}.json" in frame["AP, mini"].iloc[-1]
 
 
+def test_ladder_shows_a_student_after_every_budget(write_record: WriteRecord) -> None:
+    spec = pages.get("table04", seeds=[0])
+    assert isinstance(spec, PageSpec)
+    run_all(spec, write_record, {"baseline": (20.0,), "longer_baseline": (40.0,)})
+    frame = comparison.ladder(spec).data
+    shown = frame.assign(AP=[re.sub("<[^>]*>", "", cell) for cell in frame["AP, mini"]])[["network", "epochs", "AP"]]
+    assert shown.to_numpy().tolist()[:2] == [["Faster R-CNN R50", "12", "20.0"], ["Faster R-CNN R50", "24", "40.0"]]
+
+
 def test_a_run_that_measured_no_speed_is_left_out(write_record: WriteRecord) -> None:
     spec = page((0, 1))
     first, second = (entry.runs[-1] for entry in spec.entries() if entry.row.recipe == "baseline")
