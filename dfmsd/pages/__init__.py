@@ -194,7 +194,7 @@ def describe(run: RunSpec) -> str:
     """A run in words, for plans and logs.
 
     Example:
-        >>> describe(get("table03", seeds=[0]).chains()[2][-1])
+        >>> describe(get("table03", seeds=[0]).chains()[3][-1])
         'Faster R-CNN R50 <- RetinaNet X101, MGD, 12 epochs, seed 0'
     """
     text = zoo.label(run.network.name)
