@@ -19,7 +19,7 @@ Gains = dict[str, dict[str, Estimate]]
 
 
 def gains(scale: str) -> Gains:
-    """DFMSD's gains in the pairs of `params/comparison` in which it and every control have been run.
+    """DFMSD's gains in the pairs of ``params/comparison`` in which it and every control have been run.
 
     Args:
         scale: The scale.
@@ -30,8 +30,9 @@ def gains(scale: str) -> Gains:
         if pages.file_of(page.page).parent.name == "comparison" and names >= {LABELS[control] for control in CONTROLS}:
             by_control = {control: comparisons(page, LABELS[control]) for control in CONTROLS}
             for pair in by_control[CONTROLS[0]]:
-                own = {control: by_pair.get(pair) for control, by_pair in by_control.items()}
-                found |= {pair: {name: one for name, one in own.items() if one is not None}} if all(own.values()) else {}
+                own = {control: gain for control, by_pair in by_control.items() if (gain := by_pair.get(pair)) is not None}
+                if len(own) == len(CONTROLS):
+                    found[pair] = own
     return found
 
 

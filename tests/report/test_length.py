@@ -32,10 +32,10 @@ def test_gains_are_of_pairs_in_which_every_control_is_run(write_record: WriteRec
 
 
 def test_the_sentence_has_means_over_pairs(write_record: WriteRecord) -> None:
-    write(write_record, {FCOS: -2.0, FASTER: 2.0}, (0,))
+    write(write_record, {FCOS: -1.5, FASTER: 2.5}, (0,))
     assert length.sentence(length.gains("mini")) == (
-        "**Length of training.** DFMSD's student is trained once in every stage. Its mean gain, over 2 pairs: **+10.0 AP** to the "
-        "baseline, **+2.0 AP** to the baseline trained as long (above it in 1), **+1.0 AP** to DMKD trained as long (above it in "
+        "**Length of training.** DFMSD's student is trained once in every stage. Its mean gain, over 2 pairs: **+10.5 AP** to the "
+        "baseline, **+2.5 AP** to the baseline trained as long (above it in 2), **+1.5 AP** to DMKD trained as long (above it in "
         "1); no test."
     )
 
