@@ -37,7 +37,7 @@ lint: ensure ## style and types
 	$(PY) -m mypy
 
 test: lint browser ## lint, types, unit tests, doctests, smoke run of every page, the book in a browser
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(shell echo $$(( $(JOBS) < 8 ? $(JOBS) : 8 ))) --dist loadgroup
+	$(PY) -m pytest -n $(shell echo $$(( $(JOBS) < 8 ? $(JOBS) : 8 ))) --dist loadgroup
 
 browser:
 	@scripts/get_browser.sh

@@ -70,7 +70,7 @@ def _arguments() -> _Parser:
     sub.add_argument("--scale", default="mini")
     sub.add_argument("--seed", type=_number(0), default=0)
     sub.add_argument("--jobs", type=_number(1), default=1, help="runs at a time")
-    sub.add_argument("--rehearse", type=_number(1), metavar="N", help="try it out: N iterations a run, random weights, 4 images")
+    sub.add_argument("--rehearse", type=_number(1), metavar="N", help="try it out: N iterations a run, random weights, 2 images")
     page_options(command("publish", "Copy the records of pages into book/records/."))
     sub = command(
         "observe", "Measure what pages of figures show or say to claims, on trained networks and images; write the records."

@@ -90,7 +90,8 @@ def _evaluate_again(run: RunSpec, record: Record) -> None:
     root = data.ensure(run.data)
     weights, _ = train.exported(run)
     with tempfile.TemporaryDirectory(prefix="dfmsd-replay-") as place:
-        config = build.run_config(run.model_copy(update={"stage": None, "parent": None}), root, Path(place))
+        made = build.run_config(run.model_copy(update={"stage": None, "parent": None}), root, Path(place))
+        config = train.unformatted(made.to_dict())
         config.load_from, config.log_level = str(weights), "ERROR"
         Runner.from_cfg(config).val()
         metrics, _ = evaluate(

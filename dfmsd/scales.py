@@ -83,7 +83,7 @@ class Scale(Frozen):
         plain = self.schedule.model_dump() | {"epochs": max(1, round(budget * epochs))}
         return ScheduleSpec(**plain, **self.optimizers.get(family, {}), lr=self.lr[family], max_iters=self.rehearsal)
 
-    def rehearse(self, iterations: int, *, batch: int = 2, images: int = 4) -> Scale:
+    def rehearse(self, iterations: int, *, batch: int = 2, images: int = 2) -> Scale:
         """This scale's own path, tried out: a few iterations of small batches, and an evaluation on a few images.
 
         Networks start from random weights, teachers too, so that nothing need be fetched. Teachers get one image.

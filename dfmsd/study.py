@@ -146,8 +146,7 @@ class _Child:
         # Processes are forked from a server that has imported torch. To ask the CUDA runtime for devices there would break them.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         context = multiprocessing.get_context("forkserver")
-        # Optimisers import torch._dynamo, which takes longer than a run at the scale smoke.
-        context.set_forkserver_preload(["dfmsd.train", "torch._dynamo"])
+        context.set_forkserver_preload(["dfmsd.warm"])
         log_file(run).parent.mkdir(parents=True, exist_ok=True)
         self.run = run
         self.task = TaskID(0)

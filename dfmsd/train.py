@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -139,22 +140,28 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
         ratios=ratios.ensure(spec, root, folder, weights(spec.stage.enhance.weak)) if spec.stage and spec.stage.enhance else None,
         workers=workers,
     )
-    # Laying a config out takes as long as a run at the scale smoke if it is done as often as mmengine prints it.
-    return Config(made.to_dict(), format_python_code=False)
+    return unformatted(made.to_dict())
+
+
+def unformatted(content: dict[str, Any]) -> Config:
+    """A config that is printed as it is.
+
+    To lay it out takes longer than a run at the scale ``smoke``, as often as mmengine prints it.
+    """
+    return Config(content, format_python_code=False)
 
 
 def _plain(settings: Config) -> Config:
     """The student's own config, for mmdet's ``init_detector`` and test script: it needs nothing of this package."""
     annotations = settings.val_evaluator.ann_file
-    return Config(
+    return unformatted(
         {
             "default_scope": settings.default_scope,
             "model": settings.model.get("student", settings.model),
             "test_dataloader": settings.val_dataloader,
             "test_evaluator": {"type": "CocoMetric", "ann_file": annotations, "metric": "bbox"},
             "test_cfg": {"type": "TestLoop"},
-        },
-        format_python_code=False,
+        }
     )
 
 

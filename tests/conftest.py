@@ -17,6 +17,9 @@ from dfmsd.records import Provenance, Record
 from dfmsd.spec import RunSpec
 from tests.fixtures_study import folders  # noqa: F401
 
+# Before torch is imported: tests fork, and a fork of a process with OpenMP's threads hangs.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 WriteRecord = Callable[..., Record]
 
 

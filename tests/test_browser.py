@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -49,19 +52,34 @@ def opened(browser: Any, built: Built, page: str) -> Any:
     return browser
 
 
-@pytest.mark.parametrize("page", toc())
-def test_page_opens_without_an_error(page: str, browser: Any, built_book: Built) -> None:
-    opened(browser, built_book, page)
-    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+@dataclass(frozen=True)
+class Shown:
+    """A page that is open."""
+
+    page: str
+    browser: Any
+    log: list[dict[str, Any]]
+    """What the browser said while it opened."""
+
+
+@pytest.fixture(scope="module", params=toc())
+def shown(request: pytest.FixtureRequest, browser: Any, built_book: Built) -> Shown:
+    """Every page of the book in turn, opened once for all tests that only look at it."""
+    opened(browser, built_book, request.param)
+    return Shown(request.param, browser, browser.get_log("browser"))
+
+
+def test_page_opens_without_an_error(shown: Shown) -> None:
+    browser = shown.browser
+    assert [entry for entry in shown.log if entry["level"] in ("SEVERE", "WARNING")] == []
     resources = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in resources if not name.startswith(("file:", "data:"))] == []
     broken = browser.execute_script("return [...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 80))")
     assert broken == []
 
 
-@pytest.mark.parametrize("page", toc())
-def test_maths_is_rendered(page: str, browser: Any, built_book: Built) -> None:
-    opened(browser, built_book, page)
+def test_maths_is_rendered(shown: Shown) -> None:
+    browser = shown.browser
     count = "return document.querySelectorAll(arguments[0]).length"
     assert browser.execute_script(count, "mjx-container") >= browser.execute_script(count, "span.math, div.math")
     assert browser.execute_script(count, "mjx-merror, [data-mjx-error]") == 0
@@ -77,29 +95,32 @@ def test_the_method_has_equations(browser: Any, built_book: Built) -> None:
     assert browser.execute_script("return document.querySelectorAll('mjx-container[display=true]').length") >= 6
 
 
-@pytest.mark.parametrize("page", toc())
-def test_a_phone_does_not_scroll_sideways(page: str, browser: Any, built_book: Built) -> None:
+def test_a_phone_does_not_scroll_sideways(shown: Shown) -> None:
+    browser = shown.browser
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": PHONE, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     )
     try:
-        opened(browser, built_book, page)
+        assert browser.execute_script("return innerWidth") == PHONE
         assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_links_inside_the_book_lead_somewhere(browser: Any, built_book: Built) -> None:
-    for page in toc():
-        opened(browser, built_book, page)
-        links = browser.execute_script("return [...document.querySelectorAll('article a[href]')].map(a => a.href)")
-        for link in links:
-            parts = urlsplit(link)
-            if parts.scheme == "file":
-                target = Path(unquote(parts.path))
-                assert target.exists(), f"{page}: {link}"
-                if parts.fragment and target.suffix == ".html":
-                    assert f'id="{unquote(parts.fragment)}"' in target.read_text(), f"{page}: {link}"
+@cache
+def places(file: Path) -> frozenset[str]:
+    """Where links may lead within a page."""
+    return frozenset(re.findall(r'\bid="([^"]+)"', file.read_text()))
+
+
+def test_links_inside_the_book_lead_somewhere(shown: Shown) -> None:
+    for link in shown.browser.execute_script("return [...document.querySelectorAll('article a[href]')].map(a => a.href)"):
+        parts = urlsplit(link)
+        if parts.scheme == "file":
+            target = Path(unquote(parts.path))
+            assert target.exists(), link
+            if parts.fragment and target.suffix == ".html":
+                assert unquote(parts.fragment) in places(target), link
 
 
 def table_alone(browser: Any, folder: Path, html: str) -> Any:
@@ -182,9 +203,8 @@ TABLES = """return [...document.querySelectorAll("article table")].map(table => 
 }))"""
 
 
-@pytest.mark.parametrize("page", toc())
-def test_every_table_of_the_book_is_sorted_and_downloaded(page: str, browser: Any, built_book: Built) -> None:
-    found = [table for table in opened(browser, built_book, page).execute_script(TABLES) if table["rows"]]
+def test_every_table_of_the_book_is_sorted_and_downloaded(shown: Shown) -> None:
+    found = [table for table in shown.browser.execute_script(TABLES) if table["rows"]]
     assert [table for table in found if not table["csv"]] == []
     assert len({table["file"] for table in found}) == len(found)
     assert [table for table in found if table["buttons"] != table["heads"]] == []
@@ -208,10 +228,8 @@ def test_a_record_is_two_clicks_from_the_scoreboard(browser: Any, built_book: Bu
     assert records and all(Path(unquote(urlsplit(link).path)).exists() for link in records)
 
 
-@pytest.mark.parametrize("page", toc())
-def test_every_picture_has_words(page: str, browser: Any, built_book: Built) -> None:
-    opened(browser, built_book, page)
-    wordless = browser.execute_script(
+def test_every_picture_has_words(shown: Shown) -> None:
+    wordless = shown.browser.execute_script(
         "const said = e => "
         "(e.getAttribute('alt') ?? e.getAttribute('aria-label') ?? e.querySelector('title')?.textContent ?? '').trim();"
         "return [...document.querySelectorAll('article img, article svg:not([aria-hidden=true]):not(mjx-container svg)')]"

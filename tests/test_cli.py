@@ -107,9 +107,9 @@ def test_a_coco_that_is_not_as_it_should_be_is_told(
     assert "which is not COCO's root: it has no annotations/instances_train2017.json\n" in capsys.readouterr().err
     root = coco(tmp_path / "coco")
     monkeypatch.setenv("DFMSD_COCO", str(root))
-    (root / "val2017" / "3.jpg").unlink()
+    (root / "val2017" / "1.jpg").unlink()
     assert status(*REHEARSAL) == 2
-    assert f"1 of 4 images of val are missing in {root / 'val2017'}; the first is 3.jpg\n" in capsys.readouterr().err
+    assert f"1 of 2 images of val are missing in {root / 'val2017'}; the first is 1.jpg\n" in capsys.readouterr().err
     assert not list(paths.runs().glob("*.partial"))
 
 

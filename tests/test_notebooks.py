@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
+import papermill.cli
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from dfmsd import pages, paths
 from tests.conftest import Built
@@ -93,10 +93,9 @@ def test_plain_papermill_runs_a_page_of_each_kind(
         monkeypatch.setenv(variable, value)
     file = pages.file_of(name)
     notebook = paths.NOTEBOOKS / f"{file.parent.name}.ipynb"
-    papermill_command = str(Path(sys.executable).with_name("papermill"))
-    command = [papermill_command, str(notebook), "out.ipynb", "-f", str(file), "-p", "scale", "smoke"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "unknown parameter" not in done.stderr.lower()
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(papermill.cli.papermill, [str(notebook), "out.ipynb", "-f", str(file), "-p", "scale", "smoke"])
+    assert done.exit_code == 0, done.exception
+    assert "unknown parameter" not in done.output.lower()
     cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
     assert any(cell.outputs for cell in cells if cell.cell_type == "code")

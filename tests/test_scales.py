@@ -75,6 +75,6 @@ def test_a_rehearsal_keeps_the_path_and_cuts_the_work() -> None:
     coco = scales.get("coco")
     tried = coco.rehearse(2)
     assert (tried.image_size, tried.lr, tried.name) == (coco.image_size, coco.lr, coco.name)
-    assert (tried.data.train, tried.data.val) == (4, 4)
+    assert (tried.data.train, tried.data.val) == (2, 2)
     schedule = tried.schedule_of("retinanet_r50")
     assert (schedule.max_iters, schedule.batch, schedule.warmup) == (2, 2, 0)

@@ -280,7 +280,7 @@ def _config(run: RunSpec, folder: Path, teacher_checkpoint: str | None, student_
     config = build.run_config(run, root, folder, teacher_checkpoints=files, student_checkpoint=student_checkpoint)
     if run.stage is not None and run.stage.enhance is not None:
         config.model.enhance.ratios = None
-    return config
+    return train.unformatted(config.to_dict())
 
 
 @contextlib.contextmanager
