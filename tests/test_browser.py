@@ -56,7 +56,6 @@ def opened(browser: Any, built: Built, page: str) -> Any:
 class Shown:
     """A page that is open."""
 
-    page: str
     browser: Any
     log: list[dict[str, Any]]
     """What the browser said while it opened."""
@@ -66,7 +65,7 @@ class Shown:
 def shown(request: pytest.FixtureRequest, browser: Any, built_book: Built) -> Shown:
     """Every page of the book in turn, opened once for all tests that only look at it."""
     opened(browser, built_book, request.param)
-    return Shown(request.param, browser, browser.get_log("browser"))
+    return Shown(browser, browser.get_log("browser"))
 
 
 def test_page_opens_without_an_error(shown: Shown) -> None:
