@@ -83,20 +83,19 @@ class Scale(Frozen):
         plain = self.schedule.model_dump() | {"epochs": max(1, round(budget * epochs))}
         return ScheduleSpec(**plain, **self.optimizers.get(family, {}), lr=self.lr[family], max_iters=self.rehearsal)
 
-    def rehearse(self, iterations: int, *, batch: int = 2, images: int = 2) -> Scale:
+    def rehearse(self, iterations: int, *, images: int = 2) -> Scale:
         """This scale's own path, tried out: a few iterations of small batches, and an evaluation on a few images.
 
         Networks start from random weights, teachers too, so that nothing need be fetched. Teachers get one image.
 
         Args:
             iterations: Of every student's run.
-            batch: Images in each.
-            images: To train and to evaluate on.
+            images: To train on, all in one batch, and to evaluate on.
         """
         return self.model_copy(
             update={
                 "rehearsal": iterations,
-                "schedule": self.schedule.model_copy(update={"batch": batch, "warmup": 0}),
+                "schedule": self.schedule.model_copy(update={"batch": images, "warmup": 0}),
                 "data": self.data.model_copy(update={"train": images, "val": images}),
             }
         )

@@ -185,7 +185,7 @@ def teacher_of(name: str, scale: Scale) -> RunSpec | TeacherSpec:
     """A teacher: mmdet's published checkpoint at the scale ``coco``, a run of ours elsewhere."""
     network = _network(name, scale)
     if scale.rehearsal is not None:
-        scale = scale.rehearse(1, batch=1, images=1)
+        scale = scale.rehearse(1, images=1)
     elif isinstance(scale.data, CocoData):
         return TeacherSpec(network=network, weights=zoo.weights(name))
     return RunSpec(

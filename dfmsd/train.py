@@ -146,7 +146,7 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
 def unformatted(content: dict[str, Any]) -> Config:
     """A config that is printed as it is.
 
-    To lay it out takes longer than a run at the scale ``smoke``, as often as mmengine prints it.
+    To lay it out, as often as mmengine prints it, takes as long as a run at the scale ``smoke``.
     """
     return Config(content, format_python_code=False)
 

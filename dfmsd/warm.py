@@ -1,7 +1,6 @@
 """What every run's process would import or work out anew, done once in the server that they are forked from.
 
-It counts at the scale ``smoke``, where a run takes about a second. Nothing here may ask for a GPU: forked processes could
-not use it then.
+It counts at the scale ``smoke``, whose runs are short. Nothing here may ask for a GPU: forked processes could not use it then.
 """
 
 from importlib import import_module

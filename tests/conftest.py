@@ -18,7 +18,7 @@ from dfmsd.spec import RunSpec
 from tests.fixtures_study import folders  # noqa: F401
 
 # Before torch is imported: tests fork, and a fork of a process with OpenMP's threads hangs.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 
 WriteRecord = Callable[..., Record]
 
@@ -88,7 +88,6 @@ def built_book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         "DFMSD_RUNS": str(home / "runs"),
         "DFMSD_RECORDS": str(home / "records"),
         "DFMSD_DATA": str(home / "data"),
-        "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(paths.ROOT), os.environ.get("PYTHONPATH", "")]),
     }
     with pytest.MonkeyPatch.context() as patch:

@@ -75,7 +75,6 @@ def folders(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatc
     monkeypatch.setenv("DFMSD_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("DFMSD_RECORDS", str(tmp_path / "records"))
     monkeypatch.setenv("DFMSD_DATA", str(tmp_path_factory.getbasetemp() / "data"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("DFMSD_COCO", raising=False)
     return tmp_path
 
