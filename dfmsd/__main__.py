@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 if __name__ == "__main__" and sys.argv[1:] == ["doctor"]:
     # Ahead of the other imports: where packages are missing, this command says which.
-    from dfmsd import doctor
+    from dfmsd.study import doctor
 
     sys.exit(doctor.main())
 
-from dfmsd import pages, paths, plan, records, scales
 from dfmsd.errors import StudyError, suggest
-from dfmsd.spec import RunSpec
-from dfmsd.stages import JOIN, RECIPES, Row, chain
+from dfmsd.study import pages, paths, plan, records, scales
+from dfmsd.study.rows import JOIN, RECIPES, Row, chain
+from dfmsd.study.spec import RunSpec
 
 if TYPE_CHECKING:
-    from dfmsd.study import Outcome
+    from dfmsd.study.ensure import Outcome
 
 Chains = list[tuple[RunSpec, ...]]
 
@@ -168,7 +168,8 @@ def _duration(seconds: float) -> str:
 
 
 def _page(arguments: argparse.Namespace) -> int:
-    from dfmsd import book, study
+    from dfmsd.report import book
+    from dfmsd.study import ensure as study
 
     selected = _selected(arguments)
     chains = [runs for page in selected for runs in page.chains()]
@@ -194,7 +195,7 @@ def _look(page: pages.Page) -> None:
     """Measure what a page keeps a record of, where its weights are here and no record of today's code and networks is."""
     if not isinstance(page, pages.ObservedPage):
         return
-    from dfmsd import observation
+    from dfmsd.study import measured as observation
 
     seen = observation.read(page, observation.Observation if isinstance(page, pages.FeaturesPage) else observation.Answers)
     trained = all(plan.has_weights(run) for run in page.runs().values() if isinstance(run, RunSpec))
@@ -204,7 +205,7 @@ def _look(page: pages.Page) -> None:
 
 def _measured(page: pages.ObservedPage) -> Path:
     """Measure it; returns the record's file."""
-    from dfmsd.looks import answers, observe
+    from dfmsd.report import answers, observe
 
     if isinstance(page, pages.FeaturesPage):
         return observe.run(page)
@@ -213,7 +214,7 @@ def _measured(page: pages.ObservedPage) -> Path:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from dfmsd import study
+    from dfmsd.study import ensure as study
 
     scale = scales.get(arguments.scale)
     if arguments.rehearse is not None:
@@ -247,7 +248,7 @@ def _report(outcome: Outcome, chains: Chains) -> int:
 
 
 def _publish(arguments: argparse.Namespace) -> None:
-    from dfmsd import study
+    from dfmsd.study import ensure as study
 
     chains = _chains(arguments)
     new = study.publish(chains)
@@ -256,7 +257,7 @@ def _publish(arguments: argparse.Namespace) -> None:
 
 
 def _observe(arguments: argparse.Namespace) -> int:
-    from dfmsd import study
+    from dfmsd.study import ensure as study
 
     looking = sorted(name for name in pages.names() if isinstance(pages.get(name), pages.ObservedPage))
     names = looking if arguments.all else arguments.pages
@@ -281,7 +282,7 @@ def _observe(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from dfmsd import study
+    from dfmsd.study import ensure as study
 
     arguments.all = arguments.all or not arguments.pages
     others = [runs for name in pages.names() for scale in scales.SCALES for runs in pages.get(name, scale=scale).chains()]
@@ -295,7 +296,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from dfmsd import replay
+    from dfmsd.study import replay
 
     complaints = 0
     for run in plan.order(_chains(arguments)):
@@ -314,19 +315,19 @@ def _replay(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> None:
     if arguments.what != "losses":
         raise StudyError(f"unknown measurement {arguments.what!r}: {suggest(arguments.what, ['losses'])}")
-    from dfmsd.bench import measure
+    from dfmsd.report import bench as measure
 
     print(f"wrote {measure.run(device=arguments.device, threads=arguments.threads, repeats=arguments.repeats)}")
 
 
 def _book(arguments: argparse.Namespace) -> None:
-    from dfmsd import book
+    from dfmsd.report import book
 
     print(f"open {book.build(scale=arguments.scale, strict=arguments.strict)}")
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    from dfmsd import doctor
+    from dfmsd.study import doctor
 
     return doctor.main()
 

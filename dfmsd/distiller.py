@@ -16,12 +16,13 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 import dfmsd.quiet  # noqa: F401
-from dfmsd import checkpoints, pyramids
+from dfmsd import checkpoints
+from dfmsd import levels as pyramids
 from dfmsd.adversarial import di2_fgsm
 from dfmsd.balance import ShareBalance
 from dfmsd.errors import StudyError, suggest
+from dfmsd.hyper import METHODS, Kind, for_pair
 from dfmsd.losses import Levels, Method
-from dfmsd.methods import METHODS, Kind, for_pair
 from dfmsd.preprocess import DistillPreprocessor, View
 
 Network = dict[str, Any] | str
@@ -44,10 +45,10 @@ class Distiller(BaseDetector):
         teacher: The teacher's config, or a list of several: each has its own alignment and generation blocks, and every term is
             the mean over the teachers.
         methods: Configs of :class:`~dfmsd.losses.base.Method` subclasses, such as ``dict(type="DMKD")``; what is left out takes
-            the paper's value for this pair (:mod:`dfmsd.methods`). The terms of several methods add up.
+            the paper's value for this pair (:mod:`dfmsd.hyper`). The terms of several methods add up.
         teacher_checkpoint: The teacher's weights, a file or an address; as many as there are teachers.
         student_checkpoint: Weights to start the student from; None: its own initialisation.
-        matching: How levels of the two pyramids are matched, see :func:`dfmsd.pyramids.match`.
+        matching: How levels of the two pyramids are matched, see :func:`dfmsd.levels.match`.
         balance: ``dict(iterations=...)``: read the methods' weights as shares of the detection loss, see
             :class:`~dfmsd.balance.ShareBalance`.
         enhance: Masking enhancement, see :class:`~dfmsd.preprocess.DistillPreprocessor`.
@@ -303,7 +304,7 @@ def _kind(detector: BaseDetector) -> Kind:
 
 
 def _family(detector: BaseDetector) -> str:
-    """The family by which :mod:`dfmsd.methods` knows a detector: its class's name, which mmdet does not always end in Detector."""
+    """The family by which :mod:`dfmsd.hyper` knows a detector: its class's name, which mmdet does not always end in Detector."""
     return type(detector).__name__.lower().removesuffix("detector")
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from dfmsd import paths, records
-from dfmsd.records import Provenance, Record
-from dfmsd.spec import RunSpec
+from dfmsd.study import paths, records
+from dfmsd.study.records import Provenance, Record
+from dfmsd.study.spec import RunSpec
 from tests.fixtures_study import folders  # noqa: F401
 
 # Before torch is imported: tests fork, and a fork of a process with OpenMP's threads hangs.
@@ -80,7 +80,7 @@ def copy_book(study: Path) -> Path:
 @pytest.fixture(scope="session")
 def built_book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     """The book of all pages at the scale ``smoke``: every run trained, every page executed, warnings taken for errors."""
-    from dfmsd import book
+    from dfmsd.report import book
 
     home = tmp_path_factory.mktemp("book")
     environment = {

@@ -13,7 +13,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 
-from dfmsd import build, zoo
+from dfmsd.study import build, zoo
 
 CLASSES = 10
 

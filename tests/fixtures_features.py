@@ -11,10 +11,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dfmsd import observation, paths, records
-from dfmsd.observation import Interval, Looked, Observation, Origin, Pair, Shown, Values
-from dfmsd.pages import FeaturesPage
-from dfmsd.spec import RunSpec
+from dfmsd.study import measured as observation
+from dfmsd.study import paths, records
+from dfmsd.study.measured import Interval, Looked, Observation, Origin, Pair, Shown, Values
+from dfmsd.study.pages import FeaturesPage
+from dfmsd.study.spec import RunSpec
 from tests.fixtures_detectors import detector
 from tests.fixtures_study import record
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from dfmsd import records, scales
-from dfmsd.records import Provenance, Record
-from dfmsd.scales import Scale
-from dfmsd.spec import RunSpec
-from dfmsd.stages import Options, Row, chain
+from dfmsd.study import records, scales
+from dfmsd.study.records import Provenance, Record
+from dfmsd.study.rows import Options, Row, chain
+from dfmsd.study.scales import Scale
+from dfmsd.study.spec import RunSpec
 
 
 def smoke(**schedule: Any) -> Scale:
@@ -60,7 +60,7 @@ def record(run: RunSpec, *, state: Any = "ok", note: str = "", code: str | None 
 
 def finish(run: RunSpec, **changes: Any) -> Path:
     """Put a made-up finished run into the runs folder; returns its record file."""
-    from dfmsd import paths
+    from dfmsd.study import paths
 
     folder = paths.runs() / run.key
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from dfmsd import book, observation, pages, paths, plan, records, study
 from dfmsd.__main__ import main
 from dfmsd.errors import StudyError
-from dfmsd.looks import answers, observe
-from dfmsd.study import Outcome
+from dfmsd.report import answers, book, observe
+from dfmsd.study import ensure as study
+from dfmsd.study import measured as observation
+from dfmsd.study import pages, paths, plan, records
+from dfmsd.study.ensure import Outcome
 from tests.fixtures_study import baseline, finish, folders, record  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("folders")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from dfmsd import paths, records
+from dfmsd.study import paths, records
 from tests.fixtures_study import folders  # noqa: F401
 
 COCO128 = Path(os.environ.get("DFMSD_COCO128", paths.ROOT.parent / "shared/data/coco128"))

@@ -21,9 +21,10 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from dfmsd import build, checkpoints, zoo
+from dfmsd import checkpoints
 from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError
+from dfmsd.study import build, zoo
 from tests.fixtures_detectors import batch, checkpoint, detector, network
 
 ENHANCE = {"theta": 0.2, "sigma": 0.08, "noise_probability": 1.0, "crop": (0.8, 1.0)}

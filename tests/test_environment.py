@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dfmsd import doctor, paths
+from dfmsd.study import doctor, paths
 
 CONDA = yaml.safe_load((paths.ROOT / "environment.yml").read_text())
 EVERY_PIN = {**doctor.pins(), **doctor.pins("build"), **doctor.pins("test")}

@@ -11,9 +11,9 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 
-from dfmsd import scales
 from dfmsd.distiller import Distiller
-from dfmsd.methods import METHODS
+from dfmsd.hyper import METHODS
+from dfmsd.study import scales
 from tests.fixtures_detectors import batch, checkpoint, network
 
 ITERATIONS = 30

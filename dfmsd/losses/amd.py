@@ -10,10 +10,10 @@ from mmdet.models.layers import SELayer
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from dfmsd.losses._attention import spatial_attention
-from dfmsd.losses._blocks import align, generation
-from dfmsd.losses._masking import Hide, attention_mask
+from dfmsd.losses.attention import spatial_attention
 from dfmsd.losses.base import Levels, Method, sum_squares, widened
+from dfmsd.losses.blocks import align, generation
+from dfmsd.losses.masking import Hide, attention_mask
 
 
 def amd_mask(
@@ -25,13 +25,13 @@ def amd_mask(
     hide: Hide = "highest",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """What is hidden of the student, by the teacher's :func:`~dfmsd.losses._attention.spatial_attention`.
+    """What is hidden of the student, by the teacher's :func:`~dfmsd.losses.attention.spatial_attention`.
 
     Args:
         feat_t: Teacher's map, ``(B, C, H, W)``.
         tau: Temperature of the attention map.
         ratio: Share of the positions to hide.
-        threshold: See :func:`~dfmsd.losses._masking.attention_mask`, as are ``hide`` and ``generator``.
+        threshold: See :func:`~dfmsd.losses.masking.attention_mask`, as are ``hide`` and ``generator``.
         hide: Which attention is hidden.
         generator: For masks at random.
 
@@ -80,7 +80,7 @@ def amd_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor, branch: Callable
 
 @MODELS.register_module()
 class AMD(Method):
-    """:func:`amd_loss` summed over the levels; fields as in :class:`dfmsd.methods.AMD`.
+    """:func:`amd_loss` summed over the levels; fields as in :class:`dfmsd.hyper.AMD`.
 
     Args:
         channels_s: Channels of the student's maps.
@@ -89,7 +89,7 @@ class AMD(Method):
         alpha: Weight of the term ``rec``.
         tau: Temperature of the attention map.
         ratio: Share of the positions to hide.
-        threshold: Hides by a threshold instead, see :func:`~dfmsd.losses._masking.attention_mask`.
+        threshold: Hides by a threshold instead, see :func:`~dfmsd.losses.masking.attention_mask`.
         hide: Which attention is hidden.
         se_ratio: Reduction of the SE blocks.
     """

@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import reduce_mean
 from torch import Tensor
 
-from dfmsd.losses import _heads
+from dfmsd.losses import heads as _heads
 from dfmsd.losses.base import Levels, Method, widened
 
 EPS = 1e-6
@@ -100,7 +100,7 @@ class CrossKD(Method):
     Terms: ``cls``, :func:`crosskd_cls_loss` over all positions, divided by the student's number of positives (FCOS: the sum of
     their centerness); ``reg``, GIoU (RetinaNet) or IoU (FCOS) of the decoded boxes, divided by the same, or
     :func:`crosskd_bins_loss` (GFL), divided by the sum of its weights. A position's weight in ``reg`` is the teacher's highest
-    class score. Fields as in :class:`dfmsd.methods.CrossKD`.
+    class score. Fields as in :class:`dfmsd.hyper.CrossKD`.
 
     Args:
         channels_s: Not used; methods have one signature.

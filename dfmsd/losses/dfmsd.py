@@ -1,6 +1,6 @@
 """One stage of DFMSD :cite:p:`dfmsd` (arXiv 2407.13147): dual masking, semantic alignment, and the loss on enhanced images.
 
-The stages themselves (SAL) are a chain of runs, see :mod:`dfmsd.stages`; the enhancement of images (ME) is in :mod:`dfmsd.augment`.
+The stages themselves (SAL) are a chain of runs, see :mod:`dfmsd.study.rows`; the enhancement of images (ME) is in :mod:`dfmsd.augment`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from dfmsd.losses._pearson import pearson_loss, standardise
 from dfmsd.losses.base import Levels, widened
 from dfmsd.losses.dmkd import DMKD, Reduction, squared_error
+from dfmsd.losses.pearson import pearson_loss, standardise
 
 
 def enhanced_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor | None, reduction: Reduction = "sum") -> Tensor:
@@ -52,14 +52,14 @@ def enhanced_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor | None, redu
 
 @MODELS.register_module()
 class DFMSD(DMKD):
-    """The terms of one DFMSD stage, Eqs. (2), (3), (5), (7) and (8); fields as in :class:`dfmsd.methods.DFMSD`.
+    """The terms of one DFMSD stage, Eqs. (2), (3), (5), (7) and (8); fields as in :class:`dfmsd.hyper.DFMSD`.
 
     Terms: ``rec`` (weight alpha), ``sfa`` (weight sfa), and Eq. (8) twice: on enhanced images ``aug`` (weight beta) and on
     adversarial examples ``adv`` (weight adv).
 
     Args:
         beta: Weight of :func:`enhanced_loss`.
-        sfa: Weight of :func:`~dfmsd.losses._pearson.pearson_loss`, summed over ``sfa_strides``; 0 leaves it out.
+        sfa: Weight of :func:`~dfmsd.losses.pearson.pearson_loss`, summed over ``sfa_strides``; 0 leaves it out.
         sfa_strides: Levels to align; those that both pyramids have are used.
         sfa_inside: Standardise inside the reconstruction error; the separate term is then left out.
         enhanced_masked: Count only what the teacher's masks hide in :func:`enhanced_loss`.

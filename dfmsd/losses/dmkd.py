@@ -10,10 +10,10 @@ from mmdet.models.layers import SELayer
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from dfmsd.losses._attention import channel_attention, spatial_attention
-from dfmsd.losses._blocks import align, generation
-from dfmsd.losses._masking import Hide, attention_mask
+from dfmsd.losses.attention import channel_attention, spatial_attention
 from dfmsd.losses.base import Levels, Method, sum_squares, widened
+from dfmsd.losses.blocks import align, generation
+from dfmsd.losses.masking import Hide, attention_mask
 
 Block = Callable[[Tensor], Tensor]
 Reduction = Literal["sum", "mean"]
@@ -40,7 +40,7 @@ def dual_masks(
         channel_ratio: Share of the channels to hide.
         spatial_threshold: Hide the positions whose attention is beyond it instead of a share; 1 is the mean.
         channel_threshold: The same for channels.
-        hide: The highest attention, the lowest, or a share at random (:func:`~dfmsd.losses._masking.attention_mask`).
+        hide: The highest attention, the lowest, or a share at random (:func:`~dfmsd.losses.masking.attention_mask`).
         generator: For masks at random.
 
     Returns:
@@ -155,7 +155,7 @@ class DualBranch(nn.Module):
 
 @MODELS.register_module()
 class DMKD(Method):
-    """:func:`dmkd_loss` summed over the levels; fields as in :class:`dfmsd.methods.DMKD`.
+    """:func:`dmkd_loss` summed over the levels; fields as in :class:`dfmsd.hyper.DMKD`.
 
     Args:
         channels_s: Channels of the student's maps.

@@ -15,16 +15,16 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from dfmsd.losses._attention import channel_attention, spatial_attention
-from dfmsd.losses._blocks import align
+from dfmsd.losses.attention import channel_attention, spatial_attention
 from dfmsd.losses.base import Levels, Method, widened
+from dfmsd.losses.blocks import align
 
 Maps = tuple[Tensor, Tensor]
 """Spatial attention ``(B, H, W)`` and channel attention ``(B, C)``."""
 
 
 def attention_maps(feat: Tensor, *, tau: float) -> Maps:
-    """:func:`~dfmsd.losses._attention.spatial_attention` and :func:`~dfmsd.losses._attention.channel_attention` of a map."""
+    """:func:`~dfmsd.losses.attention.spatial_attention` and :func:`~dfmsd.losses.attention.channel_attention` of a map."""
     feat = widened(feat)
     return spatial_attention(feat, tau=tau), channel_attention(feat, tau=tau)
 
@@ -244,7 +244,7 @@ class FocalGlobal(nn.Module):
 
 @MODELS.register_module()
 class FGD(Method):
-    """Its terms summed over the levels; fields as in :class:`dfmsd.methods.FGD`.
+    """Its terms summed over the levels; fields as in :class:`dfmsd.hyper.FGD`.
 
     Terms: ``fg`` and ``bg`` (:func:`fgd_focal`), ``att`` (:func:`fgd_attention`), ``glob`` (:func:`fgd_global`).
 

@@ -14,9 +14,9 @@ from mmcv.cnn import NonLocal2d
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from dfmsd.losses._attention import channel_attention, spatial_attention
-from dfmsd.losses._blocks import align
+from dfmsd.losses.attention import channel_attention, spatial_attention
 from dfmsd.losses.base import Levels, Method, widened
+from dfmsd.losses.blocks import align
 from dfmsd.losses.fgd import weighted_error
 
 Block = Callable[[Tensor], Tensor]
@@ -221,7 +221,7 @@ class AttentionNonLocal(nn.Module):
 
 @MODELS.register_module()
 class FKD(Method):
-    """Its terms summed over the levels; fields as in :class:`dfmsd.methods.FKD`.
+    """Its terms summed over the levels; fields as in :class:`dfmsd.hyper.FKD`.
 
     Terms: ``feat`` (:func:`fkd_feature`), ``channel`` (:func:`fkd_channel`), ``spatial`` (:func:`fkd_spatial`), ``nonlocal``
     (:func:`fkd_nonlocal`).

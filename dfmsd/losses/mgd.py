@@ -9,9 +9,9 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from dfmsd.losses._blocks import align, generation
-from dfmsd.losses._masking import random_mask
 from dfmsd.losses.base import Levels, Method, sum_squares, widened
+from dfmsd.losses.blocks import align, generation
+from dfmsd.losses.masking import random_mask
 
 
 def mgd_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor, generate: Callable[[Tensor], Tensor]) -> Tensor:
@@ -45,7 +45,7 @@ def mgd_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor, generate: Callab
 
 @MODELS.register_module()
 class MGD(Method):
-    """:func:`mgd_loss` summed over the levels, with a random mask for each; fields as in :class:`dfmsd.methods.MGD`.
+    """:func:`mgd_loss` summed over the levels, with a random mask for each; fields as in :class:`dfmsd.hyper.MGD`.
 
     Args:
         channels_s: Channels of the student's maps.

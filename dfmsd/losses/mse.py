@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from dfmsd.losses._blocks import align
 from dfmsd.losses.base import Levels, Method, widened
+from dfmsd.losses.blocks import align
 
 
 def mse_loss(feat_s: Tensor, feat_t: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def mse_loss(feat_s: Tensor, feat_t: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class MSE(Method):
-    """:func:`mse_loss` summed over the levels; fields as in :class:`dfmsd.methods.MSE`.
+    """:func:`mse_loss` summed over the levels; fields as in :class:`dfmsd.hyper.MSE`.
 
     Args:
         channels_s: Channels of the student's maps.

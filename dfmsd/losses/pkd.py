@@ -10,10 +10,10 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dfmsd.losses._blocks import align
-from dfmsd.losses._channels import blocks
-from dfmsd.losses._pearson import EPS, pearson_loss
 from dfmsd.losses.base import Levels, Method, widened
+from dfmsd.losses.blocks import align
+from dfmsd.losses.channels import blocks
+from dfmsd.losses.pearson import EPS, pearson_loss
 
 
 def pkd_loss(feat_s: Tensor, feat_t: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def pkd_loss(feat_s: Tensor, feat_t: Tensor) -> Tensor:
         L = \frac{1}{2 N} \sum_{bchw} \big( \hat S - \hat T \big)^2 = \frac{n-1}{n} (1 - r)
 
     Where:
-        - :math:`\hat S, \hat T`: ``feat_s`` and ``feat_t`` after :func:`~dfmsd.losses._pearson.standardise`: per channel, over
+        - :math:`\hat S, \hat T`: ``feat_s`` and ``feat_t`` after :func:`~dfmsd.losses.pearson.standardise`: per channel, over
           batch and positions
         - :math:`N`: all elements, :math:`B C H W`
         - :math:`n`: elements per channel, :math:`B H W`
@@ -51,7 +51,7 @@ def pkd_loss(feat_s: Tensor, feat_t: Tensor) -> Tensor:
 
 
 class _Correlated(torch.autograd.Function):
-    r"""The loss of :func:`~dfmsd.losses._pearson.pearson_loss`, a few channels at a time, with its gradient as a formula.
+    r"""The loss of :func:`~dfmsd.losses.pearson.pearson_loss`, a few channels at a time, with its gradient as a formula.
 
     With the centred maps :math:`s, t`, their deviations :math:`\sigma`, :math:`a = 1 / (\sigma_S + \epsilon)`,
     :math:`b = 1 / (\sigma_T + \epsilon)` and :math:`d = a s - b t`, a channel's gradient is
@@ -102,7 +102,7 @@ def _norms(feat: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class PKD(Method):
-    """:func:`pkd_loss` summed over the finest levels; fields as in :class:`dfmsd.methods.PKD`.
+    """:func:`pkd_loss` summed over the finest levels; fields as in :class:`dfmsd.hyper.PKD`.
 
     Args:
         channels_s: Channels of the student's maps.

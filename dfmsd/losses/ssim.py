@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dfmsd.errors import StudyError
-from dfmsd.losses._blocks import align
-from dfmsd.losses._channels import blocks
 from dfmsd.losses.base import Levels, Method, widened
+from dfmsd.losses.blocks import align
+from dfmsd.losses.channels import blocks
 
 Distance = Literal["ssim", "l1", "l2"]
 Compare = Callable[[Tensor, Tensor], Tensor]
@@ -203,7 +203,7 @@ def structural_loss(
 
 @MODELS.register_module()
 class SSIM(Method):
-    """:func:`structural_loss` summed over the levels; fields as in :class:`dfmsd.methods.SSIM`.
+    """:func:`structural_loss` summed over the levels; fields as in :class:`dfmsd.hyper.SSIM`.
 
     Args:
         channels_s: Channels of the student's maps.

@@ -12,16 +12,15 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from dfmsd import zoo
-from dfmsd.pages import PageSpec, name_of
-from dfmsd.report import stats
+from dfmsd.report.ablation import OFF, PARTS, parts_on
 from dfmsd.report.comparison import NO_EVIDENCE
-from dfmsd.report.effects import OFF, PARTS, parts_on
 from dfmsd.report.figures import COLOURS, Picture
-from dfmsd.report.results import Line, lines
-from dfmsd.report.stats import Estimate
 from dfmsd.report.tables import NONE, STALE, below, signed, spread, stale_mark, styled
-from dfmsd.stages import Options, Row
+from dfmsd.study import stats, zoo
+from dfmsd.study.frame import Line, lines
+from dfmsd.study.pages import PageSpec, name_of
+from dfmsd.study.rows import Options, Row
+from dfmsd.study.stats import Estimate
 
 
 @dataclass(frozen=True)

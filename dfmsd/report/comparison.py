@@ -13,13 +13,6 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
-from dfmsd import pages, plan, records, scales, zoo
-from dfmsd.pages import LABELS, PageSpec, name_of
-from dfmsd.records import Record
-from dfmsd.report import stats
-from dfmsd.report.published import also, published
-from dfmsd.report.results import Line, comparisons, lines
-from dfmsd.report.stats import Estimate
 from dfmsd.report.tables import (
     NONE,
     STALE,
@@ -34,8 +27,14 @@ from dfmsd.report.tables import (
     styled,
     threads,
 )
-from dfmsd.spec import RunSpec
-from dfmsd.stages import ALONE
+from dfmsd.study import pages, plan, records, scales, stats, zoo
+from dfmsd.study.frame import Line, comparisons, lines
+from dfmsd.study.pages import LABELS, PageSpec, name_of
+from dfmsd.study.published import also, published
+from dfmsd.study.records import Record
+from dfmsd.study.rows import ALONE
+from dfmsd.study.spec import RunSpec
+from dfmsd.study.stats import Estimate
 
 METRICS = ("AP", "AP_S", "AP_M", "AP_L", "AR", "AR_S", "AR_M", "AR_L")
 """The paper's, in its order."""

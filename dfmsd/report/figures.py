@@ -16,11 +16,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dfmsd import records
-from dfmsd.pages import PageSpec, name_of
-from dfmsd.report.results import Line, by_pair, lines
 from dfmsd.report.tables import STALE, number
-from dfmsd.stages import JOIN
+from dfmsd.study import records
+from dfmsd.study.frame import Line, by_pair, lines
+from dfmsd.study.pages import PageSpec, name_of
+from dfmsd.study.rows import JOIN
 
 COLOURS = {
     "baseline": "#555555",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import fmean
 
-from dfmsd import pages
-from dfmsd.pages import LABELS, name_of
-from dfmsd.report.results import comparisons
-from dfmsd.report.stats import MIN_SEEDS, Estimate
 from dfmsd.report.tables import signed
+from dfmsd.study import pages
+from dfmsd.study.frame import comparisons
+from dfmsd.study.pages import LABELS, name_of
+from dfmsd.study.stats import MIN_SEEDS, Estimate
 
 CONTROLS = ("baseline", "longer_baseline", "equal_budget")
 """What DFMSD is set against, as recipes: the baseline with one stage's epochs, then what trains for those of all stages."""

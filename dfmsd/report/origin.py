@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from IPython.display import HTML
 
-from dfmsd import pages
-from dfmsd.pages import BenchPage, ObservedPage, Page, PageSpec, ScoreboardPage
+from dfmsd.study import pages
+from dfmsd.study.pages import BenchPage, ObservedPage, Page, PageSpec, ScoreboardPage
 
 
 def of(page: Page) -> HTML:
@@ -51,7 +51,7 @@ def _notebook(file: str, page: str) -> str:
 
 
 def _link(file: str) -> str:
-    """The book holds a copy where its root is (:func:`dfmsd.book.build`)."""
+    """The book holds a copy where its root is (:func:`dfmsd.report.book.build`)."""
     return f'<a href="../{file}">{file}</a>'
 
 

@@ -14,13 +14,13 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from dfmsd import pages
-from dfmsd.pages import PageSpec, ScoreboardPage
 from dfmsd.report import length
-from dfmsd.report.claims import Claim, FigureClaim, Judgement, Quote, claims, judge, load, look, quote
 from dfmsd.report.figures import Picture
 from dfmsd.report.length import Gains
 from dfmsd.report.tables import STALE, below, grouped, stale_mark
+from dfmsd.study import pages
+from dfmsd.study.claims import Claim, FigureClaim, Judgement, Quote, claims, judge, load, look, quote
+from dfmsd.study.pages import PageSpec, ScoreboardPage
 
 OUTCOMES = {
     "holds": "#0072B2",

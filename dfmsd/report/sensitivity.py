@@ -7,10 +7,10 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from dfmsd.pages import SensitivityPage
 from dfmsd.report.figures import COLOURS, Picture, mean_dot, said, stale_note
-from dfmsd.report.results import Line, lines
 from dfmsd.report.tables import STALE, number
+from dfmsd.study.frame import Line, lines
+from dfmsd.study.pages import SensitivityPage
 
 LABELS = {"theta": "theta (share of the image's area)"}
 """What is varied, with its unit; weights have none."""

@@ -14,15 +14,15 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from pandas.io.formats.style import Styler
 
-from dfmsd import records, zoo
-from dfmsd.methods import METHODS
-from dfmsd.pages import PageSpec, name_of
-from dfmsd.report import figures, stats
+from dfmsd.hyper import METHODS
+from dfmsd.report import figures
 from dfmsd.report.figures import COLOURS, MISSING, Picture
-from dfmsd.report.results import Line, between, by_pair, lines
 from dfmsd.report.tables import NONE, STALE, below, grouped, number, signed, stale_mark
-from dfmsd.spec import RunSpec
-from dfmsd.stages import JOIN
+from dfmsd.study import records, stats, zoo
+from dfmsd.study.frame import Line, between, by_pair, lines
+from dfmsd.study.pages import PageSpec, name_of
+from dfmsd.study.rows import JOIN
+from dfmsd.study.spec import RunSpec
 
 Curve = list[tuple[float, float]]
 """Epochs since the student's first, and its detection loss."""

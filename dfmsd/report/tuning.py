@@ -11,10 +11,10 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from dfmsd import records, scales
-from dfmsd.pages import LABELS, TuningPage
 from dfmsd.report.figures import COLOURS, Picture
 from dfmsd.report.tables import NONE, STALE, number, record_link, stale_mark, styled
+from dfmsd.study import records, scales
+from dfmsd.study.pages import LABELS, TuningPage
 
 
 def label(name: object) -> str:

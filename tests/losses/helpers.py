@@ -10,8 +10,8 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 import dfmsd.losses  # noqa: F401
+from dfmsd.hyper import METHODS
 from dfmsd.losses import Levels
-from dfmsd.methods import METHODS
 
 IMAGE = (40, 48)
 """Height and width of an image; a map at stride 8 is 5 x 6."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dfmsd.losses._blocks import align, generation
+from dfmsd.losses.blocks import align, generation
 
 
 def test_equal_channels_need_no_alignment() -> None:

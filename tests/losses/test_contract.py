@@ -16,8 +16,8 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from dfmsd.hyper import METHODS
 from dfmsd.losses import Method
-from dfmsd.methods import METHODS
 from tests import fixtures_detectors
 from tests.losses.helpers import IMAGE, method, run
 

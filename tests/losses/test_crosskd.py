@@ -13,7 +13,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from dfmsd.errors import StudyError
-from dfmsd.losses import _heads
+from dfmsd.losses import heads as _heads
 from dfmsd.losses.crosskd import cross_standardise, crosskd_bins_loss, crosskd_cls_loss
 from tests.fixtures_detectors import batch, detector
 from tests.losses import helpers

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from dfmsd.hyper import for_pair
 from dfmsd.losses import DFMSD, dual_masks, enhanced_loss, pearson_loss, standardise
-from dfmsd.methods import for_pair
 from tests.losses import helpers
 from tests.losses.helpers import run
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dfmsd.losses import _channels, pearson_loss
+from dfmsd.losses import channels as _channels
+from dfmsd.losses import pearson_loss
 from dfmsd.losses.pkd import pkd_loss
 from tests.losses.helpers import maps, method, run
 

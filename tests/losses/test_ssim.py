@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfmsd.errors import StudyError
-from dfmsd.losses import _channels, ssim
+from dfmsd.losses import channels as _channels
+from dfmsd.losses import ssim
 from dfmsd.losses.ssim import minmax, ssim_map, ssim_parts, structural_loss
 from tests.losses import helpers
 from tests.losses.helpers import run

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dfmsd import pages
-from dfmsd.pages import PageSpec
 from dfmsd.report import ambiguities
+from dfmsd.study import pages
+from dfmsd.study.pages import PageSpec
 from tests.conftest import WriteRecord
 
 ROWS: dict[str, dict[str, Any]] = {

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from dfmsd import pages
-from dfmsd.pages import PageSpec
-from dfmsd.records import Record
 from dfmsd.report import comparison, figures
-from dfmsd.report.results import lines
-from dfmsd.stages import RECIPES
+from dfmsd.study import pages
+from dfmsd.study.frame import lines
+from dfmsd.study.pages import PageSpec
+from dfmsd.study.records import Record
+from dfmsd.study.rows import RECIPES
 
 WriteRecord = Callable[..., Record]
 

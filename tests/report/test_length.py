@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dfmsd import pages
-from dfmsd.pages import PageSpec, name_of
 from dfmsd.report import length, scoreboard
+from dfmsd.study import pages
+from dfmsd.study.pages import PageSpec, name_of
 from tests.conftest import WriteRecord
 
 FCOS, FASTER = ("fcos_r50", "retinanet_r101"), ("faster_rcnn_r50", "retinanet_r101")

@@ -8,9 +8,9 @@ import shlex
 import papermill
 import pytest
 
-from dfmsd import pages, paths
 from dfmsd.__main__ import _arguments
 from dfmsd.report import origin
+from dfmsd.study import pages, paths
 
 
 def links(text: str) -> list[str]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dfmsd import pages, records, scales
-from dfmsd.report import claims, scoreboard
-from dfmsd.report.claims import Claim, Judgement, Quote
+from dfmsd.report import scoreboard
 from dfmsd.report.scoreboard import OUTCOMES, Board
+from dfmsd.study import claims, pages, records, scales
+from dfmsd.study.claims import Claim, Judgement, Quote
 
 FOUND = [
     Judgement("holds", "+2.0 [+1.0, +3.0] AP"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from dfmsd import pages
 from dfmsd.errors import StudyError
-from dfmsd.pages import SensitivityPage
 from dfmsd.report import sensitivity
-from dfmsd.stages import Options, Row, chain
+from dfmsd.study import pages
+from dfmsd.study.pages import SensitivityPage
+from dfmsd.study.rows import Options, Row, chain
 from tests.conftest import WriteRecord
 from tests.fixtures_study import smoke
 

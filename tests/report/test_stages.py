@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dfmsd import pages
-from dfmsd.pages import PageSpec, name_of
-from dfmsd.records import Record
 from dfmsd.report import stages
-from dfmsd.report.results import Line
-from dfmsd.spec import RunSpec
+from dfmsd.study import pages
+from dfmsd.study.frame import Line
+from dfmsd.study.pages import PageSpec, name_of
+from dfmsd.study.records import Record
+from dfmsd.study.spec import RunSpec
 from tests.conftest import WriteRecord
 
 RECIPES = ("baseline", "dmkd", {"recipe": "dfmsd", "name": "alone", "options": {"sal": False}}, "equal_budget", "dfmsd")

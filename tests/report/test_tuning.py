@@ -10,11 +10,11 @@ import pytest
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
-from dfmsd import pages, paths, scales
-from dfmsd.methods import METHODS
-from dfmsd.pages import LABELS, PageSpec, TuningPage
+from dfmsd.hyper import METHODS
 from dfmsd.report import tuning
 from dfmsd.report.figures import COLOURS
+from dfmsd.study import pages, paths, scales
+from dfmsd.study.pages import LABELS, PageSpec, TuningPage
 from tests.conftest import WriteRecord
 
 PAGES = sorted(file.stem for file in (paths.ROOT / "params" / "tuning").glob("*.yaml"))

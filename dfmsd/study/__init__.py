@@ -1,0 +1,1 @@
+"""What a run is; what runs it; what records it; one tidy frame of all results."""

@@ -1,0 +1,173 @@
+"""What a run adds to mmengine's training loop: seeds that survive a resume, a guard against NaN, and the learning curve."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import FUNCTIONS, HOOKS
+
+from dfmsd.errors import StudyError
+
+POINTS = 100
+"""About as many points has a learning curve."""
+
+
+class NaNLoss(StudyError):
+    """A loss stopped being finite."""
+
+
+@HOOKS.register_module()
+class SeedHook(Hook):
+    """Draw all randomness from (seed, iteration), so that a run resumed at an epoch's end equals one that was never interrupted.
+
+    Args:
+        seed: The run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def before_run(self, runner: Any) -> None:
+        """Weights are initialised after this point: with one seed, every method starts from the same student."""
+        self._draw_from(0)
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """The first batch of an epoch is loaded after this point."""
+        self._draw_from(runner.iter)
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """The step and the loading of the next batch."""
+        self._draw_from(runner.iter)
+
+    def _draw_from(self, iteration: int) -> None:
+        words = np.random.SeedSequence([self.seed, iteration, get_rank()]).generate_state(3)
+        random.seed(int(words[0]))
+        np.random.seed(int(words[1]))  # noqa: NPY002  (mmcv's transforms draw from the legacy generator)
+        torch.manual_seed(int(words[2]))
+
+
+@FUNCTIONS.register_module()
+def seed_worker(worker_id: int, **_: Any) -> None:
+    """Seed a process that loads images from torch's own seed for it, which :class:`SeedHook` has fixed for this epoch."""
+    words = np.random.SeedSequence(torch.initial_seed()).generate_state(2)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))  # noqa: NPY002
+
+
+@HOOKS.register_module()
+class LossGuard(Hook):
+    """Stop a run whose loss is no longer finite, before its next checkpoint is written.
+
+    Args:
+        interval: Look every so many iterations and before each checkpoint; a look waits for the device.
+    """
+
+    def __init__(self, interval: int = 10) -> None:
+        self.interval = interval
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Look at the loss."""
+        last = batch_idx + 1 == len(runner.train_dataloader)
+        if outputs is None or not (last or self.every_n_train_iters(runner, self.interval)):
+            return
+        bad = sorted(name for name, value in outputs.items() if "loss" in name and not torch.isfinite(value).all())
+        if bad:
+            place = f"at iteration {runner.iter + 1} ({', '.join(bad)})"
+            raise NaNLoss(f"loss is not finite {place}: lower the learning rate or the method's weight")
+
+
+@HOOKS.register_module()
+class CurveHook(Hook):
+    """Write the learning curve and the progress of a run, so that both outlive its process.
+
+    ``curve.jsonl`` holds a line of losses, averaged over the iterations since the last line; ``progress.json`` the iterations
+    done and the seconds that the run has taken, those before an interruption too.
+
+    Args:
+        folder: Where to write.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.curve = Path(folder) / "curve.jsonl"
+        self.progress = Path(folder) / "progress.json"
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def before_train(self, runner: Any) -> None:
+        """Drop the points behind the checkpoint that the run resumes from."""
+        self._every = max(1, runner.max_iters // POINTS)
+        self._start = time.monotonic() - seconds_so_far(self.progress)
+        points = [point for point in read_curve(self.curve) if point["iteration"] <= runner.iter]
+        kept = self.curve.with_suffix(".kept")
+        kept.write_text("".join(json.dumps(point) + "\n" for point in points))
+        kept.replace(self.curve)
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """The sums since the last point travel with the checkpoint: a resumed curve is the uninterrupted one."""
+        checkpoint["curve_window"] = self._sums, self._count
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on with the sums."""
+        self._sums, self._count = checkpoint.get("curve_window", ({}, 0))
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Add this iteration."""
+        if not is_main_process():
+            return
+        for name, value in (outputs or {}).items():
+            if "loss" in name:
+                self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+        self._count += 1
+        iteration = runner.iter + 1
+        if iteration % self._every == 0 or iteration == runner.max_iters:
+            point = {"iteration": iteration, "lr": runner.optim_wrapper.get_lr()["lr"][0]}
+            point |= {name: round(float(total) / self._count, 6) for name, total in self._sums.items()}
+            with self.curve.open("a") as file:
+                file.write(json.dumps(point) + "\n")
+            seconds = round(time.monotonic() - self._start, 1)
+            self.progress.write_text(json.dumps({"iteration": iteration, "of": runner.max_iters, "seconds": seconds}))
+            self._sums, self._count = {}, 0
+
+
+def seconds_so_far(progress: Path) -> float:
+    """What a run that was interrupted had taken when it last wrote its progress; 0 if it has not begun, or the file is damaged."""
+    try:
+        return float(json.loads(progress.read_text()).get("seconds", 0.0))
+    except (OSError, ValueError):
+        return 0.0
+
+
+def read_curve(file: Path) -> list[dict[str, Any]]:
+    """The points of a ``curve.jsonl``; a last line that a kill cut short is left out."""
+    points = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            points.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return points
+
+
+def shares(curve: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean of each distillation term over a run, relative to the mean of the student's own loss.
+
+    Example:
+        >>> shares([{"iteration": 1, "loss": 3.0, "loss_cls": 2.0, "loss_mgd_rec": 1.0}])
+        {'loss_mgd_rec': 0.5}
+    """
+    from dfmsd.hyper import METHODS
+
+    prefixes = tuple(f"loss_{name}_" for name in METHODS)
+    terms = {name for point in curve for name in point if name.startswith(prefixes)}
+    totals = {name: math.fsum(point.get(name, 0.0) for point in curve) for name in terms}
+    detection = math.fsum(point["loss"] for point in curve) - math.fsum(totals.values())
+    return {name: round(total / detection, 6) for name, total in sorted(totals.items())} if detection > 0 else {}

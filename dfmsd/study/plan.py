@@ -1,0 +1,150 @@
+"""What must be run for a page, what is there already, and how long the rest will take. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+from dfmsd.errors import StudyError
+from dfmsd.study import paths, records
+from dfmsd.study.spec import RunSpec
+
+State = Literal["done", "partial", "missing", "failed", "damaged"]
+
+COCO_TRAIN = 117_266
+"""Images of train2017 that have an object."""
+
+ROUGH = {"smoke": 20.0, "mini": 60.0, "gpu": 100.0, "coco": 10.0}
+"""Images per second to expect where no record tells: a guess, for a first plan only."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run and how it stands."""
+
+    run: RunSpec
+    state: State
+    progress: float
+    """Share of its iterations done."""
+    seconds: float
+    """What is left of it, estimated."""
+    whole: float
+    """All of it, estimated in seconds."""
+    note: str = ""
+
+
+def order(chains: Iterable[tuple[RunSpec, ...]]) -> list[RunSpec]:
+    """Every run of the chains and all they need, each once, none before what it needs."""
+    ordered: dict[str, RunSpec] = {}
+
+    def visit(run: RunSpec) -> None:
+        if run.key not in ordered:
+            for needed in run.needs():
+                visit(needed)
+            ordered[run.key] = run
+
+    for runs in chains:
+        for run in runs:
+            visit(run)
+    return list(ordered.values())
+
+
+def plan(chains: Iterable[tuple[RunSpec, ...]], *, weights: bool = False) -> list[Planned]:
+    """The runs of some chains with their state and an estimate.
+
+    A run that has a published record but no weights here is done, unless one that is not done needs it.
+
+    Args:
+        chains: The chains.
+        weights: The last run of a chain is done only if its weights are here.
+    """
+    chains, speeds = list(chains), _speeds()
+    planned = {run.key: _planned(run, speeds) for run in order(chains)}
+    for run in (runs[-1] for runs in chains if weights):
+        if planned[run.key].state == "done" and not has_weights(run):
+            planned[run.key] = _unrecorded(run, planned[run.key].whole, "recorded, but its weights are wanted")
+    for item in reversed(list(planned.values())):
+        if planned[item.run.key].state in ("done", "damaged"):
+            continue
+        for needed in item.run.needs():
+            found = planned[needed.key]
+            if found.state == "done" and not has_weights(needed):
+                planned[needed.key] = _unrecorded(needed, found.whole, "recorded, but others need its weights")
+    return list(planned.values())
+
+
+def missing(chains: Iterable[tuple[RunSpec, ...]]) -> list[RunSpec]:
+    """What must be trained here: runs without a record, and runs whose weights these need and are not here."""
+    return [item.run for item in plan(chains) if item.state != "done"]
+
+
+def has_weights(run: RunSpec) -> bool:
+    """Whether a run was trained here, so that others can start from it."""
+    folder = paths.runs() / run.key
+    return (folder / "student.pth").exists() and (folder / "record.json").exists()
+
+
+def iterations(run: RunSpec) -> int:
+    """Training iterations of a run; of COCO, about."""
+    if run.schedule.max_iters is not None:
+        return run.schedule.max_iters
+    return run.schedule.epochs * -(-(run.data.train or COCO_TRAIN) // run.schedule.batch)
+
+
+def _planned(run: RunSpec, speeds: Speeds) -> Planned:
+    whole = iterations(run) * run.schedule.batch / _speed(run, speeds)
+    try:
+        if records.find(run.key) is not None:
+            return Planned(run, "done", 1.0, 0.0, whole)
+        if (failed := records.failure(run.key)) is not None:
+            return Planned(run, "failed", 0.0, whole, whole, failed.note)
+    except StudyError as error:
+        return Planned(run, "damaged", 0.0, whole, whole, str(error))
+    return _unrecorded(run, whole)
+
+
+def _unrecorded(run: RunSpec, whole: float, note: str = "") -> Planned:
+    done = progress(run.key)
+    return Planned(run, "partial" if done else "missing", done, whole * (1 - done), whole, note)
+
+
+def progress(key: str) -> float:
+    """Share of a run's iterations done so far."""
+    try:
+        state = json.loads((paths.runs() / f"{key}.partial" / "progress.json").read_text())
+        return float(state["iteration"]) / float(state["of"])
+    except (OSError, ValueError, KeyError, ZeroDivisionError):
+        return 0.0
+
+
+Alike = tuple[str, str, bool, bool]
+"""What decides a run's speed: scale, network, whether it learns from a teacher, and whether from enhanced images, too."""
+Speeds = dict[Alike, list[float]]
+"""Images per second of recorded runs."""
+
+
+def _alike(spec: dict[str, Any]) -> Alike:
+    stage = spec["stage"] or {}
+    return spec["scale"], spec["network"]["name"], bool(stage), bool(stage.get("enhance"))
+
+
+def _speed(run: RunSpec, speeds: Speeds) -> float:
+    """Images per second: the median of the records of alike runs."""
+    scale, network, taught, _ = kind = _alike(run.flat())
+    found = speeds.get(kind) or speeds.get((scale, network, taught, False))
+    return median(found) if found else ROUGH[scale]
+
+
+def _speeds() -> Speeds:
+    found: Speeds = {}
+    for file in [*paths.records().glob("*.json"), *paths.runs().glob("*/record.json")]:
+        try:
+            record = records.read(file)
+        except StudyError:
+            continue
+        if record.provenance.images_per_second > 0:
+            found.setdefault(_alike(record.spec), []).append(record.provenance.images_per_second)
+    return found

@@ -1,0 +1,262 @@
+"""What a run is: frozen, typed specifications whose content is their identity.
+
+A :class:`RunSpec` is fully resolved: it holds every number that can change the result and nothing that cannot (no path, label or
+caption). Its key is a hash of that content. A run that starts from another run, or learns from one, *contains* that run's
+specification, so keys form a Merkle chain: change a teacher's seed and every student of it gets a new key, while a baseline that
+four tables share has one key and is trained once.
+
+This module imports no torch: a whole study is planned from here in well under a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from dfmsd.hyper import MethodSpec
+
+SPEC_VERSION = 1
+"""Raised when the meaning of a field changes, so that old records cannot pass for new ones."""
+
+
+class Frozen(BaseModel):
+    """A value: immutable, and closed to fields that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A changed copy; unlike pydantic's, it does not keep a key that was computed before the change."""
+        copy = super().model_copy(update=update, deep=deep)
+        if "key" not in type(self).model_fields:  # a record's key is a fact, not computed
+            copy.__dict__.pop("key", None)
+        return copy
+
+
+class ShapesData(Frozen):
+    """The generated data set: everything that determines its annotations (see :mod:`dfmsd.study.shapes`)."""
+
+    source: Literal["shapes"] = "shapes"
+    version: int
+    seed: int
+    train: int = Field(gt=0)
+    val: int = Field(gt=0)
+    tune: int = Field(ge=0)
+    size: int = Field(ge=64)
+    """Side of the square images on disk in pixels; COCO's size classes are judged at this size."""
+
+
+class CocoData(Frozen):
+    """COCO 2017, or anything in its layout."""
+
+    source: Literal["coco"] = "coco"
+    digest: str
+    """Hash of the annotation files, or ``absent`` while planning without the data."""
+    train: int | None = Field(default=None, gt=0)
+    """Number of training images, from the front; all of them if None."""
+    val: int | None = Field(default=None, gt=0)
+
+
+DataSpec = Annotated[ShapesData | CocoData, Field(discriminator="source")]
+
+
+class NetworkSpec(Frozen):
+    """A detector: an mmdet config and the changes made to it."""
+
+    name: str
+    """Its row in ``dfmsd/study/zoo.yaml``."""
+    config: str
+    """Path below mmdet's ``configs`` folder."""
+    overrides: dict[str, Any]
+    """Dotted config keys and their values: the slimming at this scale."""
+    kind: Literal["one_stage", "two_stage"]
+
+
+class Weights(Frozen):
+    """A published checkpoint that stands in for a run of ours (mmdet's model zoo)."""
+
+    url: str
+    sha256_prefix: str
+    ap: float
+
+
+class ScheduleSpec(Frozen):
+    """Linear warm-up and two steps down, at 2/3 and 11/12 of the epochs, as in mmdet's schedules (16 and 22 of 24)."""
+
+    epochs: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    lr: float = Field(gt=0)
+    warmup: int = Field(ge=0)
+    """Iterations of linear warm-up."""
+    momentum: float = 0.9
+    """Of SGD; AdamW has PyTorch's own."""
+    weight_decay: float = 1e-4
+    clip: float = 35.0
+    """Maximum norm of the gradient (mmengine's ``clip_grad``)."""
+    optimizer: Literal["SGD", "AdamW"] = Field(default="SGD", exclude_if=lambda value: value == "SGD")
+    max_iters: int | None = None
+    """Stop after this many iterations, whatever the epochs say: for trying a path out."""
+
+
+class Balance(Frozen):
+    """Loss weights are read as shares of the detection loss, matched over the first iterations, then held.
+
+    Departure from the papers, for the miniature scales only: their absolute weights belong to 256 channels at 800 x 1333 pixels.
+    """
+
+    iterations: int = Field(gt=0)
+
+
+def _ordered(sides: tuple[float, float]) -> tuple[float, float]:
+    if sides[0] > sides[1]:
+        raise ValueError(f"the smallest side {sides[0]} is larger than the largest, {sides[1]}: swap them")
+    return sides
+
+
+Side = Annotated[float, Field(gt=0, le=1)]
+Sides = Annotated[tuple[Side, Side], AfterValidator(_ordered)]
+"""Smallest and largest side relative to a whole."""
+
+
+class EnhanceSpec(Frozen):
+    """Masking enhancement (ME), Eq. (4): noise for images dominated by small objects, a crop for the others."""
+
+    weak: RunSpec | TeacherSpec
+    """The weaker (first-stage) teacher, whose boxes decide."""
+    theta: float = Field(ge=0, le=1)
+    score: float = Field(ge=0, le=1)
+    """Boxes of the weak teacher count from this score on."""
+    sigma: float = Field(ge=0)
+    """Standard deviation of the noise, in units of the full pixel range."""
+    noise_probability: float = Field(ge=0, le=1)
+    crop: Sides
+    """Smallest and largest side of the crop relative to the image's."""
+
+
+class AdversarialSpec(Frozen):
+    """Adversarial examples against the teacher (:func:`dfmsd.adversarial.di2_fgsm`) as a further enhanced image; IKD's values."""
+
+    epsilon: float = Field(ge=0, le=1)
+    """Largest change of a value, in units of the image's range."""
+    step: float = Field(ge=0, le=1)
+    """Change of a value in one step, likewise."""
+    steps: int = Field(gt=0)
+    decay: float = Field(ge=0)
+    """Of the momentum."""
+    resize: float = Field(gt=0, le=1)
+    """Smallest side that diversity shrinks an image to, relative to its own."""
+    diversity: float = Field(ge=0, le=1)
+    """Probability of shrinking in a step."""
+
+
+class TeacherSpec(Frozen):
+    """A teacher taken from mmdet's model zoo instead of a run of ours."""
+
+    network: NetworkSpec
+    weights: Weights
+
+    @cached_property
+    def key(self) -> str:
+        """Its identity: network and weights."""
+        return _digest(self.model_dump(mode="json"))
+
+
+class StageSpec(Frozen):
+    """One stage of distillation."""
+
+    index: int = Field(ge=1)
+    teacher: RunSpec | TeacherSpec
+    methods: tuple[MethodSpec, ...] = Field(min_length=1)
+    matching: Literal["stride", "index"] = "stride"
+    balance: Balance | None = None
+    enhance: EnhanceSpec | None = None
+    inherit: bool = False
+    """Start with the teacher's neck and head (MGD's and FGD's "inheriting strategy")."""
+    # What was added after the first records were published counts in the key only where it is used.
+    beside: tuple[RunSpec | TeacherSpec, ...] = ()
+    """Further teachers at the same time: every term is the mean over all of them."""
+    adversarial: AdversarialSpec | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @property
+    def teachers(self) -> tuple[RunSpec | TeacherSpec, ...]:
+        """All teachers of the stage."""
+        return (self.teacher, *self.beside)
+
+
+class RunSpec(Frozen):
+    """One training run, fully resolved."""
+
+    version: int = SPEC_VERSION
+    scale: str
+    network: NetworkSpec
+    data: DataSpec
+    eval_split: Literal["val", "tune"] = "val"
+    image_size: tuple[int, int]
+    """Scale of mmdet's ``Resize`` (longest, shortest) in pixels."""
+    flip: float = 0.5
+    schedule: ScheduleSpec
+    precision: Literal["float32", "amp"] = "float32"
+    seed: int
+    weights: Weights | None = None
+    """Pretrained backbone or detector to start from; None: from scratch."""
+    stage: StageSpec | None = None
+    parent: RunSpec | None = None
+    """The run whose student this one goes on with."""
+
+    @model_validator(mode="after")
+    def _check(self) -> RunSpec:
+        if self.parent is not None:
+            if self.stage is None:
+                raise ValueError("a run with a parent is a stage of distillation: it needs a teacher and a method")
+            before = self.parent.stage.index if self.parent.stage else 0
+            if self.stage.index != before + 1:
+                raise ValueError(f"stage {self.stage.index} cannot follow stage {before}: stages go 1, 2, 3, ...")
+            if self.parent.network != self.network:
+                raise ValueError(f"the parent trained {self.parent.network.name}, not {self.network.name}")
+        elif self.stage is not None and self.stage.index != 1:
+            raise ValueError(f"stage {self.stage.index} has no parent: only stage 1 starts afresh")
+        return self
+
+    @cached_property
+    def key(self) -> str:
+        """Twelve hex digits: the hash of everything above, with runs it contains replaced by their keys."""
+        return _digest(self.flat())
+
+    def flat(self) -> dict[str, Any]:
+        """The specification as plain data, with the runs it contains replaced by their keys."""
+        plain = self.model_dump(mode="json", exclude={"parent", "stage"})
+        plain["parent"] = self.parent.key if self.parent else None
+        plain["stage"] = None
+        if self.stage is not None:
+            stage = self.stage.model_dump(mode="json", exclude={"teacher", "enhance", "beside"})
+            stage["teacher"] = self.stage.teacher.key
+            if self.stage.beside:
+                stage["beside"] = [teacher.key for teacher in self.stage.beside]
+            stage["enhance"] = None
+            if self.stage.enhance is not None:
+                enhance = self.stage.enhance.model_dump(mode="json", exclude={"weak"})
+                stage["enhance"] = enhance | {"weak": self.stage.enhance.weak.key}
+            plain["stage"] = stage
+        return plain
+
+    def needs(self) -> Iterator[RunSpec]:
+        """The runs whose weights this run starts from or learns from."""
+        if self.parent is not None:
+            yield self.parent
+        if self.stage is not None:
+            yield from (teacher for teacher in self.stage.teachers if isinstance(teacher, RunSpec))
+            if self.stage.enhance is not None and isinstance(self.stage.enhance.weak, RunSpec):
+                yield self.stage.enhance.weak
+
+
+def _digest(plain: Any) -> str:
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+for _model in (EnhanceSpec, StageSpec, RunSpec):
+    _model.model_rebuild()

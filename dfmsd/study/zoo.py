@@ -1,0 +1,84 @@
+"""The networks of ``zoo.yaml`` as specifications."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import yaml
+
+from dfmsd.errors import StudyError, suggest
+from dfmsd.study import paths
+from dfmsd.study.spec import NetworkSpec, Weights
+
+CHECKPOINTS = "https://download.openmmlab.com/mmdetection/v2.0/"
+
+
+@cache
+def _rows() -> dict[str, Any]:
+    return yaml.safe_load((paths.PACKAGE / "study" / "zoo.yaml").read_text())  # type: ignore[no-any-return]
+
+
+def names() -> list[str]:
+    """All networks, in the order of the file."""
+    return list(_rows()["networks"])
+
+
+def _row(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    networks = _rows()["networks"]
+    if name not in networks:
+        raise StudyError(f"unknown detector {name!r}: {suggest(name, networks)}")
+    return networks[name], _part(name, "families", family(name)), _part(name, "backbones", name.rpartition("_")[2])
+
+
+def _part(name: str, kind: str, part: str) -> dict[str, Any]:
+    """What a network shares with others of its family or its backbone."""
+    rows = _rows()[kind]
+    if part not in rows:
+        raise StudyError(f"dfmsd/study/zoo.yaml: {name} needs a row {part!r} in {kind}, or another name: {suggest(part, rows)}")
+    return rows[part]  # type: ignore[no-any-return]
+
+
+def family(name: str) -> str:
+    """The family of a network.
+
+    Example:
+        >>> family("faster_rcnn_r50")
+        'faster_rcnn'
+    """
+    return name.rpartition("_")[0]
+
+
+def label(name: str) -> str:
+    """The name that a table prints.
+
+    Example:
+        >>> label("faster_rcnn_r50")
+        'Faster R-CNN R50'
+    """
+    _, kin, backbone = _row(name)
+    return f"{kin['label']} {backbone['label']}"
+
+
+def network(name: str, scale: str) -> NetworkSpec:
+    """The network as it is built at a scale.
+
+    Raises:
+        StudyError: if the zoo has no such row; the nearest name is suggested.
+
+    Example:
+        >>> network("retinanet_r101", "coco").overrides
+        {}
+    """
+    row, kin, backbone = _row(name)
+    overrides: dict[str, Any] = {}
+    for part in (kin, backbone, row):
+        overrides |= part.get("slim", {}).get(scale, {})
+    return NetworkSpec(name=name, config=row["config"], overrides=overrides, kind=kin["kind"])
+
+
+def weights(name: str) -> Weights:
+    """Mmdet's published checkpoint: address, first digits of its SHA-256 (its file name ends in them), and AP on COCO val2017."""
+    entry = _row(name)[0]["weights"]
+    prefix = entry["url"].rsplit("-", 1)[1].removesuffix(".pth")
+    return Weights(url=CHECKPOINTS + entry["url"], sha256_prefix=prefix, ap=entry["ap"])

@@ -1,0 +1,245 @@
+"""Many runs in processes of their own: what is missing is trained, once, and a failure costs only what needs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfmsd.errors import StudyError
+from dfmsd.study import ensure as study
+from dfmsd.study import pages, paths, plan, records
+from dfmsd.study import run as train
+from dfmsd.study.pages import PageSpec
+from dfmsd.study.spec import RunSpec, StageSpec
+from tests.fixtures_study import baseline, distilled, diverging, finish, folders, record, smoke  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("folders")
+
+ENDLESS = baseline(smoke(epochs=2000))
+"""A run that lasts for longer than any test."""
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 400) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def has_begun(run: RunSpec) -> bool:
+    return plan.progress(run.key) > 0
+
+
+def process_of(run: RunSpec) -> int:
+    return int((paths.runs() / f"{run.key}.lock").read_text())
+
+
+def is_free(run: RunSpec) -> bool:
+    try:
+        with train._locked(run.key):
+            return True
+    except StudyError:
+        return False
+
+
+@pytest.mark.slow
+def test_a_chain_is_trained_once_and_what_failed_costs_only_its_students() -> None:
+    good = distilled(recipe="mgd")
+    bad_teacher = diverging(baseline(smoke(epochs=12), student="gfl_r101", seed=7))
+    assert good[0].stage is not None
+    stage = StageSpec(index=1, teacher=bad_teacher, methods=good[0].stage.methods)
+    fields = {name: getattr(good[0], name) for name in RunSpec.model_fields}
+    orphan = RunSpec.model_validate(fields | {"stage": stage})
+
+    first = study.ensure([(orphan,), good], jobs=2, quiet=True)
+    assert {run.key for run in first.done} == {run.key for run in plan.order([good])}
+    assert first.failed.keys() == {bad_teacher.key}
+    assert "loss is not finite at iteration" in first.failed[bad_teacher.key]
+    assert first.skipped == [orphan]
+    assert all("Epoch(train)" in study.log_file(run).read_text() for run in first.done)
+
+    files = [paths.runs() / run.key / "record.json" for run in first.done]
+    before = [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
+    second = study.ensure([(orphan,), good], jobs=2, quiet=True)
+    assert second.done == []
+    assert "broke off before" in second.failed[bad_teacher.key]
+    assert second.skipped == [orphan]
+    assert [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in files] == before
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_is_reported_and_stays_resumable() -> None:
+    def kill() -> None:
+        wait_for(lambda: has_begun(ENDLESS))
+        os.kill(process_of(ENDLESS), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    outcome = study.ensure([(ENDLESS,)], quiet=True)
+    killer.join()
+    message = "its process was killed by signal 9; called again, it goes on from its last checkpoint"
+    assert outcome.failed == {ENDLESS.key: f"{message}; its log: {study.log_file(ENDLESS)}"}
+    assert plan.plan([(ENDLESS,)])[0].state == "partial"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_runs_end_with_the_process_that_started_them(how: signal.Signals) -> None:
+    code = (
+        "import signal\n"
+        "from dfmsd import study\n"
+        "from tests.study.test_ensure import ENDLESS\n"
+        # Under a shell that started the tests in the background, interrupts would be ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try: study.ensure([(ENDLESS,)], quiet=True)\n"
+        "except KeyboardInterrupt: raise SystemExit(130)"
+    )
+    # A group of its own: the signal reaches the parent alone, as from a notebook's stop button.
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, start_new_session=True)
+    try:
+        wait_for(lambda: has_begun(ENDLESS))
+        assert not is_free(ENDLESS)
+        parent.send_signal(how)
+        assert parent.wait(120) == (130 if how == signal.SIGINT else -9)
+        wait_for(lambda: is_free(ENDLESS), 60)
+    finally:
+        parent.kill()
+    assert plan.plan([(ENDLESS,)])[0].state == "partial"
+
+
+@pytest.mark.slow
+def test_a_run_that_another_process_trains_is_left_to_it() -> None:
+    run = baseline()
+    with train._locked(run.key):
+        outcome = study.ensure([(run,)], quiet=True)
+    assert outcome.failed == {
+        run.key: f"run {run.key} is being trained by process {os.getpid()}: wait for it; its log: {study.log_file(run)}"
+    }
+
+
+@pytest.mark.slow
+def test_a_disk_too_full_for_a_log_is_still_told_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = tmp_path / "small"
+    runs.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(runs)], capture_output=True).returncode:
+        pytest.skip("a small disk needs the right to mount")
+    try:
+        monkeypatch.setenv("DFMSD_RUNS", str(runs))
+        (runs / "filler").write_bytes(b"0" * 4096)
+        (message,) = study.ensure([(baseline(),)], quiet=True).failed.values()
+    finally:
+        subprocess.run(["umount", "-l", str(runs)], check=True)
+    assert message.startswith("the disk is full (0 MiB free")
+
+
+def test_a_damaged_record_is_reported_kept_and_stops_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged, student = distilled(recipe="mgd")[0].stage.teacher, distilled(recipe="mgd")[0]  # type: ignore[union-attr]
+    assert isinstance(damaged, RunSpec)
+    finish(damaged).write_text("{")
+    outcome = study.ensure([(student,)], quiet=True)
+    assert outcome.skipped == [student]
+    assert "is damaged" in outcome.failed[damaged.key]
+    assert (paths.runs() / damaged.key / "record.json").read_text() == "{"
+
+
+def test_at_least_one_run_at_a_time() -> None:
+    with pytest.raises(StudyError, match="jobs = 0: at least 1"):
+        study.ensure([(baseline(),)], jobs=0)
+
+
+def page(**changes: Any) -> PageSpec:
+    group = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": ["baseline", "mgd"]}
+    fields = {"page": "mine", "title": "Mine", "question": "Why?", "groups": [group], "scale": "smoke", "seeds": [0, 1]}
+    return pages.spec(**(fields | changes))
+
+
+def test_a_frame_has_a_line_for_each_row_seed_and_metric() -> None:
+    mine = page()
+    first, second = (entry.runs[-1] for entry in mine.entries() if entry.seed == 0)
+    finish(first)
+    finish(second, code="0" * 12)
+    records.write_atomic(
+        paths.runs() / f"{mine.entries()[1].runs[-1].key}.partial" / "record.json",
+        records.dump(record(mine.entries()[1].runs[-1], state="nan")),
+    )
+    frame = study.frame(mine)
+    assert list(zip(frame["row"], frame["metric"], frame["stale"], frame["key"], strict=True)) == [
+        (0, "AP", False, first.key),
+        (0, "AP50", False, first.key),
+        (1, "AP", True, second.key),
+        (1, "AP50", True, second.key),
+    ]
+    assert set(frame["seed"]) == {0}
+    assert set(frame["recipe"]) == {"baseline", "mgd"}
+    assert frame["value"].tolist() == [12.5, 25.0] * 2
+
+
+def test_a_frame_without_results_has_its_columns() -> None:
+    frame = study.frame(page())
+    assert frame.empty
+    assert {"row", "metric", "value", "stale"} <= set(frame.columns)
+
+
+def test_publishing_copies_what_is_here_once() -> None:
+    chains = page().chains()
+    run = chains[0][-1]
+    source = finish(run)
+    assert study.publish(chains) == [run.key]
+    target = paths.records() / f"{run.key}.json"
+    assert target.read_text() == source.read_text()
+    before = target.stat()
+    finish(run, speed=99.0)
+    assert study.publish(chains) == []
+    assert target.stat() == before, "retraining for the weights does not touch what is published"
+
+
+def test_publishing_replaces_what_is_stale_or_damaged_by_what_is_not() -> None:
+    run = baseline()
+    target = paths.records() / f"{run.key}.json"
+    records.write_atomic(target, records.dump(record(run, code="0" * 12)))
+    finish(run, code="1" * 12)
+    assert study.publish([(run,)]) == [], "one stale record is no better than another"
+    finish(run)
+    assert study.publish([(run,)]) == [run.key]
+    target.write_text("{")
+    assert study.publish([(run,)]) == [run.key]
+    assert records.read(target) == record(run)
+
+
+def test_publishing_goes_on_past_a_damaged_record_and_says_so() -> None:
+    first, second = baseline(), baseline(seed=1)
+    finish(first).write_text("{")
+    finish(second)
+    with pytest.raises(StudyError, match=r"1 not published: record .* is damaged"):
+        study.publish([(first,), (second,)])
+    assert (paths.records() / f"{second.key}.json").exists()
+    assert not (paths.records() / f"{first.key}.json").exists()
+
+
+def test_check_tells_stale_missing_unused_and_damaged() -> None:
+    fresh, stale, missing, damaged, unused, other = (baseline(seed=seed) for seed in range(6))
+    for run in (fresh, unused, other):
+        records.write_atomic(paths.records() / f"{run.key}.json", records.dump(record(run)))
+    records.write_atomic(paths.records() / f"{stale.key}.json", records.dump(record(stale, code="0" * 12)))
+    records.write_atomic(paths.records() / f"{damaged.key}.json", "{")
+    found = study.check([(fresh,), (stale,), (missing,), (damaged,)], others=[(other,)])
+    assert (found.stale, found.missing, found.unused) == ([stale.key], [missing.key], [unused.key])
+    (message,) = found.damaged
+    assert damaged.key in message
+
+
+def test_changed_code_makes_a_record_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = baseline()
+    records.write_atomic(paths.records() / f"{run.key}.json", records.dump(record(run)))
+    assert study.check([(run,)]).stale == []
+    monkeypatch.setattr(records, "_tree", lambda module: "changed")
+    assert study.check([(run,)]).stale == [run.key]

@@ -1,0 +1,130 @@
+"""Planning: every run once, in order, with its state, fast and without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from dfmsd.study import pages, paths, plan, records
+from tests.fixtures_study import baseline, distilled, finish, folders, record, smoke  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("folders")
+
+
+def publish(run: plan.RunSpec, **changes: object) -> None:
+    records.write_atomic(paths.records() / f"{run.key}.json", records.dump(record(run, **changes)))  # type: ignore[arg-type]
+
+
+def states(chains: list[tuple[plan.RunSpec, ...]]) -> dict[str, str]:
+    return {item.run.key: item.state for item in plan.plan(chains)}
+
+
+def test_shared_runs_are_planned_once_and_after_what_they_need() -> None:
+    chains = [runs for name in pages.names() for runs in pages.get(name).chains()]
+    runs = plan.order(chains)
+    keys = [run.key for run in runs]
+    assert len(keys) == len(set(keys))
+    for place, run in enumerate(runs):
+        assert {needed.key for needed in run.needs()} <= set(keys[:place])
+    teachers = {run.key for run in runs if run.stage is None and run.seed == 100}
+    assert len(teachers) < sum(1 for chain in chains for run in chain if run.stage)
+
+
+def test_all_pages_are_planned_in_two_seconds_without_torch() -> None:
+    code = (
+        "import sys, time; start = time.monotonic()\n"
+        "from dfmsd.__main__ import main\n"
+        "status = main(['plan', '--all'])\n"
+        "heavy = {'torch', 'mmengine', 'mmdet', 'mmcv', 'pandas'} & set(sys.modules)\n"
+        "print(f'{status} {sorted(heavy)} {time.process_time()}', file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT, check=True)
+    status, heavy, seconds = done.stderr.split()
+    assert (status, heavy) == ("0", "[]")
+    # Processor time: other processes of a busy machine do not count.
+    assert float(seconds) < 2
+
+
+def test_a_run_goes_from_missing_to_done() -> None:
+    run = baseline()
+    assert states([(run,)]) == {run.key: "missing"}
+    partial = paths.runs() / f"{run.key}.partial"
+    partial.mkdir(parents=True)
+    (partial / "progress.json").write_text(json.dumps({"iteration": 1, "of": 4}))
+    (item,) = plan.plan([(run,)])
+    assert (item.state, item.progress) == ("partial", 0.25)
+    assert item.seconds == pytest.approx(0.75 * item.whole)
+    (partial / "progress.json").write_text('{"iteration": 1, ')
+    assert states([(run,)]) == {run.key: "missing"}, "a progress file cut short by a kill"
+    finish(run)
+    (item,) = plan.plan([(run,)])
+    assert (item.state, item.seconds) == ("done", 0.0)
+
+
+def test_a_run_that_broke_off_is_shown_with_its_note() -> None:
+    run = baseline()
+    file = paths.runs() / f"{run.key}.partial" / "record.json"
+    records.write_atomic(file, records.dump(record(run, state="nan", note="loss is not finite at iteration 3")))
+    (item,) = plan.plan([(run,)])
+    assert (item.state, item.note) == ("failed", "loss is not finite at iteration 3")
+
+
+def test_a_damaged_record_is_shown_and_stops_no_plan() -> None:
+    run, other = baseline(), baseline(seed=1)
+    finish(run).write_text("{")
+    first, second = plan.plan([(run,), (other,)])
+    assert first.state == "damaged"
+    assert "delete it" in first.note
+    assert second.state == "missing"
+
+
+def test_published_records_without_weights_are_done_unless_others_need_them() -> None:
+    chain = distilled()
+    for run in plan.order([chain]):
+        publish(run)
+    assert plan.missing([chain]) == []
+    # Stage 2 is wanted anew: it needs the weights of stage 1 and of both teachers, and stage 1 those of its teacher.
+    (paths.records() / f"{chain[1].key}.json").unlink()
+    assert [run.key for run in plan.missing([chain])] == [run.key for run in plan.order([chain])]
+    notes = {item.note for item in plan.plan([chain]) if item.run.key != chain[1].key}
+    assert notes == {"recorded, but others need its weights"}
+    # With stage 1's weights here, its teacher is still needed: it decides where to enhance in stage 2.
+    finish(chain[0])
+    assert chain[0].key not in {run.key for run in plan.missing([chain])}
+
+
+def test_estimates_are_the_median_speed_of_alike_runs() -> None:
+    for seed, speed in enumerate((10.0, 20.0, 60.0)):
+        finish(baseline(seed=seed), speed=speed)
+    finish(distilled(recipe="mgd")[0], speed=5.0)
+    (item,) = plan.plan([(baseline(smoke(epochs=10), seed=9),)])
+    images = 10 * 16
+    assert item.seconds == pytest.approx(images / 20)
+    (item,) = (i for i in plan.plan([distilled(recipe="mgd", seed=1)]) if i.run.stage)
+    assert item.seconds == pytest.approx(16 / 5)
+    first, second = distilled(recipe="dfmsd", seed=1)
+    assert [i.seconds for i in plan.plan([(first, second)]) if i.run.stage] == pytest.approx([16 / 5, 16 / 5])
+    finish(distilled(recipe="dfmsd", seed=2)[1], speed=2.0)
+    assert [i.seconds for i in plan.plan([(first, second)]) if i.run.stage] == pytest.approx([16 / 5, 16 / 2])
+
+
+def test_iterations_count_the_last_small_batch() -> None:
+    assert plan.iterations(baseline(smoke(epochs=3, batch=5))) == 3 * 4
+    assert plan.iterations(baseline(smoke().rehearse(2))) == 2
+
+
+def test_the_command_prints_every_run_with_its_state(capsys: pytest.CaptureFixture[str]) -> None:
+    from dfmsd.__main__ import main
+
+    page = pages.get("table03", scale="smoke")
+    runs = plan.order(page.chains())
+    finish(runs[0])
+    assert main(["plan", "table03", "--scale", "smoke"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:12] for line in lines[:-1]] == [run.key for run in runs]
+    assert lines[0].split()[1] == "done"
+    assert lines[1].split()[1] == "missing"
+    assert lines[-1].startswith(f"{len(runs)} runs, 1 done; the rest about ")
