@@ -51,7 +51,7 @@ def read(checkpoint: str | Path) -> dict[str, Any]:
     if "://" not in str(checkpoint) and not Path(checkpoint).is_file():
         raise StudyError(f"checkpoint {checkpoint} does not exist")
     try:
-        content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
+        content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu", logger="silent")
     except Exception as error:  # torch, pickle and zipfile each raise their own on a damaged file
         raise StudyError(f"checkpoint {checkpoint} cannot be read ({type(error).__name__}): delete it and make it again") from error
     if not isinstance(content, dict):
@@ -60,14 +60,14 @@ def read(checkpoint: str | Path) -> dict[str, Any]:
 
 
 def load(network: nn.Module, checkpoint: str | Path) -> None:
-    """Load a plain mmdet checkpoint; every parameter of the network must be in it.
+    """Load an mmdet checkpoint, or the student of a distiller's; every parameter of the network must be in it.
 
     Raises:
         StudyError: if the file is missing or damaged, or lacks a weight, or has one of another shape. A teacher or student that
             is silently left uninitialised is the most common cause of "no gain" in distillation.
     """
     content = read(checkpoint)
-    state: Mapping[str, Tensor] = content.get("state_dict", content)
+    state = student_of(content.get("state_dict", content))
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import io
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from itertools import chain
 from typing import Any
 
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
-from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-import dfmsd.quiet  # noqa: F401
-from dfmsd import checkpoints
-from dfmsd import levels as pyramids
-from dfmsd.adversarial import di2_fgsm
+from dfmsd import checkpoints, losses, stages
+from dfmsd.augment import di2_fgsm
 from dfmsd.balance import ShareBalance
-from dfmsd.errors import StudyError, suggest
-from dfmsd.hyper import METHODS, Kind, for_pair
+from dfmsd.errors import StudyError, validated
+from dfmsd.hyper import METHODS, for_pair
+from dfmsd.levels import match, resized, strides
 from dfmsd.losses import Levels, Method
-from dfmsd.preprocess import DistillPreprocessor, View
+from dfmsd.losses.base import CHANGED
+from dfmsd.preprocess import DistillPreprocessor, Enhancement, View
+from dfmsd.stages import Matching
+
+with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    # This first import shows no notices about optional packages that nobody here uses (OneDL, faster_coco_eval).
+    warnings.simplefilter("ignore")
+    import mmdet.datasets
+    import mmdet.evaluation  # noqa: F401
 
 Network = dict[str, Any] | str
 """A detector's ``model`` dict, or the path of an mmdet config that has one (``mmdet::`` names those that mmdet ships)."""
 
-CHANGED = ("aug", "adv")
-"""A method's terms on changed images: enhanced ones, and adversarial examples."""
+for _model in METHODS.values():
+    MODELS.register_module(module=getattr(losses, _model.__name__))
 
 
 @MODELS.register_module()
@@ -52,16 +60,17 @@ class Distiller(BaseDetector):
         balance: ``dict(iterations=...)``: read the methods' weights as shares of the detection loss, see
             :class:`~dfmsd.balance.ShareBalance`.
         enhance: Masking enhancement, see :class:`~dfmsd.preprocess.DistillPreprocessor`.
-        adversarial: Adversarial examples against each teacher, see :func:`dfmsd.adversarial.di2_fgsm`.
+        adversarial: Adversarial examples against the teachers: an :class:`dfmsd.stages.Attack`, or its dict.
         inherit: Start with the (first) teacher's neck and head.
 
     Raises:
-        StudyError: if a teacher has no checkpoint or it does not fit, or two pyramids have no level in common.
+        StudyError: if a teacher has no checkpoint or it does not fit, a method or an option makes no sense, or two pyramids have no
+            level in common.
 
     Example:
         In an mmdet config::
 
-            custom_imports = dict(imports=["dfmsd"])
+            custom_imports = dict(imports=["dfmsd.distiller"])
             model = dict(
                 type="Distiller",
                 student="mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
@@ -82,10 +91,10 @@ class Distiller(BaseDetector):
         methods: Sequence[dict[str, Any]],
         teacher_checkpoint: str | Sequence[str] | None = None,
         student_checkpoint: str | None = None,
-        matching: pyramids.Matching = "stride",
+        matching: Matching = "stride",
         balance: dict[str, Any] | None = None,
-        enhance: dict[str, Any] | None = None,
-        adversarial: dict[str, Any] | None = None,
+        enhance: Enhancement | Mapping[str, Any] | None = None,
+        adversarial: stages.Attack | Mapping[str, Any] | None = None,
         inherit: bool = False,
         data_preprocessor: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
@@ -94,6 +103,8 @@ class Distiller(BaseDetector):
         files = [teacher_checkpoint] if isinstance(teacher_checkpoint, str) else list(teacher_checkpoint or [])
         if len(files) < len(networks):
             raise StudyError("the teacher has no weights: set teacher_checkpoint (an untrained teacher teaches nothing)")
+        if len(files) > len(networks):
+            raise StudyError(f"teacher_checkpoint lists {len(files)} files for {len(networks)} teachers: give one for each")
         student, configs = _model_config(student, "student"), [_model_config(network, "teacher") for network in networks]
         normalisations = [config["data_preprocessor"] for config in configs]
         views = DistillPreprocessor(student["data_preprocessor"], normalisations, enhance, keep_pixels=adversarial is not None)
@@ -101,39 +112,49 @@ class Distiller(BaseDetector):
         self.student = MODELS.build(student)
         self.student_checkpoint = student_checkpoint
         self.inherit = inherit
-        self.adversarial = adversarial
+        self.attack = None if adversarial is None else validated(stages.Attack, "adversarial", dict(adversarial)).model_dump()
         # A tuple, not a ModuleList, keeps the teachers out of the registered modules.
         self.teachers = tuple(_frozen(MODELS.build(config), file) for config, file in zip(configs, files, strict=True))
-        strides_s = pyramids.strides(self.student)
-        self.pairs = [_pairs(strides_s, pyramids.strides(one), matching) for one in self.teachers]
-        built = [[self._build(method, index) for method in methods] for index in range(len(self.teachers))]
-        self.methods = nn.ModuleList([method for group in built for method in group])
-        names = [f"loss_{method.name}_{term}" for method in built[0] for term in method.term_names]
+        provided = zip(CHANGED, (enhance, adversarial), strict=True)
+        self.changed = [term for term, images in provided if images is not None]
+        # The teacher's stride of each matched level, and its places in the two pyramids.
+        self.pairs: list[dict[int, tuple[int, int]]] = []
+        for pyramid in map(strides, self.teachers):
+            self.pairs.append({pyramid[t]: (s, t) for s, t in match(strides(self.student), pyramid, matching)})
+        self.methods = nn.ModuleList(
+            nn.ModuleList(self._build(method, student, config, teacher, pairs) for method in methods)
+            for config, teacher, pairs in zip(configs, self.teachers, self.pairs, strict=True)
+        )
+        first = self.methods_by_teacher[0]
+        names = [f"loss_{method.name}_{term}" for method in first for term in method.WEIGHTS]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise StudyError(f"a method is listed twice: {', '.join(sorted(repeated))}")
         # On changed images a method compares sums of the kind of its first term: the published ratio of their weights holds.
         like = {
-            f"loss_{method.name}_{term}": f"loss_{method.name}_{method.term_names[0]}" for method in built[0] for term in CHANGED
+            f"loss_{method.name}_{term}": f"loss_{method.name}_{next(iter(method.WEIGHTS))}" for method in first for term in CHANGED
         }
         self.balance = None if balance is None else ShareBalance(names, like=like, **balance)
 
-    def _build(self, config: dict[str, Any], index: int) -> Method:
-        config = dict(config)
-        name = str(config.pop("type", ""))
-        if name.lower() not in METHODS:
-            raise StudyError(f"unknown method {name!r}: {suggest(name, [model.__name__ for model in METHODS.values()])}")
-        model = METHODS[name.lower()]
-        if unknown := sorted(set(config) - set(model.model_fields)):
-            raise StudyError(f"{name} has no hyper-parameter {unknown[0]!r}: {suggest(unknown[0], model.model_fields)}")
-        teacher = self.teachers[index]
-        fields = dict(for_pair(name.lower(), _kind(self.student), _kind(teacher), _family(self.student), **config))
+    def _build(
+        self,
+        config: Mapping[str, Any],
+        student: Mapping[str, Any],
+        teacher: Mapping[str, Any],
+        network: BaseDetector,
+        pairs: Iterable[int],
+    ) -> Method:
+        """One method for one teacher, on those of its levels that are matched."""
+        changes = dict(config)
+        name = str(changes.pop("type", ""))
+        kinds = stages.kind_of(student), stages.kind_of(teacher)
+        fields = dict(for_pair(name, *kinds, stages.family_of(student), **changes))
         wanted = fields["strides"]
-        fields["strides"] = [stride for stride in self.pairs[index] if wanted is None or stride in wanted]
+        fields["strides"] = [stride for stride in pairs if wanted is None or stride in wanted]
         if not fields["strides"]:
-            raise StudyError(f"{name}: none of the strides {wanted} is matched; matched are {sorted(self.pairs[index])}")
-        channels = {"channels_s": _channels(self.student), "channels_t": _channels(teacher)}
-        method: Method = MODELS.build(fields | channels)
-        method.connect(self.student, teacher)
+            raise StudyError(f"{name}: none of the strides {wanted} is matched; matched are {sorted(pairs)}")
+        channels = {"channels_s": self.student.neck.out_channels, "channels_t": network.neck.out_channels}
+        method: Method = MODELS.build(fields | channels | {"changed": self.changed})
+        method.connect(self.student, network)
         return method
 
     def init_weights(self) -> None:
@@ -184,9 +205,10 @@ class Distiller(BaseDetector):
             enhanced: Enhanced images for student and teachers.
             pixels: The images before normalisation, for adversarial examples.
         """
+        caught: list[Sequence[Tensor]] = []
         with ExitStack() as stack:
-            caught = stack.enter_context(_caught(self.student.neck))
-            for method in self._methods():
+            stack.enter_context(self.student.neck.register_forward_hook(lambda _, __, output: caught.append(output)))
+            for method in chain(*self.methods_by_teacher):
                 stack.enter_context(method.watching())
             losses: dict[str, Any] = self.student.loss(inputs, data_samples)
         detection, _ = BaseModel.parse_losses(self, losses)
@@ -196,37 +218,40 @@ class Distiller(BaseDetector):
         boxes = [sample.gt_instances.bboxes for sample in data_samples]
         shapes = [tuple(sample.img_shape[:2]) for sample in data_samples]
         terms: dict[str, Tensor] = {}
-        weights: dict[str, Tensor] = {}
         # Sums over large maps overflow half precision.
         with torch.autocast(inputs.device.type, enabled=False):
-            for place, method in enumerate(self._methods()):
-                index = place * len(self.teachers) // len(self.methods)
+            for index, methods in enumerate(self.methods_by_teacher):
                 pairs = {term: levels[index] for term, levels in changed.items()}
-                own = method(*features[index], boxes, shapes, generator=generator, enhanced=pairs)
-                for name, value in own.items():
-                    terms[name] = terms.get(name, 0.0) + value / len(self.teachers)
-                weights |= {f"loss_{method.name}_{term}": method.weight(term) for term in method.term_names}
+                for method in methods:
+                    own = method(*features[index], boxes, shapes, generator=generator, enhanced=pairs)
+                    for name, value in own.items():
+                        terms[name] = terms.get(name, 0.0) + value / len(self.teachers)
             if self.balance is not None:
+                first = self.methods_by_teacher[0]
+                weights = {f"loss_{method.name}_{term}": method.weight(term) for method in first for term in method.WEIGHTS}
                 terms = self.balance(detection.float(), terms, weights)
         return losses | terms  # Eq. (6): the training loop adds them up
 
-    def _methods(self) -> Iterator[Method]:
-        """The methods of the first teacher, then those of the second, ..."""
-        for method in self.methods:
-            assert isinstance(method, Method)
-            yield method
+    @property
+    def methods_by_teacher(self) -> list[list[Method]]:
+        """The methods of each teacher, with blocks of their own."""
+        return [list(methods) for methods in self.methods]  # type: ignore[call-overload]
 
     def _changed(
         self, data_samples: Any, enhanced: View | None, pixels: list[Tensor] | None
     ) -> dict[str, list[tuple[Levels, Levels]]]:
         """Levels of student and each teacher on changed images, by the term that compares them."""
+        compared = {term for method in chain(*self.methods_by_teacher) for term in method.active}
         views: dict[str, View] = {}
-        if any(method.uses_enhanced for method in self._methods()):
-            views |= {} if enhanced is None else {"aug": enhanced}
-            views |= {} if pixels is None else {"adv": self._attacked(pixels, data_samples)}
+        if enhanced is not None and "aug" in compared:
+            views["aug"] = enhanced
+        if pixels is not None and "adv" in compared:
+            views["adv"] = self._attacked(pixels, data_samples)
         levels = {}
         for term, (inputs_s, inputs_t) in views.items():
-            with _unrecorded_statistics(self.student):
+            norms = [module for module in self.student.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+            # The running statistics learn nothing from these images: momentum 0 keeps them.
+            with _changed_attribute(norms, "momentum", 0.0):
                 feats_s = self.student.extract_feat(inputs_s)
             levels[term] = self.levels(feats_s, inputs_t)
         return levels
@@ -240,16 +265,17 @@ class Distiller(BaseDetector):
                 sample.gt_instances = sample.gt_instances.clone()
                 sample.gt_instances.bboxes = moved
             views = self.data_preprocessor.teachers_view(list(images))
-            with _heads_in_training(self.teachers):
+            # Some dense heads, such as RepPoints', return what their loss needs in training mode only. Their layers keep theirs.
+            heads = [teacher.bbox_head for teacher in self.teachers if hasattr(teacher, "bbox_head")]
+            with _changed_attribute(heads, "training", True):
                 found = [teacher.loss(view, samples) for teacher, view in zip(self.teachers, views, strict=True)]
-            return torch.stack(
-                [value for losses in found for name in losses if "cls" in name for value in _flat(losses[name])]
-            ).sum()
+            parts = [{name: value for name, value in losses.items() if "cls" in name} for losses in found]
+            return torch.stack([BaseModel.parse_losses(self, part)[0] for part in parts]).sum()
 
-        assert self.adversarial is not None
+        assert self.attack is not None
         boxes = [sample.gt_instances.bboxes for sample in data_samples]
         generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
-        return self.data_preprocessor.view(di2_fgsm(pixels, boxes, loss, **self.adversarial, generator=generator))
+        return self.data_preprocessor.view(di2_fgsm(pixels, boxes, loss, **self.attack, generator=generator))
 
     def predict(self, inputs: Tensor, data_samples: Any, rescale: bool = True) -> Any:
         """The student's predictions."""
@@ -269,19 +295,14 @@ class Distiller(BaseDetector):
             with torch.no_grad():
                 feats_t = teacher.extract_feat(inputs)
             levels_t = {stride: feats_t[t].float() for stride, (_, t) in pairs.items()}
-            levels_s = {stride: pyramids.resized(feats_s[s].float(), levels_t[stride]) for stride, (s, _) in pairs.items()}
+            levels_s = {stride: resized(feats_s[s].float(), levels_t[stride]) for stride, (s, _) in pairs.items()}
             matched.append((levels_s, levels_t))
         return matched
 
 
 def _model_config(network: Network, role: str) -> dict[str, Any]:
     """A detector's model dict, from itself or from a config file."""
-    if not isinstance(network, str):
-        model = copy.deepcopy(dict(network))
-    elif network.startswith("mmdet::"):
-        model = dict(get_config(network).model)
-    else:
-        model = dict(Config.fromfile(network).model)
+    model = dict(stages.read(network).model) if isinstance(network, str) else copy.deepcopy(dict(network))
     if "data_preprocessor" not in model:
         raise StudyError(f"the {role}'s config has no data_preprocessor: each network normalises images its own way")
     return model
@@ -294,61 +315,14 @@ def _frozen(teacher: BaseDetector, checkpoint: str) -> BaseDetector:
     return teacher.requires_grad_(False).eval()
 
 
-def _pairs(strides_s: Sequence[int], strides_t: Sequence[int], matching: pyramids.Matching) -> dict[int, tuple[int, int]]:
-    """The teacher's stride of each matched level, and its places in the two pyramids."""
-    return {strides_t[t]: (s, t) for s, t in pyramids.match(strides_s, strides_t, matching)}
-
-
-def _kind(detector: BaseDetector) -> Kind:
-    return "two_stage" if hasattr(detector, "roi_head") else "one_stage"
-
-
-def _family(detector: BaseDetector) -> str:
-    """The family by which :mod:`dfmsd.hyper` knows a detector: its class's name, which mmdet does not always end in Detector."""
-    return type(detector).__name__.lower().removesuffix("detector")
-
-
-def _flat(value: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    """An entry of a detector's losses: a tensor, or one a level."""
-    return [value.mean()] if isinstance(value, Tensor) else [one.mean() for one in value]
-
-
-def _channels(detector: BaseDetector) -> int:
-    return int(detector.neck.out_channels)
-
-
 @contextmanager
-def _caught(module: nn.Module) -> Iterator[list[Sequence[Tensor]]]:
-    outputs: list[Sequence[Tensor]] = []
-    handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-    try:
-        yield outputs
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _heads_in_training(teachers: Iterable[BaseDetector]) -> Iterator[None]:
-    """Some dense heads, RepPoints' for one, return what their loss needs in training mode only. Their layers stay in eval mode."""
-    heads = [teacher.bbox_head for teacher in teachers if hasattr(teacher, "bbox_head")]
-    for head in heads:
-        head.training = True
+def _changed_attribute(modules: Sequence[nn.Module], name: str, value: Any) -> Iterator[None]:
+    """Give an attribute of some modules another value for a while."""
+    before = [getattr(module, name) for module in modules]
+    for module in modules:
+        setattr(module, name, value)
     try:
         yield
     finally:
-        for head in heads:
-            head.training = False
-
-
-@contextmanager
-def _unrecorded_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch normalisation does not learn its running statistics from what passes here (momentum 0 keeps them)."""
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for module, own in zip(modules, before, strict=True):
+            setattr(module, name, own)

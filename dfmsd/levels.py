@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfmsd.errors import StudyError
-
-Matching = Literal["stride", "index"]
+from dfmsd.stages import Matching
 
 
 def strides(detector: nn.Module) -> tuple[int, ...]:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmdet.registry import MODELS
-from mmengine.fileio import load as load_file
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor, nn
 
 from dfmsd.augment import area_ratio, enhance
-from dfmsd.errors import StudyError
+from dfmsd.errors import StudyError, validated
+from dfmsd.stages import Enhance
 
 Batch = dict[str, Any]
 View = tuple[Tensor, list[Tensor]]
 """One batch of images as the student and as each teacher sees it, each ``(B, 3, H, W)``."""
+
+
+class Enhancement(Enhance):
+    """Masking enhancement, and whose boxes decide about it."""
+
+    ratios: Path | None = None
+    """JSON file from image id to area ratio (:func:`dfmsd.augment.area_ratios`); None: the ground-truth boxes decide."""
 
 
 @MODELS.register_module()
@@ -30,16 +38,21 @@ class DistillPreprocessor(BaseDataPreprocessor):
     Args:
         student: Config of the student's data preprocessor.
         teachers: Config of each teacher's.
-        enhance: Masking enhancement: ``theta``, ``sigma``, ``noise_probability``, ``crop`` as in :func:`dfmsd.augment.enhance`,
-            and ``ratios``: a JSON file from image id to area ratio, or None to take the ratio of the ground-truth boxes.
+        enhance: Masking enhancement: an :class:`Enhancement`, or its fields as a dict.
         keep_pixels: Hand on the images as they are, too, as ``pixels``.
 
     Raises:
-        StudyError: if the student's preprocessor changes batches at random, which the teacher's could not follow, or the networks
-            pad to different divisors.
+        StudyError: if ``enhance`` makes no sense or its file is missing, if the student's preprocessor changes batches at random,
+            which the teacher's could not follow, or if the networks pad to different divisors.
     """
 
-    def __init__(self, student: Batch, teachers: Sequence[Batch], enhance: Batch | None = None, keep_pixels: bool = False) -> None:
+    def __init__(
+        self,
+        student: Batch,
+        teachers: Sequence[Batch],
+        enhance: Enhancement | Mapping[str, Any] | None = None,
+        keep_pixels: bool = False,
+    ) -> None:
         super().__init__()
         if student.get("batch_augments"):
             raise StudyError(
@@ -52,11 +65,15 @@ class DistillPreprocessor(BaseDataPreprocessor):
         self.student = MODELS.build(student)
         self.teachers = nn.ModuleList([MODELS.build(teacher) for teacher in teachers])
         self.keep_pixels = keep_pixels
-        self.enhance = None if enhance is None else dict(enhance)
+        self.enhance: dict[str, Any] | None = None
         self.ratios: Mapping[str, float] | None = None
-        if self.enhance is not None:
-            ratios = self.enhance.pop("ratios", None)
-            self.ratios = None if ratios is None else _read_ratios(ratios)
+        if enhance is not None:
+            chosen = validated(Enhancement, "enhance", dict(enhance))
+            self.enhance = chosen.model_dump(exclude={"score", "ratios"})
+            if chosen.ratios is not None:
+                if not chosen.ratios.is_file():
+                    raise StudyError(f"the file of area ratios {chosen.ratios} does not exist")
+                self.ratios = json.loads(chosen.ratios.read_text())
 
     def forward(self, data: Batch, training: bool = False) -> Batch:
         """The student's batch; while training also ``inputs_t``, a list with each teacher's view, and what the options ask for."""
@@ -96,9 +113,3 @@ class DistillPreprocessor(BaseDataPreprocessor):
 
 def _inputs(preprocessor: BaseDataPreprocessor, images: list[Tensor]) -> Tensor:
     return preprocessor({"inputs": images, "data_samples": None}, False)["inputs"]  # type: ignore[no-any-return]
-
-
-def _read_ratios(file: str | Path) -> Mapping[str, float]:
-    if not Path(file).is_file():
-        raise StudyError(f"the file of area ratios {file} does not exist")
-    return load_file(str(file))  # type: ignore[no-any-return]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -64,3 +66,80 @@ def _masks(boxes: torch.Tensor, size: int) -> BitmapMasks:
     for mask, (left, top, right, bottom) in zip(filled, boxes.int().tolist(), strict=True):
         mask[top + 3 : bottom - 3, left + 3 : right - 3] = 1
     return BitmapMasks(filled, size, size)
+
+
+def project(folder: Path, **teachers: str) -> Path:
+    """A user's project: four images in COCO's format, whole mmdet configs of a student and of teachers, these with checkpoints.
+
+    Args:
+        folder: Where it lies.
+        **teachers: Names of the zoo by what they are called there: ``weak`` becomes ``weak.py`` and ``weak.pth``.
+
+    Returns:
+        The student's config, ``my_detector.py``, which trains for two epochs of two iterations.
+    """
+    rng = np.random.default_rng(0)
+    for index in range(4):
+        cv2.imwrite(str(folder / f"{index}.png"), rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    box = {"bbox": [8, 8, 32, 32], "area": 1024, "iscrowd": 0}
+    coco = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 64} for i in range(4)],
+        "annotations": [box | {"id": i + 1, "image_id": i, "category_id": i + 1} for i in range(4)],
+        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(_classes())],
+    }
+    (folder / "truth.json").write_text(json.dumps(coco))
+    for called, name in teachers.items():
+        (folder / f"{called}.py").write_text(_config(name, folder))
+        Path(checkpoint(name, folder)).rename(folder / f"{called}.pth")
+    (folder / "my_detector.py").write_text(_config("retinanet_r50", folder))
+    return folder / "my_detector.py"
+
+
+def _config(name: str, folder: Path) -> str:
+    return f"""
+default_scope = "mmdet"
+model = {network(name).to_dict()!r}
+dataset = dict(
+    type="CocoDataset",
+    ann_file={str(folder / "truth.json")!r},
+    data_prefix=dict(img={str(folder)!r}),
+    metainfo=dict(classes={_classes()!r}),
+)
+resize = dict(type="Resize", scale=(64, 64), keep_ratio=True)
+meta = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(
+        **dataset,
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="LoadAnnotations", with_bbox=True),
+            resize,
+            dict(type="PackDetInputs"),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        **dataset,
+        test_mode=True,
+        pipeline=[dict(type="LoadImageFromFile"), resize, dict(type="PackDetInputs", meta_keys=meta)],
+    ),
+)
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator = dict(type="CocoMetric", ann_file={str(folder / "truth.json")!r}, metric="bbox")
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=2)
+val_cfg, test_cfg = dict(type="ValLoop"), dict(type="TestLoop")
+param_scheduler = [
+    dict(type="LinearLR", by_epoch=False, start_factor=0.001, begin=0, end=2),
+    dict(type="MultiStepLR", by_epoch=True, milestones=[1]),
+]
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
+default_hooks = dict(logger=dict(type="LoggerHook", interval=1))
+randomness = dict(seed=0)
+"""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dfmsd.study import records, scales
+from dfmsd.study import code, files, paths, records, scales
 from dfmsd.study.records import Provenance, Record
 from dfmsd.study.rows import Options, Row, chain
 from dfmsd.study.scales import Scale
@@ -40,32 +40,45 @@ def diverging(run: RunSpec) -> RunSpec:
     return RunSpec.model_validate(fields | {"schedule": run.schedule.model_copy(update={"lr": 1e12})})
 
 
-def record(run: RunSpec, *, state: Any = "ok", note: str = "", code: str | None = None, speed: float = 10.0) -> Record:
-    """A record as training would leave it, with made-up numbers."""
+def record(run: RunSpec, *, digest: str | None = None, speed: float = 10.0, **fields: Any) -> Record:
+    """A record as training would leave it, with made-up numbers.
+
+    Args:
+        run: The run.
+        digest: Of the code behind it; today's if None.
+        speed: In images per second.
+        fields: Other fields of the record.
+    """
     provenance = Provenance(
-        commit="0",
-        versions={},
-        hardware="test",
+        commit="0123456789abcdef",
+        versions={"torch": "2.13.0"},
+        hardware="a processor",
         threads=1,
-        seconds=1.0,
+        seconds=120.0,
         images_per_second=speed,
-        peak_memory_mb=1.0,
+        peak_memory_mb=500.0,
         finished="2026-01-01T00:00:00+00:00",
-        data_fingerprint="0",
-        code_digest=records.code_digest(run) if code is None else code,
+        data_fingerprint="f" * 12,
+        code_digest=digest or code.digest(run),
     )
-    metrics = {} if state == "nan" else {"AP": 12.5, "AP50": 25.0}
-    return Record(key=run.key, state=state, spec=run.flat(), metrics=metrics, note=note, provenance=provenance)
+    metrics = {} if fields.get("state") == "nan" else {"AP": 12.5, "AP50": 25.0}
+    content = {"key": run.key, "state": "ok", "spec": run.flat(), "metrics": metrics, "provenance": provenance}
+    return Record.model_validate(content | fields)
+
+
+def publish(run: RunSpec, **changes: Any) -> Record:
+    """Put a made-up record among the published ones."""
+    found = record(run, **changes)
+    files.write_atomic(paths.records() / f"{run.key}.json", records.dump(found))
+    return found
 
 
 def finish(run: RunSpec, **changes: Any) -> Path:
     """Put a made-up finished run into the runs folder; returns its record file."""
-    from dfmsd.study import paths
-
     folder = paths.runs() / run.key
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "student.pth").write_bytes(b"weights")
-    records.write_atomic(folder / "record.json", records.dump(record(run, **changes)))
+    files.write_atomic(folder / "record.json", records.dump(record(run, **changes)))
     return folder / "record.json"
 
 

@@ -1,35 +1,27 @@
-"""Masking enhancement: areas by hand, what noise and crops do to spectra, and which image gets which."""
+"""Changed images: areas by hand, noise and crops, which image gets which; attacks with known gradients."""
 
 from __future__ import annotations
 
-import numpy as np
+import copy
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
-from dfmsd.augment import add_noise, area_ratio, enhance, random_crop
+from dfmsd.augment import add_noise, area_ratio, area_ratios, di2_fgsm, diverse, enhance, random_crop
+from dfmsd.stages import Attack, Enhance
+from tests.fixtures_detectors import batch, detector
 
-CHOICE = {"theta": 0.5, "sigma": 0.08, "noise_probability": 0.3, "crop": (0.8, 1.0)}
+CHOICE = Enhance().model_dump(exclude={"score"})
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def picture(seed: int = 0, size: int = 64) -> torch.Tensor:
-    """A smooth image, with a spectrum that falls off as pictures' do."""
-    rng = np.random.default_rng(seed)
-    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
-    frequency[0, 0] = np.inf
-    waves = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(3, size, size))) / frequency**1.5, s=(size, size))
-    return torch.from_numpy((128 + 40 * waves / waves.std()).clip(0, 255).astype(np.float32))
-
-
-def high_share(image: torch.Tensor) -> float:
-    """Share of the spectrum's power above a quarter of the sampling frequency, without the mean."""
-    plain = image.double() - image.double().mean(dim=(1, 2), keepdim=True)
-    power = torch.fft.rfft2(plain).abs().square().sum(dim=0)
-    frequency = torch.hypot(torch.fft.fftfreq(image.shape[1])[:, None], torch.fft.rfftfreq(image.shape[2])[None])
-    return float(power[frequency > 0.25].sum() / power.sum())
+def picture(size: int = 64) -> Tensor:
+    return 255 * torch.rand(3, size, size, generator=generator())
 
 
 @pytest.mark.parametrize(
@@ -45,8 +37,25 @@ def high_share(image: torch.Tensor) -> float:
     ],
 )
 def test_area_ratio_by_hand(boxes: list[list[float]], scores: list[float], expected: float) -> None:
-    ratio = area_ratio(torch.tensor(boxes).reshape(-1, 4).float(), torch.tensor(scores), score=0.3, height=20, width=10)
-    assert ratio == expected
+    found, given = torch.tensor(boxes).reshape(-1, 4).float(), {"score": 0.3, "height": 20, "width": 10}
+    assert area_ratio(found, torch.tensor(scores), **given) == expected
+    larger = {"score": 0.3, "height": 2000, "width": 1000}  # an area that float16 does not hold
+    assert area_ratio(100 * found.half(), torch.tensor(scores), **larger) == expected
+
+
+def test_area_ratios_are_those_of_the_detectors_boxes_in_the_original_image() -> None:
+    """Images of 64 pixels that were loaded from files of half the size: boxes come back in the files' pixels."""
+    model, data = detector("gfl_x101"), batch()
+    for sample in data["data_samples"]:
+        sample.set_metainfo({"ori_shape": (32, 32), "scale_factor": (2.0, 2.0)})
+    found = model.test_step(copy.deepcopy(data))
+    score = float(found[0].pred_instances.scores.median())
+    expected = {}
+    for index, one in enumerate(found):
+        kept = one.pred_instances.bboxes[one.pred_instances.scores >= score]
+        expected[str(index)] = min(1.0, sum(float((x2 - x1) * (y2 - y1)) for x1, y1, x2, y2 in kept) / 32**2)
+    assert area_ratios(model, [data], score=score) == pytest.approx(expected, abs=1e-6)
+    assert area_ratios(model, [data], score=1.0) == {"0": 0.0, "1": 0.0}
 
 
 def test_noise_has_its_deviation_and_stays_in_range() -> None:
@@ -61,25 +70,6 @@ def test_noise_has_its_deviation_and_stays_in_range() -> None:
     assert bright.max() == 255
     assert bright.min() >= 0
     assert torch.equal(add_noise(grey, sigma=0.0, generator=generator()), grey.float())
-
-
-def test_noise_raises_high_frequencies() -> None:
-    for seed in range(20):
-        image = picture(seed)
-        assert high_share(add_noise(image, sigma=0.08, generator=generator(seed))) > 2 * high_share(image)
-
-
-def test_crop_magnifies_so_that_low_frequencies_gain() -> None:
-    """Brought back to the image's size, a window of 0.8 has its frequencies times 0.8."""
-    shares = []
-    for seed in range(20):
-        image = picture(seed)
-        window = random_crop(image, sides=(0.8, 0.8), generator=generator(seed))[None]
-        magnified = torch.nn.functional.interpolate(window, size=(64, 64), mode="bicubic", align_corners=False)[0]
-        # A window of a wave is no wave any more: a taper, the same for both, keeps its edges out of the spectrum.
-        taper = torch.hann_window(64)[:, None] * torch.hann_window(64)[None]
-        shares.append((high_share(magnified * taper), high_share(image * taper)))
-    assert np.mean([after for after, _ in shares]) < np.mean([before for _, before in shares])
 
 
 def test_crop_is_a_window_of_the_image_anywhere() -> None:
@@ -134,3 +124,95 @@ def test_enhancement_depends_on_its_generator_alone() -> None:
         assert torch.equal(first, enhance(image, ratio, **certain, generator=generator(1)))
         other = enhance(image, ratio, **certain, generator=generator(2))
         assert not torch.equal(first, other)
+
+
+# Adversarial examples
+
+OPTIONS = Attack(diversity=0.0).model_dump()
+NOTHING = [torch.zeros(0, 4)]
+
+
+def attack(image: Tensor, loss: Any, **changes: Any) -> Tensor:
+    (changed,) = di2_fgsm([image], NOTHING, loss, **(OPTIONS | changes), generator=torch.Generator().manual_seed(0))
+    return changed
+
+
+def gradient() -> Tensor:
+    """An image whose values cover 0 to 255, with some at the ends of its range."""
+    return torch.linspace(0, 255, 48).reshape(3, 4, 4)
+
+
+def test_each_step_goes_up_the_sign_of_the_gradient_until_epsilon() -> None:
+    slope = torch.where(torch.arange(48).reshape(3, 4, 4) % 2 == 0, 3.0, -0.01)
+    image = gradient()
+    changed = attack(image, lambda images, _: (images[0] * slope).sum())
+    low, high = image.amin(dim=(1, 2), keepdim=True), image.amax(dim=(1, 2), keepdim=True)
+    # 5 steps of 2 / 255 want to go to 10 / 255, but epsilon is 8 / 255 of a range of 255.
+    torch.testing.assert_close(changed, (image + 8 * slope.sign()).clamp(low, high))
+
+
+def test_momentum_remembers() -> None:
+    """The gradient turns after the first step: with decay 1 the sum is 0, and what has sign 0 stays."""
+    calls: list[int] = []
+
+    def loss(images: list[Tensor], _: Any) -> Tensor:
+        calls.append(1)
+        return images[0].sum() * (1 if len(calls) == 1 else -1)
+
+    image = gradient()
+    inner = slice(1, 3)
+    with_momentum = attack(image, loss, steps=2)
+    calls.clear()
+    without = attack(image, loss, steps=2, decay=0.0)
+    torch.testing.assert_close(with_momentum[:, inner, inner], image[:, inner, inner] + 2)
+    torch.testing.assert_close(without[:, inner, inner], image[:, inner, inner])
+
+
+def test_what_does_not_move_the_loss_stays() -> None:
+    image = gradient()
+    assert torch.equal(attack(image, lambda images, _: 0 * images[0].sum()), image)
+
+
+def test_originals_are_left_and_parameters_get_no_gradient() -> None:
+    image, weight = gradient(), torch.ones(3, 4, 4, requires_grad=True)
+    before = image.clone()
+    changed = attack(image, lambda images, _: (images[0] * weight).sum(), steps=1)
+    assert torch.equal(image, before)
+    assert weight.grad is None
+    assert not changed.requires_grad
+
+
+def test_diverse_input_moves_boxes_with_their_pixels() -> None:
+    image = torch.zeros(3, 40, 80)
+    image[:, 10:20, 20:60] = 200.0
+    box = torch.tensor([[20.0, 10.0, 60.0, 20.0]])
+    for seed in range(5):
+        changed, moved = diverse(image, box, resize=0.5, generator=torch.Generator().manual_seed(seed))
+        assert changed.shape == image.shape
+        rows, columns = (changed[0] > 100).nonzero(as_tuple=True)
+        found = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+        assert (found - moved[0]).abs().max() <= 1.0, seed
+
+
+def test_same_generator_same_examples() -> None:
+    one, two = (attack(gradient(), lambda images, _: images[0].square().sum(), diversity=0.5) for _ in range(2))
+    assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("name", ["gfl_x101", "faster_rcnn_r50"])
+def test_a_real_detectors_classification_loss_rises(name: str) -> None:
+    model = copy.deepcopy(detector(name)).requires_grad_(False)
+    data = model.data_preprocessor(batch(), True)
+
+    def loss(images: list[Tensor], _: Any) -> Tensor:
+        torch.manual_seed(0)  # two-stage detectors draw the regions that they learn from
+        found = model.loss(model.data_preprocessor({"inputs": images, "data_samples": None}, False)["inputs"], data["data_samples"])
+        values = [torch.stack(v).sum() if isinstance(v, list) else v for k, v in found.items() if "cls" in k]
+        return torch.stack(values).sum()
+
+    pixels = [image.float() for image in batch()["inputs"]]
+    boxes = [sample.gt_instances.bboxes for sample in data["data_samples"]]
+    changed = di2_fgsm(pixels, boxes, loss, **OPTIONS, generator=torch.Generator())
+    assert loss(changed, boxes) > loss(pixels, boxes)
+    for one, two in zip(changed, pixels, strict=True):
+        assert 0 < (one - two).abs().max() <= 8 + 1e-3

@@ -110,7 +110,9 @@ def test_a_deeper_networks_weights_are_refused(tmp_path: Path) -> None:
         checkpoints.load(network(), tmp_path / "w.pth")
 
 
-def test_student_of_takes_the_students_part() -> None:
-    a, b = torch.zeros(1), torch.ones(1)
-    assert checkpoints.student_of({"student.neck.w": a, "methods.0.student.w": b}) == {"neck.w": a}
-    assert checkpoints.student_of({"neck.w": a, "head.w": b}) == {"neck.w": a, "head.w": b}
+def test_a_distillers_checkpoint_loads_as_its_student(tmp_path: Path) -> None:
+    state = {f"student.{name}": value for name, value in filled(2.5).state_dict().items()}
+    torch.save({"state_dict": state | {"methods.0.0.student.w": torch.ones(1)}}, tmp_path / "epoch_1.pth")
+    target = network()
+    checkpoints.load(target, tmp_path / "epoch_1.pth")
+    assert all((parameter == 2.5).all() for parameter in target.parameters())

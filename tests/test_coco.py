@@ -21,7 +21,6 @@ WORDS = "run --student retinanet_r50 --teachers retinanet_r101 --method dmkd --s
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("folders")
 @pytest.mark.skipif(not COCO128.is_dir(), reason="no COCO: name a root of its layout in DFMSD_COCO128")
 def test_dmkd_by_a_retinanet_r101_goes_through_on_coco(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from statistics import fmean
 import pytest
 import torch
 from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
 
 from dfmsd.distiller import Distiller
 from dfmsd.hyper import METHODS
@@ -25,29 +24,28 @@ def test_the_term_falls_and_the_teacher_stays(name: str, tmp_path: Path) -> None
     teacher = "retinanet_r101" if name == "crosskd" else "gfl_x101"
     method = {"type": METHODS[name].__name__} | scales.get("smoke").methods[name]
     torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        model = Distiller(
-            network("retinanet_r50"),
-            network(teacher),
-            [method],
-            teacher_checkpoint=checkpoint(teacher, tmp_path),
-            balance={"iterations": 5},
-        )
-        model.init_weights()
-        model.train()
-        before = copy.deepcopy(model.teachers[0].state_dict())
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-        distilled, own = [], []
-        for iteration in range(ITERATIONS):
-            losses = model(**model.data_preprocessor(batch(images=4, seed=iteration), True), mode="loss")
-            total, logs = BaseModel.parse_losses(model, losses)
-            optimiser.zero_grad()
-            total.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 35.0)
-            optimiser.step()
-            terms = [float(value.detach()) for key, value in logs.items() if key.startswith(f"loss_{name}_")]
-            distilled.append(sum(terms))
-            own.append(float(total.detach()) - sum(terms))
+    model = Distiller(
+        network("retinanet_r50"),
+        network(teacher),
+        [method],
+        teacher_checkpoint=checkpoint(teacher, tmp_path),
+        balance={"iterations": 5},
+    )
+    model.init_weights()
+    model.train()
+    before = copy.deepcopy(model.teachers[0].state_dict())
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    distilled, own = [], []
+    for iteration in range(ITERATIONS):
+        losses = model(**model.data_preprocessor(batch(images=4, seed=iteration), True), mode="loss")
+        total, logs = BaseModel.parse_losses(model, losses)
+        optimiser.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 35.0)
+        optimiser.step()
+        terms = [float(value.detach()) for key, value in logs.items() if key.startswith(f"loss_{name}_")]
+        distilled.append(sum(terms))
+        own.append(float(total.detach()) - sum(terms))
     assert all(map(torch.isfinite, torch.tensor(own)))
     # The factors are held from iteration 5 on.
     assert fmean(distilled[-5:]) < fmean(distilled[5:10])

@@ -93,6 +93,11 @@ def test_a_missing_file_of_ratios(tmp_path: Path) -> None:
         views(enhance=ENHANCE | {"ratios": str(tmp_path / "none.json")})
 
 
+def test_enhancement_that_makes_no_sense() -> None:
+    with pytest.raises(StudyError, match=r"enhance has no option 'thetha': did you mean 'theta'\?"):
+        views(enhance={"thetha": 0.5})
+
+
 def test_batch_augments_are_refused() -> None:
     student = dict(network("retinanet_r50")["data_preprocessor"], batch_augments=[{"type": "BatchFixedSizePad", "size": (96, 96)}])
     with pytest.raises(StudyError, match="batch_augments"):

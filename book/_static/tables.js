@@ -3,14 +3,11 @@
 (() => {
   "use strict";
 
-  // A cell's own words, a number as programs write it; and the words on the small line below them.
+  // A cell's words, a number as programs write it.
   const words = cell => {
-    const copy = cell.cloneNode(true);
-    copy.querySelectorAll(".interval").forEach(below => below.remove());
-    const text = copy.textContent.trim();
+    const text = cell.textContent.trim();
     return text === "–" ? "" : text.replace(/^−(?=\d)/, "-");
   };
-  const note = cell => [...cell.querySelectorAll(".interval")].map(below => below.textContent.trim()).join(" ");
 
   // The rows of each group, with the line that names it, if there is one.
   const groupsOf = table => {
@@ -61,18 +58,15 @@
     return Array.from({ length: width }, (_, i) => [...new Set(lines.map(line => line[i]).filter(Boolean))].join(" / "));
   };
 
-  // A column of cells that have a small line becomes two.
   const csvOf = table => {
     const groups = groupsOf(table);
-    const rows = groups.flatMap(group => group.rows);
-    const names = namesOf(table, Math.max(0, ...rows.map(row => row.cells.length)));
-    const noted = names.map((_, i) => rows.some(row => row.cells[i] && note(row.cells[i])));
+    const names = namesOf(table, Math.max(0, ...groups.flatMap(group => group.rows.map(row => row.cells.length))));
     const isGrouped = groups.some(group => group.head);
-    const line = (group, pairs) => [...(isGrouped ? [group] : []), ...pairs.flatMap((pair, i) => noted[i] ? pair : pair.slice(0, 1))];
-    const lines = [line("group", names.map(name => [name, `${name}, note`]))];
+    const line = (group, cells) => [...(isGrouped ? [group] : []), ...cells];
+    const lines = [line("group", names)];
     for (const { head, rows } of groups) {
       const group = head ? words(head.cells[0]) : "";
-      lines.push(...rows.map(row => line(group, [...row.cells].map(cell => [words(cell), note(cell)]))));
+      lines.push(...rows.map(row => line(group, [...row.cells].map(words))));
     }
     const quoted = text => /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
     return lines.map(cells => cells.map(quoted).join(",") + "\r\n").join("");
@@ -91,7 +85,7 @@
     table.after(link);
   };
 
-  const begin = () => document.querySelectorAll("article table, table.study").forEach((table, place) => {
+  const begin = () => document.querySelectorAll("article table").forEach((table, place) => {
     const groups = groupsOf(table);
     if (groups.every(group => group.rows.length === 0)) return;
     makeSortable(table, groups);

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
-from mmdet.models.layers import SELayer
-from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from dfmsd.losses.attention import spatial_attention
-from dfmsd.losses.base import Levels, Method, sum_squares, widened
-from dfmsd.losses.blocks import align, generation
-from dfmsd.losses.masking import Hide, attention_mask
+from dfmsd.hyper import Hide
+from dfmsd.losses.attention import attention_mask, spatial_attention
+from dfmsd.losses.base import Method, squared_error, widened
+from dfmsd.losses.blocks import align, gated_generation
 
 
 def amd_mask(
@@ -31,14 +29,14 @@ def amd_mask(
         feat_t: Teacher's map, ``(B, C, H, W)``.
         tau: Temperature of the attention map.
         ratio: Share of the positions to hide.
-        threshold: See :func:`~dfmsd.losses.masking.attention_mask`, as are ``hide`` and ``generator``.
+        threshold: See :func:`~dfmsd.losses.attention.attention_mask`, as are ``hide`` and ``generator``.
         hide: Which attention is hidden.
         generator: For masks at random.
 
     Returns:
         Boolean, ``(B, 1, H, W)``, True where hidden.
     """
-    attention = spatial_attention(widened(feat_t.detach()), tau=tau)
+    attention = spatial_attention(feat_t.detach(), tau=tau)
     return attention_mask(attention, ratio=ratio, threshold=threshold, hide=hide, generator=generator).unsqueeze(1)
 
 
@@ -75,62 +73,30 @@ def amd_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor, branch: Callable
         >>> amd_loss(feat_s, feat_t, hidden=amd_mask(feat_t, tau=0.5, ratio=0.75), branch=torch.nn.Identity()).item()
         114.0
     """
-    return sum_squares(branch(widened(feat_s).masked_fill(hidden, 0.0)) - widened(feat_t.detach()))
+    return squared_error(branch(widened(feat_s).masked_fill(hidden, 0.0)) - widened(feat_t.detach()))
 
 
-@MODELS.register_module()
 class AMD(Method):
-    """:func:`amd_loss` summed over the levels; fields as in :class:`dfmsd.hyper.AMD`.
+    """Term ``rec``: :func:`amd_loss` summed over the levels.
 
-    Args:
-        channels_s: Channels of the student's maps.
-        channels_t: Channels of the teacher's maps.
-        strides: Levels to work on.
-        alpha: Weight of the term ``rec``.
-        tau: Temperature of the attention map.
-        ratio: Share of the positions to hide.
-        threshold: Hides by a threshold instead, see :func:`~dfmsd.losses.masking.attention_mask`.
-        hide: Which attention is hidden.
-        se_ratio: Reduction of the SE blocks.
+    Raises:
+        StudyError: if ``se_ratio`` is larger than the number of channels.
     """
 
     name = "amd"
+    WEIGHTS: ClassVar = {"rec": "alpha"}
 
-    def __init__(
-        self,
-        *,
-        channels_s: int,
-        channels_t: int,
-        strides: Sequence[int],
-        alpha: float,
-        tau: float,
-        ratio: float,
-        se_ratio: int,
-        threshold: float | None = None,
-        hide: Hide = "highest",
-    ) -> None:
-        super().__init__(strides, {"rec": alpha})
-        self.masking: dict[str, Any] = {"tau": tau, "ratio": ratio, "threshold": threshold, "hide": hide}
-        self.align = nn.ModuleDict({str(stride): align(channels_s, channels_t) for stride in strides})
-        self.branch = nn.ModuleDict(
-            {str(stride): nn.Sequential(SELayer(channels_t, ratio=se_ratio), generation(channels_t)) for stride in strides}
+    def blocks(self, channels_s: int, channels_t: int, *, stride: int) -> nn.Module:
+        """See :meth:`Method.blocks`."""
+        return nn.ModuleDict(
+            {"align": align(channels_s, channels_t), "generate": gated_generation(channels_t, se_ratio=self.spec.se_ratio)}
         )
 
     def mask(self, feat_t: Tensor, generator: torch.Generator) -> Tensor:
         """:func:`amd_mask` of a teacher's map."""
-        return amd_mask(feat_t, **self.masking, generator=generator)
+        return amd_mask(feat_t, **self.spec.masking, generator=generator)
 
-    def terms(self, levels_s: Levels, levels_t: Levels, *, generator: torch.Generator, **_: Any) -> dict[str, Tensor]:
-        """See :meth:`Method.terms`."""
-        total = torch.stack(
-            [
-                amd_loss(
-                    self.align[str(stride)](levels_s[stride]),
-                    levels_t[stride],
-                    hidden=self.mask(levels_t[stride], generator),
-                    branch=self.branch[str(stride)],
-                )
-                for stride in self.strides
-            ]
-        )
-        return {"rec": total.sum()}
+    def level(self, block: Any, feat_s: Tensor, feat_t: Tensor, *, generator: torch.Generator, **_: Any) -> dict[str, Tensor]:
+        """See :meth:`Method.level`."""
+        hidden = self.mask(feat_t, generator)
+        return {"rec": amd_loss(block.align(feat_s), feat_t, hidden=hidden, branch=block.generate)}

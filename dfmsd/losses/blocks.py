@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from dfmsd.errors import StudyError
+
 
 def align(channels_s: int, channels_t: int) -> nn.Module:
     """The linear projection of Eq. (1): a 1 x 1 convolution, or nothing where the channels agree already."""
@@ -17,3 +19,16 @@ def generation(channels: int) -> nn.Module:
         nn.ReLU(inplace=True),
         nn.Conv2d(channels, channels, kernel_size=3, padding=1),
     )
+
+
+def gated_generation(channels: int, *, se_ratio: int) -> nn.Module:
+    """Squeeze and excitation by mmdet's layer, then :func:`generation`.
+
+    Raises:
+        StudyError: if the squeeze leaves no channel.
+    """
+    from mmdet.models.layers import SELayer
+
+    if channels < se_ratio:
+        raise StudyError(f"se_ratio = {se_ratio} squeezes a map of {channels} channels to none: take at most {channels}")
+    return nn.Sequential(SELayer(channels, ratio=se_ratio), generation(channels))

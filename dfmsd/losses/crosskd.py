@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from mmdet.registry import MODELS
-from mmdet.utils import reduce_mean
-from torch import Tensor
+from torch import Tensor, nn
 
-from dfmsd.losses import heads as _heads
 from dfmsd.losses.base import Levels, Method, widened
 
 EPS = 1e-6
@@ -38,7 +35,7 @@ def cross_standardise(feat_s: Tensor, feat_t: Tensor) -> Tensor:
         >>> cross_standardise(3 * feat - 5, feat).flatten().round().tolist()
         [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
     """
-    over = (0, 2, 3)
+    feat_s, feat_t, over = widened(feat_s), widened(feat_t), (0, 2, 3)
     centred = feat_s - feat_s.mean(dim=over, keepdim=True)
     if centred[:, 0].numel() > 1:
         centred = centred / (feat_s.std(dim=over, keepdim=True) + EPS) * feat_t.std(dim=over, keepdim=True)
@@ -65,9 +62,9 @@ def crosskd_cls_loss(logits: Tensor, logits_t: Tensor, *, weight: Tensor, beta: 
         >>> crosskd_cls_loss(torch.zeros(1, 1), torch.full((1, 1), 20.0), weight=torch.ones(1), beta=1.0).item()  # ln(2) / 2
         0.34657...
     """
-    target = logits_t.sigmoid()
+    logits, target = widened(logits), widened(logits_t).detach().sigmoid()
     focus = (logits.sigmoid() - target).abs().pow(beta)
-    return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * focus).sum(dim=1).mul(weight).sum()
+    return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * focus).sum(dim=1).mul(widened(weight)).sum()
 
 
 def crosskd_bins_loss(bins: Tensor, bins_t: Tensor, *, weight: Tensor) -> Tensor:
@@ -89,93 +86,72 @@ def crosskd_bins_loss(bins: Tensor, bins_t: Tensor, *, weight: Tensor) -> Tensor
         >>> crosskd_bins_loss(bins + 5, bins, weight=torch.ones(3)).abs().item() < 1e-5
         True
     """
+    bins, bins_t = widened(bins), widened(bins_t).detach()
     divergence = F.kl_div(bins.log_softmax(dim=2), bins_t.log_softmax(dim=2), reduction="none", log_target=True)
-    return divergence.sum(dim=2).mean(dim=1).mul(weight).sum()
+    return divergence.sum(dim=2).mean(dim=1).mul(widened(weight)).sum()
 
 
-@MODELS.register_module()
 class CrossKD(Method):
     """The student's head features go on through the teacher's frozen head, and what comes out is compared with the teacher.
 
     Terms: ``cls``, :func:`crosskd_cls_loss` over all positions, divided by the student's number of positives (FCOS: the sum of
     their centerness); ``reg``, GIoU (RetinaNet) or IoU (FCOS) of the decoded boxes, divided by the same, or
     :func:`crosskd_bins_loss` (GFL), divided by the sum of its weights. A position's weight in ``reg`` is the teacher's highest
-    class score. Fields as in :class:`dfmsd.hyper.CrossKD`.
+    class score. With some of the levels only, the positives are still those of all.
 
-    Args:
-        channels_s: Not used; methods have one signature.
-        channels_t: Not used.
-        strides: The levels.
-        layer: Convolutions of the student's head before its feature crosses over, at least 1.
-        before_activation: Whether the features of both heads are standardised before the ReLU of that convolution or after it.
-            In both cases another ReLU follows.
-        cls: Weight of the term ``cls``.
-        reg: Weight of the term ``reg``.
-        beta: See :func:`crosskd_cls_loss`.
-
-    Raises:
-        StudyError: when the two heads are not dense heads of one type with the same layout.
+    Nothing is learned here, so channels do not matter. :meth:`~dfmsd.losses.base.Method.connect` refuses two heads that are
+    not dense heads of one type with the same layout.
 
     Deviations:
-        None by default: it is what the released code computes. The paper's text has the features before the ReLU
+        By default there are none: it computes what the released code does. The paper's text has the features before the ReLU
         (``before_activation=True``); in its code, whose ReLU works in place, they are those after it, and its numbers come from
         these. As there, anchors that the student's assigner ignores count in neither term, and GFL's four sides are averaged.
     """
 
     name = "crosskd"
+    WEIGHTS: ClassVar = {"cls": "cls", "reg": "reg"}
 
-    def __init__(
-        self,
-        *,
-        channels_s: int,
-        channels_t: int,
-        strides: Sequence[int],
-        layer: int,
-        before_activation: bool,
-        cls: float,
-        reg: float,
-        beta: float,
-    ) -> None:
-        super().__init__(strides, {"cls": cls, "reg": reg})
-        self.layer, self.before_activation, self.beta = layer, before_activation, beta
-        self._seen: _heads.Seen | None = None
+    def blocks(self, channels_s: int, channels_t: int, *, stride: int) -> nn.Module:
+        """Nothing is learned."""
+        return nn.ModuleDict()
 
     def connect(self, student: Any, teacher: Any) -> None:
         """See :meth:`Method.connect`."""
+        from dfmsd.losses import heads
+
         # In a tuple: the heads belong to the detectors, not to this module.
-        self._heads = (_heads.of(student), _heads.of(teacher))
-        _heads.check_pair(*self._heads, self.layer)
+        self._heads = (heads.of(student), heads.of(teacher))
+        heads.check_pair(*self._heads, self.spec.layer)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Catch the student's head features and its targets."""
-        with _heads.seen(self._heads[0], self.layer, before_activation=self.before_activation) as self._seen:
+        with self._heads[0].watched(self.spec.layer, before_activation=self.spec.before_activation) as self._seen:
             yield
 
     def terms(self, levels_s: Levels, levels_t: Levels, **_: Any) -> dict[str, Tensor]:
         """See :meth:`Method.terms`."""
-        assert self._seen is not None
-        seen, self._seen = self._seen, None
+        seen = self._seen
+        del self._seen  # it holds the student's graph
         with torch.autocast(next(iter(levels_t.values())).device.type, enabled=False):  # areas of boxes overflow half precision
-            return self._compared(seen, {stride: widened(feat) for stride, feat in levels_t.items()})
+            return self._compared(seen, levels_t)
 
-    def _compared(self, seen: _heads.Seen, levels_t: Levels) -> dict[str, Tensor]:
+    def _compared(self, seen: Any, levels_t: Levels) -> dict[str, Tensor]:
         student, teacher = self._heads
+        layer, places = self.spec.layer, [teacher.strides.index(stride) for stride in self.strides]
         crossed, taught = [], []
-        for level, stride in enumerate(self.strides):
+        for stride, place in zip(self.strides, places, strict=True):
             with torch.no_grad():
-                feats_t = teacher.towers_until(levels_t[stride], self.layer, before_activation=self.before_activation)
-                taught.append(teacher.predict(feats_t, level, self.layer))
-            feats = [cross_standardise(widened(own), target) for own, target in zip(seen.features(level), feats_t, strict=True)]
-            crossed.append(teacher.predict(feats, level, self.layer))
+                feat_t = widened(levels_t[stride])
+                feats_t = teacher.towers_until(feat_t, layer, before_activation=self.spec.before_activation)
+                taught.append(teacher.predict(feats_t, place, layer))
+            feats = [cross_standardise(own, target) for own, target in zip(seen.features(place), feats_t, strict=True)]
+            crossed.append(teacher.predict(feats, place, layer))
         (cls, reg), (cls_t, reg_t) = teacher.flat(crossed), teacher.flat(taught)
-        weight, positives = student.targets(seen.targets)
+        weight, normaliser = student.targets(seen.targets, places)
         weight = torch.ones_like(cls_t[:, 0]) if weight is None else weight
-        normaliser = reduce_mean(positives).clamp(min=1.0 if student.counts_positives else 1e-6)
         certainty = cls_t.sigmoid().amax(dim=1) * (weight > 0)
-        if teacher.has_bins:
-            total = reduce_mean(certainty.sum()).clamp(min=1e-6)
-            regression = crosskd_bins_loss(reg, reg_t, weight=certainty) / total
-        else:
-            regression = teacher.box_loss(reg, reg_t, weight=certainty) / normaliser
-        return {"cls": crosskd_cls_loss(cls, cls_t, weight=weight, beta=self.beta) / normaliser, "reg": regression}
+        return {
+            "cls": crosskd_cls_loss(cls, cls_t, weight=weight, beta=self.spec.beta) / normaliser,
+            "reg": teacher.box_loss(reg, reg_t, weight=certainty, normaliser=normaliser),
+        }

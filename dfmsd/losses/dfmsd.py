@@ -1,19 +1,18 @@
 """One stage of DFMSD :cite:p:`dfmsd` (arXiv 2407.13147): dual masking, semantic alignment, and the loss on enhanced images.
 
-The stages themselves (SAL) are a chain of runs, see :mod:`dfmsd.study.rows`; the enhancement of images (ME) is in :mod:`dfmsd.augment`.
+The stages themselves (SAL) are a chain of runs; the enhancement of images (ME) is in :mod:`dfmsd.augment`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from mmdet.registry import MODELS
 from torch import Tensor
 
-from dfmsd.losses.base import Levels, widened
-from dfmsd.losses.dmkd import DMKD, Reduction, squared_error
+from dfmsd.hyper import Reduction
+from dfmsd.losses.base import squared_error, widened
+from dfmsd.losses.dmkd import DMKD, dmkd_loss
 from dfmsd.losses.pearson import pearson_loss, standardise
 
 
@@ -50,78 +49,46 @@ def enhanced_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor | None, redu
     return squared_error(difference, reduction)  # Eq. (8)
 
 
-@MODELS.register_module()
 class DFMSD(DMKD):
-    """The terms of one DFMSD stage, Eqs. (2), (3), (5), (7) and (8); fields as in :class:`dfmsd.hyper.DFMSD`.
+    """The terms of one DFMSD stage, Eqs. (2), (3), (5), (7) and (8).
 
-    Terms: ``rec`` (weight alpha), ``sfa`` (weight sfa), and Eq. (8) twice: on enhanced images ``aug`` (weight beta) and on
-    adversarial examples ``adv`` (weight adv).
+    Terms: ``rec``, :func:`~dfmsd.losses.dmkd.dmkd_loss`; ``sfa``, :func:`~dfmsd.losses.pearson.pearson_loss`, on its own levels;
+    and :func:`enhanced_loss` twice: on enhanced images ``aug``, on adversarial examples ``adv``. Each is summed over the levels.
 
-    Args:
-        beta: Weight of :func:`enhanced_loss`.
-        sfa: Weight of :func:`~dfmsd.losses.pearson.pearson_loss`, summed over ``sfa_strides``; 0 leaves it out.
-        sfa_strides: Levels to align; those that both pyramids have are used.
-        sfa_inside: Standardise inside the reconstruction error; the separate term is then left out.
-        enhanced_masked: Count only what the teacher's masks hide in :func:`enhanced_loss`.
-        adv: Weight of :func:`enhanced_loss` on adversarial examples; 0 leaves it out.
-        **dual: Arguments of :class:`~dfmsd.losses.dmkd.DMKD`.
+    Raises:
+        StudyError: if ``se_ratio`` is larger than the number of channels.
 
     Deviations:
         How Eq. (5) enters Eq. (6) is not said: a separate, mean-reduced term by default, ``sfa_inside`` for the other reading.
     """
 
     name = "dfmsd"
-    uses_enhanced = True
+    WEIGHTS: ClassVar = {"rec": "alpha", "sfa": "sfa", "aug": "beta", "adv": "adv"}
 
-    def __init__(
-        self,
-        *,
-        beta: float,
-        sfa: float,
-        sfa_strides: Sequence[int],
-        sfa_inside: bool,
-        enhanced_masked: bool,
-        adv: float,
-        **dual: Any,
-    ) -> None:
-        weights = {"sfa": sfa, "aug": beta} | ({"adv": adv} if adv else {})
-        super().__init__(**(dual | weights))
-        self.sfa_strides = tuple(stride for stride in sfa_strides if stride in self.strides)
-        self.use_sfa = sfa > 0 and not sfa_inside and bool(self.sfa_strides)
-        self.sfa_inside = sfa_inside
-        self.enhanced_masked = enhanced_masked
+    def on(self, term: str, stride: int) -> bool:
+        """See :meth:`Method.on`."""
+        aligned = stride in self.spec.sfa_strides and not self.spec.sfa_inside
+        return super().on(term, stride) and (term != "sfa" or aligned)
 
-    def terms(self, levels_s: Levels, levels_t: Levels, **context: Any) -> dict[str, Tensor]:
-        """See :meth:`~dfmsd.losses.base.Method.terms`."""
-        terms = super().terms(levels_s, levels_t, **context)  # Eq. (7)
-        if self.use_sfa:
-            aligned = [
-                pearson_loss(self._align(stride, levels_s), levels_t[stride].detach()) for stride in self.sfa_strides
-            ]  # Eq. (5)
-            terms["sfa"] = torch.stack(aligned).sum()
+    def level(
+        self, block: Any, feat_s: Tensor, feat_t: Tensor, *, stride: int, generator: torch.Generator, **_: Any
+    ) -> dict[str, Tensor]:
+        """See :meth:`Method.level`."""
+        terms, feat_s = {}, block.align(feat_s)
+        if self.on("rec", stride):
+            made = self.reconstruct(block, feat_s, feat_t, generator)
+            if self.spec.sfa_inside:
+                terms["rec"] = squared_error(standardise(made) - standardise(feat_t.detach()), self.spec.reduction)
+            else:
+                terms["rec"] = dmkd_loss(made, feat_t, reduction=self.spec.reduction)
+        if self.on("sfa", stride):
+            terms["sfa"] = pearson_loss(feat_s, feat_t)
         return terms
 
-    def enhanced_term(self, levels_s: Levels, levels_t: Levels) -> Tensor:
-        """See :meth:`~dfmsd.losses.base.Method.enhanced_term`."""
-        total = [
-            enhanced_loss(
-                self._align(stride, levels_s), levels_t[stride], hidden=self._counted(levels_t[stride]), reduction=self.reduction
-            )
-            for stride in self.strides
-        ]  # Eq. (8)
-        return torch.stack(total).sum()
-
-    def level_loss(self, reconstruction: Tensor, feat_t: Tensor) -> Tensor:
-        """The error of one level's reconstruction, of standardised maps with ``sfa_inside``."""
-        if self.sfa_inside:
-            return squared_error(standardise(reconstruction) - standardise(feat_t.detach()), self.reduction)
-        return super().level_loss(reconstruction, feat_t)
-
-    def _align(self, stride: int, levels_s: Levels) -> Tensor:
-        return self.levels[str(stride)].align(levels_s[stride])  # type: ignore[operator, no-any-return]
-
-    def _counted(self, feat_t: Tensor) -> Tensor | None:
-        if not self.enhanced_masked:
-            return None
-        hidden_sp, hidden_ch = self.masks(feat_t)
-        return hidden_sp | hidden_ch
+    def enhanced(self, block: Any, feat_s: Tensor, feat_t: Tensor) -> Tensor:
+        """See :meth:`Method.enhanced`."""
+        hidden = None
+        if self.spec.enhanced_masked:
+            hidden_sp, hidden_ch = self.masks(feat_t)
+            hidden = hidden_sp | hidden_ch
+        return enhanced_loss(block.align(feat_s), feat_t, hidden=hidden, reduction=self.spec.reduction)

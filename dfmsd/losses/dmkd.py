@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
-from mmdet.models.layers import SELayer
-from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from dfmsd.losses.attention import channel_attention, spatial_attention
-from dfmsd.losses.base import Levels, Method, sum_squares, widened
-from dfmsd.losses.blocks import align, generation
-from dfmsd.losses.masking import Hide, attention_mask
+from dfmsd.hyper import Hide, Reduction
+from dfmsd.losses.attention import attention_mask, channel_attention, spatial_attention
+from dfmsd.losses.base import Method, squared_error, widened
+from dfmsd.losses.blocks import align, gated_generation
 
 Block = Callable[[Tensor], Tensor]
-Reduction = Literal["sum", "mean"]
-"""Over the channels and positions of a level: with the sum a level four times as large weighs four times as much."""
 
 
 def dual_masks(
@@ -40,7 +36,7 @@ def dual_masks(
         channel_ratio: Share of the channels to hide.
         spatial_threshold: Hide the positions whose attention is beyond it instead of a share; 1 is the mean.
         channel_threshold: The same for channels.
-        hide: The highest attention, the lowest, or a share at random (:func:`~dfmsd.losses.masking.attention_mask`).
+        hide: The highest attention, the lowest, or a share at random (:func:`~dfmsd.losses.attention.attention_mask`).
         generator: For masks at random.
 
     Returns:
@@ -58,7 +54,7 @@ def dual_masks(
         >>> hidden_sp.flatten().tolist(), hidden_ch.flatten().tolist()
         ([False, False, False, True], [True, False])
     """
-    feat_t = widened(feat_t.detach())
+    feat_t = feat_t.detach()
     attention_sp, attention_ch = spatial_attention(feat_t, tau=tau), channel_attention(feat_t, tau=tau)
     hidden_sp = attention_mask(attention_sp, ratio=spatial_ratio, threshold=spatial_threshold, hide=hide, generator=generator)
     hidden_ch = attention_mask(attention_ch, ratio=channel_ratio, threshold=channel_threshold, hide=hide, generator=generator)
@@ -89,7 +85,7 @@ def dmkd_reconstruction(
         "Self-adjustable weighting" is all that is known of the fusion; a softmax keeps the weights positive with sum 1. The
         reduction of the SE blocks is not known either: 16, the usual one.
     """
-    weight = fusion.softmax(dim=0)
+    feat_s, weight = widened(feat_s), widened(fusion).softmax(dim=0)
     return weight[0] * branch_sp(feat_s.masked_fill(hidden_sp, 0.0)) + weight[1] * branch_ch(feat_s.masked_fill(hidden_ch, 0.0))
 
 
@@ -121,103 +117,38 @@ def dmkd_loss(reconstruction: Tensor, feat_t: Tensor, *, reduction: Reduction = 
     return squared_error(reconstruction - widened(feat_t.detach()), reduction)  # Eq. (7)
 
 
-def squared_error(difference: Tensor, reduction: Reduction) -> Tensor:
-    """Squares, summed over channels and positions and divided by B, or averaged.
-
-    Example:
-        >>> squared_error(torch.ones(2, 3, 4, 4), "sum").item(), squared_error(torch.ones(2, 3, 4, 4), "mean").item()
-        (48.0, 1.0)
-    """
-    return difference.square().mean() if reduction == "mean" else sum_squares(difference)
-
-
-class DualBranch(nn.Module):
-    """The learnable part of one level: alignment, two branches of SE and generation, and the fusion weights."""
-
-    def __init__(self, channels_s: int, channels_t: int, se_ratio: int) -> None:
-        super().__init__()
-        self.align = align(channels_s, channels_t)
-        self.branch_sp = nn.Sequential(SELayer(channels_t, ratio=se_ratio), generation(channels_t))
-        self.branch_ch = nn.Sequential(SELayer(channels_t, ratio=se_ratio), generation(channels_t))
-        self.fusion = nn.Parameter(torch.zeros(2))
-
-    def reconstruct(self, feat_s: Tensor, *, hidden_sp: Tensor, hidden_ch: Tensor) -> Tensor:
-        """:func:`dmkd_reconstruction` of a student's map before alignment."""
-        return dmkd_reconstruction(
-            self.align(feat_s),
-            hidden_sp=hidden_sp,
-            hidden_ch=hidden_ch,
-            branch_sp=self.branch_sp,
-            branch_ch=self.branch_ch,
-            fusion=self.fusion,
-        )
-
-
-@MODELS.register_module()
 class DMKD(Method):
-    """:func:`dmkd_loss` summed over the levels; fields as in :class:`dfmsd.hyper.DMKD`.
+    """Term ``rec``: :func:`dmkd_loss` summed over the levels.
 
-    Args:
-        channels_s: Channels of the student's maps.
-        channels_t: Channels of the teacher's maps.
-        strides: Levels to work on.
-        alpha: Weight of the term ``rec``.
-        tau: Temperature of the attention maps.
-        spatial_ratio: Share of the positions to hide.
-        channel_ratio: Share of the channels to hide.
-        se_ratio: Reduction of the SE blocks.
-        spatial_threshold: See :func:`dual_masks`, as are ``channel_threshold`` and ``hide``.
-        channel_threshold: Threshold of the channels.
-        hide: Which attention is hidden.
-        reduction: See :func:`dmkd_loss`.
+    Raises:
+        StudyError: if ``se_ratio`` is larger than the number of channels.
     """
 
     name = "dmkd"
+    WEIGHTS: ClassVar = {"rec": "alpha"}
 
-    def __init__(
-        self,
-        *,
-        channels_s: int,
-        channels_t: int,
-        strides: Sequence[int],
-        alpha: float,
-        tau: float,
-        spatial_ratio: float,
-        channel_ratio: float,
-        se_ratio: int,
-        spatial_threshold: float | None = None,
-        channel_threshold: float | None = None,
-        hide: Hide = "highest",
-        reduction: Reduction = "sum",
-        **weights: float,
-    ) -> None:
-        super().__init__(strides, {"rec": alpha} | weights)
-        self.masking: dict[str, Any] = {
-            "tau": tau,
-            "spatial_ratio": spatial_ratio,
-            "channel_ratio": channel_ratio,
-            "spatial_threshold": spatial_threshold,
-            "channel_threshold": channel_threshold,
-            "hide": hide,
-        }
-        self.reduction = reduction
-        self.levels = nn.ModuleDict({str(stride): DualBranch(channels_s, channels_t, se_ratio) for stride in strides})
+    def blocks(self, channels_s: int, channels_t: int, *, stride: int) -> nn.Module:
+        """See :meth:`Method.blocks`."""
+        block = nn.ModuleDict({"align": align(channels_s, channels_t)})
+        if self.on("rec", stride):
+            for branch in ("branch_sp", "branch_ch"):
+                block[branch] = gated_generation(channels_t, se_ratio=self.spec.se_ratio)
+            block.fusion = nn.Parameter(torch.zeros(2))
+        return block
 
     def masks(self, feat_t: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """:func:`dual_masks` of a teacher's map."""
-        return dual_masks(feat_t, **self.masking, generator=generator)
+        return dual_masks(feat_t, **self.spec.masking, generator=generator)
 
-    def terms(self, levels_s: Levels, levels_t: Levels, *, generator: torch.Generator, **_: Any) -> dict[str, Tensor]:
-        """See :meth:`Method.terms`."""
-        total = torch.stack(
-            [self.level_loss(self._reconstruct(stride, levels_s, levels_t, generator), levels_t[stride]) for stride in self.strides]
-        )
-        return {"rec": total.sum()}
+    def reconstruct(self, block: Any, feat_s: Tensor, feat_t: Tensor, generator: torch.Generator) -> Tensor:
+        """:func:`dmkd_reconstruction` of a student's aligned map, by the masks of the teacher's."""
+        hidden_sp, hidden_ch = self.masks(feat_t, generator)
+        branches = {"branch_sp": block.branch_sp, "branch_ch": block.branch_ch, "fusion": block.fusion}
+        return dmkd_reconstruction(feat_s, hidden_sp=hidden_sp, hidden_ch=hidden_ch, **branches)
 
-    def level_loss(self, reconstruction: Tensor, feat_t: Tensor) -> Tensor:
-        """The error of one level's reconstruction."""
-        return dmkd_loss(reconstruction, feat_t, reduction=self.reduction)
-
-    def _reconstruct(self, stride: int, levels_s: Levels, levels_t: Levels, generator: torch.Generator) -> Tensor:
-        hidden_sp, hidden_ch = self.masks(levels_t[stride], generator)
-        return self.levels[str(stride)].reconstruct(levels_s[stride], hidden_sp=hidden_sp, hidden_ch=hidden_ch)  # type: ignore[operator, no-any-return]
+    def level(
+        self, block: Any, feat_s: Tensor, feat_t: Tensor, *, stride: int, generator: torch.Generator, **_: Any
+    ) -> dict[str, Tensor]:
+        """See :meth:`Method.level`."""
+        made = self.reconstruct(block, block.align(feat_s), feat_t, generator)
+        return {"rec": dmkd_loss(made, feat_t, reduction=self.spec.reduction)}

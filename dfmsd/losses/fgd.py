@@ -6,17 +6,15 @@ The equations are written from what that code computes; their numbers in the pap
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import ContextBlock
-from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from dfmsd.losses.attention import channel_attention, spatial_attention
-from dfmsd.losses.base import Levels, Method, widened
+from dfmsd.losses.base import Method, widened
 from dfmsd.losses.blocks import align
 
 Maps = tuple[Tensor, Tensor]
@@ -25,7 +23,6 @@ Maps = tuple[Tensor, Tensor]
 
 def attention_maps(feat: Tensor, *, tau: float) -> Maps:
     """:func:`~dfmsd.losses.attention.spatial_attention` and :func:`~dfmsd.losses.attention.channel_attention` of a map."""
-    feat = widened(feat)
     return spatial_attention(feat, tau=tau), channel_attention(feat, tau=tau)
 
 
@@ -44,7 +41,9 @@ def relative_boxes(boxes_xyxy: Sequence[Tensor], image_shapes: Sequence[tuple[in
         >>> relative_boxes(boxes, [(32, 64), (32, 64)])[:, 0].tolist()
         [[0.0, 0.25, 0.25, 1.0], [-1.0, -1.0, -1.0, -1.0]]
     """
-    boxes = F.pad(pad_sequence(list(boxes_xyxy), batch_first=True, padding_value=torch.nan), (0, 0, 0, 1), value=torch.nan)
+    boxes = F.pad(
+        pad_sequence([widened(own) for own in boxes_xyxy], batch_first=True, padding_value=torch.nan), (0, 0, 0, 1), value=torch.nan
+    )
     sides = boxes.new_tensor(image_shapes).flip(1).repeat(1, 2).unsqueeze(1)  # (B, 2) -> (B, 1, 4): width, height, twice
     return torch.where(boxes.isnan(), -1.0, boxes / sides)
 
@@ -83,6 +82,7 @@ def fgd_masks(boxes: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         12
     """
     height, width = size
+    boxes = widened(boxes)
     columns, in_columns = _cover(boxes[..., 0] * width, boxes[..., 2] * width, width)
     rows, in_rows = _cover(boxes[..., 1] * height, boxes[..., 3] * height, height)
     value = in_rows / (rows * columns).unsqueeze(2)  # (B, N, H)
@@ -112,7 +112,7 @@ def weighted_error(feat_s: Tensor, feat_t: Tensor, *, attn_ch: Tensor) -> Tensor
     # One read of both features; its backward pass is one kernel too.
     error = F.mse_loss(widened(feat_s), widened(feat_t).detach(), reduction="none")
     with torch.autocast(error.device.type, enabled=False):  # a square may be too large for float16
-        return torch.einsum("bc,bchw->bhw", attn_ch, error)
+        return torch.einsum("bc,bchw->bhw", widened(attn_ch), error)
 
 
 def fgd_focal(feat_s: Tensor, feat_t: Tensor, *, attn_t: Maps, masks: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -145,9 +145,9 @@ def fgd_focal(feat_s: Tensor, feat_t: Tensor, *, attn_t: Maps, masks: tuple[Tens
         >>> [term.item() for term in fgd_focal(feat_s, feat_t, attn_t=attention_maps(feat_t, tau=0.5), masks=masks)]
         [0.0, 3.0]
     """
-    attn_sp, attn_ch = (attn.detach() for attn in attn_t)
+    attn_sp, attn_ch = (widened(attn).detach() for attn in attn_t)
     error = attn_sp * weighted_error(feat_s, feat_t, attn_ch=attn_ch)  # (B, H, W)
-    fg, bg = ((mask * error).sum() / len(error) for mask in masks)
+    fg, bg = ((widened(mask) * error).sum() / len(error) for mask in masks)
     return fg, bg
 
 
@@ -169,7 +169,7 @@ def fgd_attention(attn_s: Maps, attn_t: Maps) -> Tensor:
         >>> fgd_attention(attention_maps(one, tau=0.5), attention_maps(other, tau=0.5)).item()
         4.0
     """
-    spatial, channel = (F.l1_loss(s, t.detach(), reduction="sum") for s, t in zip(attn_s, attn_t, strict=True))
+    spatial, channel = (F.l1_loss(widened(s), widened(t).detach(), reduction="sum") for s, t in zip(attn_s, attn_t, strict=True))
     return (spatial + channel) / len(attn_s[0])
 
 
@@ -206,57 +206,25 @@ def fgd_global(
     return F.mse_loss(feat_s + (context_s(feat_s) - context_t(feat_t)), feat_t, reduction="sum") / len(feat_s)
 
 
-class Context(ContextBlock):
+class Context(nn.Module):
     """What GCNet's global context block adds to a map: mmcv's block, without the sum.
 
     A bottleneck of half the channels, with a layer norm; the last convolution starts at 0, so the block starts as the identity.
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, ratio=0.5, pooling_type="att", fusion_types=("channel_add",))
+        super().__init__()
+        from mmcv.cnn import ContextBlock
+
+        self.block = ContextBlock(channels, ratio=0.5, pooling_type="att", fusion_types=("channel_add",))
 
     def forward(self, feat: Tensor) -> Tensor:
         """From ``(B, C, H, W)`` to ``(B, C, 1, 1)``."""
-        return self.channel_add_conv(self.spatial_pool(feat))  # type: ignore[no-any-return]
+        return self.block.channel_add_conv(self.block.spatial_pool(feat.contiguous()))  # type: ignore[no-any-return]
 
 
-class FocalGlobal(nn.Module):
-    """The learnable part of one level: alignment and a context block for either network."""
-
-    def __init__(self, channels_s: int, channels_t: int) -> None:
-        super().__init__()
-        self.align = align(channels_s, channels_t)
-        self.context_s = Context(channels_t)
-        self.context_t = Context(channels_t)
-
-    def forward(self, feat_s: Tensor, feat_t: Tensor, masks: tuple[Tensor, Tensor], *, tau: float) -> Tensor:
-        """The four terms of this level, foreground, background, attention and global, ``(4,)``."""
-        feat_s = self.align(widened(feat_s))
-        attn_s, attn_t = attention_maps(feat_s, tau=tau), attention_maps(feat_t, tau=tau)
-        return torch.stack(
-            [
-                *fgd_focal(feat_s, feat_t, attn_t=attn_t, masks=masks),
-                fgd_attention(attn_s, attn_t),
-                fgd_global(feat_s, feat_t, context_s=self.context_s, context_t=self.context_t),
-            ]
-        )
-
-
-@MODELS.register_module()
 class FGD(Method):
-    """Its terms summed over the levels; fields as in :class:`dfmsd.hyper.FGD`.
-
-    Terms: ``fg`` and ``bg`` (:func:`fgd_focal`), ``att`` (:func:`fgd_attention`), ``glob`` (:func:`fgd_global`).
-
-    Args:
-        channels_s: Channels of the student's maps.
-        channels_t: Channels of the teacher's maps.
-        strides: Levels to work on.
-        tau: Temperature of the attention maps.
-        alpha: Weight of the foreground.
-        beta: Weight of the background.
-        gamma: Weight of the attention maps' difference.
-        lam: Weight of the global relation.
+    """Terms ``fg`` and ``bg`` (:func:`fgd_focal`), ``att`` (:func:`fgd_attention`), ``glob`` (:func:`fgd_global`), over the levels.
 
     Note:
         Verified in the released code: the attention maps, the masks and how boxes are scaled and rounded, that the teacher's
@@ -264,43 +232,39 @@ class FGD(Method):
         where the channels differ, a 1 x 1 convolution aligns the student before everything else.
 
     Deviations:
-        None meant. Our choices: a box that lies outside of its image covers nothing (the released code would index from the other
-        end), and half precision is computed in float32.
+        We know of none but two choices of ours: a box that lies outside of its image covers nothing (the released code would index
+        from the other end), and half precision is computed in float32.
     """
 
     name = "fgd"
+    WEIGHTS: ClassVar = {"fg": "alpha", "bg": "beta", "att": "gamma", "glob": "lam"}
 
-    def __init__(
-        self,
-        *,
-        channels_s: int,
-        channels_t: int,
-        strides: Sequence[int],
-        tau: float,
-        alpha: float,
-        beta: float,
-        gamma: float,
-        lam: float,
-    ) -> None:
-        super().__init__(strides, {"fg": alpha, "bg": beta, "att": gamma, "glob": lam})
-        self.tau = tau
-        self.levels = nn.ModuleDict({str(stride): FocalGlobal(channels_s, channels_t) for stride in strides})
+    def blocks(self, channels_s: int, channels_t: int, *, stride: int) -> nn.Module:
+        """See :meth:`Method.blocks`."""
+        block = nn.ModuleDict({"align": align(channels_s, channels_t)})
+        if self.on("glob", stride):
+            block["context_s"] = Context(channels_t)
+            block["context_t"] = Context(channels_t)
+        return block
 
-    def terms(
+    def level(
         self,
-        levels_s: Levels,
-        levels_t: Levels,
+        block: Any,
+        feat_s: Tensor,
+        feat_t: Tensor,
         *,
+        stride: int,
         boxes: Sequence[Tensor],
         image_shapes: Sequence[tuple[int, int]],
         **_: Any,
     ) -> dict[str, Tensor]:
-        """See :meth:`Method.terms`."""
-        relative = relative_boxes(boxes, image_shapes)
-        total = torch.stack([self._level(stride, levels_s, levels_t, relative) for stride in self.strides]).sum(dim=0)  # (4,)
-        return dict(zip(self.term_names, total.unbind(), strict=True))
-
-    def _level(self, stride: int, levels_s: Levels, levels_t: Levels, boxes: Tensor) -> Tensor:
-        height, width = levels_t[stride].shape[2:]
-        masks = fgd_masks(boxes, size=(height, width))
-        return self.levels[str(stride)](levels_s[stride], levels_t[stride], masks, tau=self.tau)  # type: ignore[no-any-return]
+        """See :meth:`Method.level`."""
+        feat_s = block.align(feat_s)
+        attn_s, attn_t = attention_maps(feat_s, tau=self.spec.tau), attention_maps(feat_t, tau=self.spec.tau)
+        height, width = feat_t.shape[2:]
+        masks = fgd_masks(relative_boxes(boxes, image_shapes), size=(height, width))
+        fg, bg = fgd_focal(feat_s, feat_t, attn_t=attn_t, masks=masks)
+        terms = {"fg": fg, "bg": bg, "att": fgd_attention(attn_s, attn_t)}
+        if self.on("glob", stride):
+            terms["glob"] = fgd_global(feat_s, feat_t, context_s=block.context_s, context_t=block.context_t)
+        return terms

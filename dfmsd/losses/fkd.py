@@ -5,22 +5,20 @@ The equations are written from what that code computes; their numbers in the pap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import NonLocal2d
-from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from dfmsd.hyper import Mask
 from dfmsd.losses.attention import channel_attention, spatial_attention
-from dfmsd.losses.base import Levels, Method, widened
+from dfmsd.losses.base import Method, widened
 from dfmsd.losses.blocks import align
 from dfmsd.losses.fgd import weighted_error
 
 Block = Callable[[Tensor], Tensor]
-Mask = Literal["spatial", "spatial_channel"]
 
 POOLS = (8, 4, 2, 2, 2)
 """Side of the non-local blocks' max-pooling window, from the finest level on; further levels as the last."""
@@ -157,7 +155,7 @@ def fkd_nonlocal(feat_s: Tensor, feat_t: Tensor, *, relate_s: Block, relate_t: B
     return torch.dist(relate_t(widened(feat_t).detach()), adapt(relate_s(widened(feat_s))))
 
 
-class NonLocal(NonLocal2d):
+class NonLocal(nn.Module):
     r"""The dot-product non-local block: mmcv's, with a pooling window of any side and without the matrix of all pairs.
 
     .. math::
@@ -178,62 +176,29 @@ class NonLocal(NonLocal2d):
     """
 
     def __init__(self, channels: int, *, width: int, pool: int) -> None:
-        super().__init__(channels, reduction=-(-channels // width), mode="dot_product", norm_cfg={"type": "BN"})
+        super().__init__()
+        from mmcv.cnn import NonLocal2d
+
+        self.block = NonLocal2d(channels, reduction=-(-channels // width), mode="dot_product", norm_cfg={"type": "BN"})
         self.pool = pool
 
     def forward(self, feat: Tensor) -> Tensor:
         """From ``(B, C, H, W)`` to the same shape."""
         b, _, h, w = feat.shape
         window = min(self.pool, h), min(self.pool, w)
-        theta = self.theta(feat).flatten(2)  # (B, D, H * W)
-        phi, g = (F.max_pool2d(conv(feat), window).flatten(2) for conv in (self.phi, self.g))  # (B, D, N)
+        theta = self.block.theta(feat).flatten(2)  # (B, D, H * W)
+        phi, g = (F.max_pool2d(conv(feat), window).flatten(2) for conv in (self.block.phi, self.block.g))  # (B, D, N)
         related = (g @ (phi / phi.shape[2]).mT @ theta).view(b, -1, h, w)  # (B, D, N) (B, N, D) (B, D, H * W)
         if b * h * w == 1:  # Batch normalisation refuses a single value in training; two equal ones are what it would be.
-            return feat + self.conv_out(related.expand(2, -1, -1, -1))[:1]  # type: ignore[no-any-return]
-        return feat + self.conv_out(related)  # type: ignore[no-any-return]
+            return feat + self.block.conv_out(related.expand(2, -1, -1, -1))[:1]  # type: ignore[no-any-return]
+        return feat + self.block.conv_out(related)  # type: ignore[no-any-return]
 
 
-class AttentionNonLocal(nn.Module):
-    """The learnable part of one level: alignment, an adaptation for each term, and a non-local block for either network."""
-
-    def __init__(self, channels_s: int, channels_t: int, *, width: int, pool: int) -> None:
-        super().__init__()
-        self.align = align(channels_s, channels_t)
-        self.adapt_feature = nn.Conv2d(channels_t, channels_t, kernel_size=1)
-        self.adapt_channel = nn.Linear(channels_t, channels_t)
-        self.adapt_spatial = nn.Conv2d(1, 1, kernel_size=3, padding=1)
-        self.adapt_nonlocal = nn.Conv2d(channels_t, channels_t, kernel_size=1)
-        self.relate_s = NonLocal(channels_t, width=width, pool=pool)
-        self.relate_t = NonLocal(channels_t, width=width, pool=pool)
-
-    def forward(self, feat_s: Tensor, feat_t: Tensor, *, tau: float, mask: Mask) -> Tensor:
-        """The four terms of this level, features, channel, spatial and non-local, ``(4,)``."""
-        feat_s = self.align(widened(feat_s))
-        return torch.stack(
-            [
-                fkd_feature(feat_s, feat_t, tau=tau, mask=mask, adapt=self.adapt_feature),
-                fkd_channel(feat_s, feat_t, adapt=self.adapt_channel),
-                fkd_spatial(feat_s, feat_t, adapt=self.adapt_spatial),
-                fkd_nonlocal(feat_s, feat_t, relate_s=self.relate_s, relate_t=self.relate_t, adapt=self.adapt_nonlocal),
-            ]
-        )
-
-
-@MODELS.register_module()
 class FKD(Method):
-    """Its terms summed over the levels; fields as in :class:`dfmsd.hyper.FKD`.
+    """Its four terms, each summed over the levels.
 
     Terms: ``feat`` (:func:`fkd_feature`), ``channel`` (:func:`fkd_channel`), ``spatial`` (:func:`fkd_spatial`), ``nonlocal``
     (:func:`fkd_nonlocal`).
-
-    Args:
-        channels_s: Channels of the student's maps.
-        channels_t: Channels of the teacher's maps.
-        strides: Levels to work on.
-        tau: Temperature of the attention maps.
-        alpha: Weight of the features and of the non-local relation.
-        beta: Weight of the channel and of the spatial means.
-        mask: Which attention weighs the features.
 
     Note:
         Verified in released code (mmrazor's, and copies of the authors' for one-stage students): the four terms and their
@@ -251,32 +216,32 @@ class FKD(Method):
     """
 
     name = "fkd"
+    WEIGHTS: ClassVar = {"feat": "alpha", "channel": "beta", "spatial": "beta", "nonlocal": "alpha"}
 
-    def __init__(
-        self,
-        *,
-        channels_s: int,
-        channels_t: int,
-        strides: Sequence[int],
-        tau: float,
-        alpha: float,
-        beta: float,
-        mask: Mask,
-    ) -> None:
-        super().__init__(strides, {"feat": alpha, "channel": beta, "spatial": beta, "nonlocal": alpha})
-        self.tau = tau
-        self.mask = mask
-        places = {stride: min(place, len(POOLS) - 1) for place, stride in enumerate(sorted(strides))}
-        self.levels = nn.ModuleDict(
-            {
-                str(stride): AttentionNonLocal(channels_s, channels_t, width=WIDTHS[place], pool=POOLS[place])
-                for stride, place in places.items()
-            }
-        )
+    def blocks(self, channels_s: int, channels_t: int, *, stride: int) -> nn.Module:
+        """See :meth:`Method.blocks`."""
+        place = min(sorted(self.strides).index(stride), len(POOLS) - 1)
+        block = nn.ModuleDict({"align": align(channels_s, channels_t)})
+        if self.on("feat", stride):
+            block["adapt_feature"] = nn.Conv2d(channels_t, channels_t, kernel_size=1)
+        if self.on("channel", stride):
+            block["adapt_channel"] = nn.Linear(channels_t, channels_t)
+            block["adapt_spatial"] = nn.Conv2d(1, 1, kernel_size=3, padding=1)
+        if self.on("nonlocal", stride):
+            block["adapt_nonlocal"] = nn.Conv2d(channels_t, channels_t, kernel_size=1)
+            for side in ("relate_s", "relate_t"):
+                block[side] = NonLocal(channels_t, width=WIDTHS[place], pool=POOLS[place])
+        return block
 
-    def terms(self, levels_s: Levels, levels_t: Levels, **_: Any) -> dict[str, Tensor]:
-        """See :meth:`Method.terms`."""
-        total = torch.stack(
-            [self.levels[str(stride)](levels_s[stride], levels_t[stride], tau=self.tau, mask=self.mask) for stride in self.strides]
-        ).sum(dim=0)  # (4,)
-        return dict(zip(self.term_names, total.unbind(), strict=True))
+    def level(self, block: Any, feat_s: Tensor, feat_t: Tensor, *, stride: int, **_: Any) -> dict[str, Tensor]:
+        """See :meth:`Method.level`."""
+        terms, feat_s = {}, block.align(feat_s)
+        if self.on("feat", stride):
+            terms["feat"] = fkd_feature(feat_s, feat_t, tau=self.spec.tau, mask=self.spec.mask, adapt=block.adapt_feature)
+        if self.on("channel", stride):
+            terms["channel"] = fkd_channel(feat_s, feat_t, adapt=block.adapt_channel)
+            terms["spatial"] = fkd_spatial(feat_s, feat_t, adapt=block.adapt_spatial)
+        if self.on("nonlocal", stride):
+            relations = {"relate_s": block.relate_s, "relate_t": block.relate_t}
+            terms["nonlocal"] = fkd_nonlocal(feat_s, feat_t, **relations, adapt=block.adapt_nonlocal)
+        return terms

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmdet.models.dense_heads import FCOSHead, GFLHead, RetinaHead
 from mmdet.models.losses.iou_loss import giou_loss, iou_loss
 from mmdet.structures.bbox import distance2bbox
+from mmdet.utils import reduce_mean
 from torch import Tensor
 
 from dfmsd.errors import StudyError
+from dfmsd.losses.base import widened
+from dfmsd.losses.crosskd import crosskd_bins_loss
 
 Prediction = tuple[Tensor, Tensor]
 """Class logits and regression of one level, ``(B, N, K)`` and ``(B, N, ...)`` for N anchors or points."""
+
+
+class Seen:
+    """What was caught of a head during its loss."""
+
+    def __init__(self) -> None:
+        self.towers: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self.targets: Any = None
+
+    def features(self, level: int) -> list[Tensor]:
+        """Both towers' features of a level."""
+        return [tower[level] for tower in self.towers]
 
 
 class DenseHead:
@@ -26,13 +41,13 @@ class DenseHead:
         head: The head; it is looked at and run, never changed.
     """
 
-    has_bins: ClassVar[bool] = False
-    """Whether the regression is a distribution over bins."""
-    counts_positives: ClassVar[bool] = True
-    """Whether the normaliser is a number of positives (FCOS: the sum of their centerness)."""
-
     def __init__(self, head: Any) -> None:
         self.head = head
+
+    @property
+    def strides(self) -> list[int]:
+        """The strides of its levels, in pixels."""
+        return [stride[0] for stride in self.head.prior_generator.strides]
 
     @property
     def towers(self) -> tuple[Any, Any]:
@@ -51,7 +66,7 @@ class DenseHead:
 
     def predict(self, feats: Sequence[Tensor], level: int, layer: int) -> Prediction:
         """The rest of the head, from where :meth:`towers_until` stopped: first an activation, even after another."""
-        ends: list[Tensor] = []
+        ends = []
         for convs, inner in zip(self.towers, feats, strict=True):
             inner = F.relu(inner)
             for conv in convs[layer:]:
@@ -69,18 +84,51 @@ class DenseHead:
         cls, reg = (torch.cat(parts, dim=1).flatten(0, 1) for parts in zip(*levels, strict=True))
         return cls, reg
 
-    def targets(self, found: Any) -> tuple[Tensor | None, Tensor]:
-        """From what the head's ``get_targets`` returned: the weight of each anchor, or None for 1, and the normaliser."""
+    def targets(self, found: Any, levels: Sequence[int]) -> tuple[Tensor | None, Tensor]:
+        """From what the head's ``get_targets`` returned: the weight of each anchor of some levels, or None for 1; the normaliser.
+
+        The normaliser is that of the head's own loss: the number of positives at all levels, as a mean over the processes.
+        """
         raise NotImplementedError
 
-    def box_loss(self, reg: Tensor, reg_t: Tensor, *, weight: Tensor) -> Tensor:
-        """Weighted sum of the boxes' losses."""
+    def box_loss(self, reg: Tensor, reg_t: Tensor, *, weight: Tensor, normaliser: Tensor) -> Tensor:
+        """Weighted sum of the boxes' losses, normalised."""
         raise NotImplementedError
+
+    @contextmanager
+    def watched(self, layer: int, *, before_activation: bool) -> Iterator[Seen]:
+        """Catch the towers' features around an activation, level by level, and what ``get_targets`` returns."""
+        caught = Seen()
+        head, plain = self.head, self.head.get_targets
+
+        def get_targets(*arguments: Any, **options: Any) -> Any:
+            caught.targets = plain(*arguments, **options)
+            return caught.targets
+
+        with ExitStack() as stack:
+            for convs, features in zip(self.towers, caught.towers, strict=True):
+                conv = convs[layer - 1]
+                if before_activation:  # a copy: the activation works in place
+                    handle = conv.activate.register_forward_pre_hook(lambda _, inputs, f=features: f.append(inputs[0].clone()))
+                else:
+                    handle = conv.register_forward_hook(lambda _, __, output, f=features: f.append(output))
+                stack.enter_context(handle)
+            # The head of a student with several teachers is watched for each: the inner ones give back what the outer one has set.
+            own = vars(head).get("get_targets")
+            head.get_targets = get_targets
+            stack.callback(lambda: delattr(head, "get_targets") if own is None else setattr(head, "get_targets", own))
+            yield caught
 
 
 def _rows(feat: Tensor, size: int) -> Tensor:
     """``(B, A * size, H, W)`` -> ``(B, H * W * A, size)``, in the order of mmdet's anchors."""
     return feat.permute(0, 2, 3, 1).reshape(feat.shape[0], -1, size)
+
+
+def _weighed(weights: Sequence[Tensor], levels: Sequence[int], positives: float) -> tuple[Tensor, Tensor]:
+    weight = torch.cat([weights[level] for level in levels], dim=1).flatten()
+    total: Tensor = reduce_mean(weight.new_tensor(float(positives)))
+    return weight, total.clamp(min=1.0)
 
 
 class Retina(DenseHead):
@@ -95,61 +143,60 @@ class Retina(DenseHead):
         boxes = self.head.bbox_coder.decode(anchors.repeat(len(changes), 1), changes.flatten(0, 1))
         return _rows(self.head.retina_cls(feat_cls), self.head.cls_out_channels), boxes.view_as(changes)
 
-    def targets(self, found: Any) -> tuple[Tensor | None, Tensor]:
+    def targets(self, found: Any, levels: Sequence[int]) -> tuple[Tensor | None, Tensor]:
         """See :meth:`DenseHead.targets`."""
         _, weights, _, _, positives, *_ = found
-        weight = torch.cat(weights, dim=1).flatten()
-        return weight, weight.new_tensor(float(positives))
+        return _weighed(weights, levels, positives)
 
-    def box_loss(self, reg: Tensor, reg_t: Tensor, *, weight: Tensor) -> Tensor:
+    def box_loss(self, reg: Tensor, reg_t: Tensor, *, weight: Tensor, normaliser: Tensor) -> Tensor:
         """See :meth:`DenseHead.box_loss`: generalised IoU."""
-        return giou_loss(reg, reg_t, weight=weight, reduction="sum")  # type: ignore[no-any-return]
+        return giou_loss(reg, reg_t, weight=weight, reduction="sum") / normaliser  # type: ignore[no-any-return]
 
 
 class Gfl(DenseHead):
     """GFL's head: one anchor a position, and distances to the sides as distributions over bins."""
 
-    has_bins = True
-
     def outputs(self, feat_cls: Tensor, feat_reg: Tensor, level: int) -> Prediction:
         """See :meth:`DenseHead.outputs`; the regression is the logits of the bins, ``(B, N, 4, R)``."""
-        bins = _rows(self.head.scales[level](self.head.gfl_reg(feat_reg)).float(), 4 * (self.head.reg_max + 1))
+        bins = _rows(widened(self.head.scales[level](self.head.gfl_reg(feat_reg))), 4 * (self.head.reg_max + 1))
         return _rows(self.head.gfl_cls(feat_cls), self.head.cls_out_channels), bins.unflatten(2, (4, -1))
 
-    def targets(self, found: Any) -> tuple[Tensor | None, Tensor]:
+    def targets(self, found: Any, levels: Sequence[int]) -> tuple[Tensor | None, Tensor]:
         """See :meth:`DenseHead.targets`."""
         _, _, weights, _, _, positives = found
-        weight = torch.cat(weights, dim=1).flatten()
-        return weight, weight.new_tensor(float(positives))
+        return _weighed(weights, levels, positives)
+
+    def box_loss(self, reg: Tensor, reg_t: Tensor, *, weight: Tensor, normaliser: Tensor) -> Tensor:
+        """See :meth:`DenseHead.box_loss`: of the distributions, normalised by the sum of the weights."""
+        total: Tensor = reduce_mean(weight.sum())
+        return crosskd_bins_loss(reg, reg_t, weight=weight) / total.clamp(min=1e-6)
 
 
 class Fcos(DenseHead):
     """FCOS's head: points, and distances to the sides."""
-
-    counts_positives = False
 
     def outputs(self, feat_cls: Tensor, feat_reg: Tensor, level: int) -> Prediction:
         """See :meth:`DenseHead.outputs`; the regression is distances, ``(B, N, 4)``.
 
         The head cuts normalised distances at 0; here at a thousandth of the stride, as an empty box has no overlap with itself.
         """
-        distances = self.head.scales[level](self.head.conv_reg(feat_reg)).float()
+        distances = widened(self.head.scales[level](self.head.conv_reg(feat_reg)))
         distances = distances.clamp(min=1e-3) if self.head.norm_on_bbox else distances.exp()
         return _rows(self.head.conv_cls(feat_cls), self.head.cls_out_channels), _rows(distances, 4)
 
-    def targets(self, found: Any) -> tuple[Tensor | None, Tensor]:
-        """See :meth:`DenseHead.targets`: no weights, and the sum of the positives' centerness."""
+    def targets(self, found: Any, levels: Sequence[int]) -> tuple[Tensor | None, Tensor]:
+        """See :meth:`DenseHead.targets`: no weights, and the sum of the positives' centerness instead of their number."""
         labels, distances = (torch.cat(levels) for levels in found)
         positive = (labels >= 0) & (labels < self.head.num_classes)
         pairs = distances.clamp(min=0).view(-1, 2, 2).transpose(1, 2)  # left, top, right, bottom -> (left, right), (top, bottom)
         ratios = pairs.amin(dim=2) / pairs.amax(dim=2).clamp(min=1e-12)
-        return None, (ratios.prod(dim=1).sqrt() * positive).sum()
+        return None, reduce_mean((ratios.prod(dim=1).sqrt() * positive).sum()).clamp(min=1e-6)
 
-    def box_loss(self, reg: Tensor, reg_t: Tensor, *, weight: Tensor) -> Tensor:
+    def box_loss(self, reg: Tensor, reg_t: Tensor, *, weight: Tensor, normaliser: Tensor) -> Tensor:
         """See :meth:`DenseHead.box_loss`: -log IoU. Both boxes of a point share it, so where it lies does not matter."""
         origin = reg.new_zeros(len(reg), 2)
         boxes, boxes_t = distance2bbox(origin, reg), distance2bbox(origin, reg_t)
-        return iou_loss(boxes, boxes_t, weight=weight, reduction="sum")  # type: ignore[no-any-return]
+        return iou_loss(boxes, boxes_t, weight=weight, reduction="sum") / normaliser  # type: ignore[no-any-return]
 
 
 def of(detector: Any) -> DenseHead:
@@ -176,48 +223,9 @@ def check_pair(student: DenseHead, teacher: DenseHead, layer: int) -> None:
     if names[0] != names[1]:
         raise StudyError(f"crosskd: the student's head is a {names[0]} and the teacher's a {names[1]}: they must be of one type")
     for field in ("feat_channels", "num_classes", "num_base_priors", "strides", "reg_max"):
-        pair = tuple(getattr(one.head, field, None) for one in (student, teacher))
+        pair = tuple(getattr(one.head, field, getattr(one, field, None)) for one in (student, teacher))
         if pair[0] != pair[1]:
             raise StudyError(f"crosskd: {field} of the two heads differ ({pair[0]} and {pair[1]})")
     depth = min(len(one.towers[0]) for one in (student, teacher))
     if layer > depth:
         raise StudyError(f"crosskd: layer = {layer}, but a tower has {depth} convolutions: take at most {depth}")
-
-
-class Seen:
-    """What was caught of a head during its loss."""
-
-    def __init__(self) -> None:
-        self.towers: tuple[list[Tensor], list[Tensor]] = ([], [])
-        self.targets: Any = None
-
-    def features(self, level: int) -> list[Tensor]:
-        """Both towers' features of a level."""
-        return [tower[level] for tower in self.towers]
-
-
-@contextmanager
-def seen(student: DenseHead, layer: int, *, before_activation: bool) -> Iterator[Seen]:
-    """Catch the towers' features around an activation, level by level, and what ``get_targets`` returns."""
-    caught = Seen()
-    head, plain = student.head, student.head.get_targets
-
-    def get_targets(*arguments: Any, **options: Any) -> Any:
-        caught.targets = plain(*arguments, **options)
-        return caught.targets
-
-    with ExitStack() as stack:
-        for convs, features in zip(student.towers, caught.towers, strict=True):
-            conv = convs[layer - 1]
-            if before_activation:  # a copy: the activation works in place
-                handle = conv.activate.register_forward_pre_hook(
-                    lambda _module, seen, found=features: found.append(seen[0].clone())
-                )
-            else:
-                handle = conv.register_forward_hook(lambda _module, _inputs, output, found=features: found.append(output))
-            stack.callback(handle.remove)
-        # The head of a student with several teachers is watched for each: the inner ones give back what the outer one has set.
-        own = vars(head).get("get_targets")
-        head.get_targets = get_targets
-        stack.callback(lambda: delattr(head, "get_targets") if own is None else setattr(head, "get_targets", own))
-        yield caught

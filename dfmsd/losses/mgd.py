@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
-from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from dfmsd.losses.base import Levels, Method, sum_squares, widened
+from dfmsd.losses.attention import random_mask
+from dfmsd.losses.base import Method, squared_error, widened
 from dfmsd.losses.blocks import align, generation
-from dfmsd.losses.masking import random_mask
 
 
 def mgd_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor, generate: Callable[[Tensor], Tensor]) -> Tensor:
@@ -40,40 +39,24 @@ def mgd_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor, generate: Callab
         >>> mgd_loss(feat_s, feat_t, hidden=torch.zeros(2, 1, 2, 2, dtype=torch.bool), generate=lambda x: x).item()
         4.0
     """
-    return sum_squares(generate(feat_s.masked_fill(hidden, 0.0)) - widened(feat_t.detach()))
+    return squared_error(generate(widened(feat_s).masked_fill(hidden, 0.0)) - widened(feat_t.detach()))
 
 
-@MODELS.register_module()
 class MGD(Method):
-    """:func:`mgd_loss` summed over the levels, with a random mask for each; fields as in :class:`dfmsd.hyper.MGD`.
-
-    Args:
-        channels_s: Channels of the student's maps.
-        channels_t: Channels of the teacher's maps.
-        strides: Levels to work on.
-        alpha: Weight of the term ``rec``.
-        ratio: Probability of a position to be hidden.
-    """
+    """Term ``rec``: :func:`mgd_loss` summed over the levels, with a random mask for each."""
 
     name = "mgd"
+    WEIGHTS: ClassVar = {"rec": "alpha"}
 
-    def __init__(self, *, channels_s: int, channels_t: int, strides: Sequence[int], alpha: float, ratio: float) -> None:
-        super().__init__(strides, {"rec": alpha})
-        self.ratio = ratio
-        self.align = nn.ModuleDict({str(stride): align(channels_s, channels_t) for stride in strides})
-        self.generation = nn.ModuleDict({str(stride): generation(channels_t) for stride in strides})
+    def blocks(self, channels_s: int, channels_t: int, *, stride: int) -> nn.Module:
+        """See :meth:`Method.blocks`."""
+        return nn.ModuleDict({"align": align(channels_s, channels_t), "generate": generation(channels_t)})
 
-    def terms(self, levels_s: Levels, levels_t: Levels, *, generator: torch.Generator, **_: Any) -> dict[str, Tensor]:
-        """See :meth:`Method.terms`."""
-        total = torch.stack(
-            [
-                mgd_loss(
-                    self.align[str(stride)](levels_s[stride]),
-                    levels_t[stride],
-                    hidden=random_mask(levels_t[stride], ratio=self.ratio, generator=generator),
-                    generate=self.generation[str(stride)],
-                )
-                for stride in self.strides
-            ]
-        )
-        return {"rec": total.sum()}
+    def mask(self, feat_t: Tensor, generator: torch.Generator) -> Tensor:
+        """What is hidden of the student, ``(B, 1, H, W)``."""
+        return random_mask(feat_t, ratio=self.spec.ratio, generator=generator)
+
+    def level(self, block: Any, feat_s: Tensor, feat_t: Tensor, *, generator: torch.Generator, **_: Any) -> dict[str, Tensor]:
+        """See :meth:`Method.level`."""
+        hidden = self.mask(feat_t, generator)
+        return {"rec": mgd_loss(block.align(feat_s), feat_t, hidden=hidden, generate=block.generate)}

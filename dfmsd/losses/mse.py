@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
-from mmdet.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
-from dfmsd.losses.base import Levels, Method, widened
-from dfmsd.losses.blocks import align
+from dfmsd.losses.base import Method, widened
 
 
 def mse_loss(feat_s: Tensor, feat_t: Tensor) -> Tensor:
@@ -36,6 +32,7 @@ def mse_loss(feat_s: Tensor, feat_t: Tensor) -> Tensor:
         the images' errors.
 
     Example:
+        >>> import torch
         >>> mse_loss(torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 2.0)).item()
         4.0
     """
@@ -43,24 +40,12 @@ def mse_loss(feat_s: Tensor, feat_t: Tensor) -> Tensor:
     return F.mse_loss(feat_s, feat_t.detach().to(feat_s.dtype))  # Eq. (1)
 
 
-@MODELS.register_module()
 class MSE(Method):
-    """:func:`mse_loss` summed over the levels; fields as in :class:`dfmsd.hyper.MSE`.
-
-    Args:
-        channels_s: Channels of the student's maps.
-        channels_t: Channels of the teacher's maps.
-        strides: Levels to work on.
-        alpha: Weight of the term ``feat``.
-    """
+    """Term ``feat``: :func:`mse_loss` summed over the levels."""
 
     name = "mse"
+    WEIGHTS: ClassVar = {"feat": "alpha"}
 
-    def __init__(self, *, channels_s: int, channels_t: int, strides: Sequence[int], alpha: float) -> None:
-        super().__init__(strides, {"feat": alpha})
-        self.align = nn.ModuleDict({str(stride): align(channels_s, channels_t) for stride in strides})
-
-    def terms(self, levels_s: Levels, levels_t: Levels, **_: Any) -> dict[str, Tensor]:
-        """See :meth:`Method.terms`."""
-        total = torch.stack([mse_loss(self.align[str(stride)](levels_s[stride]), levels_t[stride]) for stride in self.strides])
-        return {"feat": total.sum()}
+    def level(self, block: Any, feat_s: Tensor, feat_t: Tensor, **_: Any) -> dict[str, Tensor]:
+        """See :meth:`Method.level`."""
+        return {"feat": mse_loss(block.align(feat_s), feat_t)}

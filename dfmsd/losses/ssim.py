@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import reduce
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dfmsd.errors import StudyError
-from dfmsd.losses.base import Levels, Method, widened
+from dfmsd.hyper import Distance
+from dfmsd.losses.base import Method, widened
 from dfmsd.losses.blocks import align
-from dfmsd.losses.channels import blocks
+from dfmsd.losses.pearson import channel_blocks
 
-Distance = Literal["ssim", "l1", "l2"]
 Compare = Callable[[Tensor, Tensor], Tensor]
 CompareWithGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -48,6 +46,7 @@ def minmax(feat: Tensor) -> Tensor:
         >>> minmax(torch.tensor([[[[-2.0, 0.0, 6.0]]]])).flatten().tolist()
         [0.0, 0.25, 1.0]
     """
+    feat = widened(feat)
     return _rescaled(feat, *_range(feat))
 
 
@@ -83,6 +82,7 @@ def ssim_parts(x: Tensor, y: Tensor, *, window: int, sigma: float) -> tuple[Tens
         >>> [round(part.mean().item(), 2) for part in ssim_parts(ramp, 1 - ramp, window=11, sigma=1.5)]
         [0.64, 1.0, -0.97]
     """
+    x, y = widened(x), widened(y)
     return _parts(x, y, *_matrices(x, window, sigma))
 
 
@@ -113,6 +113,7 @@ def ssim_map(x: Tensor, y: Tensor, *, luminance: int, contrast: int, structure: 
         >>> ssim_map(x, x, luminance=1, contrast=1, structure=1, window=11, sigma=1.5).mean().item()
         1.0
     """
+    x, y = widened(x), widened(y)
     rows, columns = _matrices(x, window, sigma)
     return _similarity(x, y, rows, columns, luminance=luminance, contrast=contrast, structure=structure)
 
@@ -201,76 +202,20 @@ def structural_loss(
     return total / feat_s.numel()
 
 
-@MODELS.register_module()
 class SSIM(Method):
-    """:func:`structural_loss` summed over the levels; fields as in :class:`dfmsd.hyper.SSIM`.
-
-    Args:
-        channels_s: Channels of the student's maps.
-        channels_t: Channels of the teacher's maps.
-        strides: Levels to work on.
-        alpha: Weight of the term ``feat``.
-        distance: ``ssim``, ``l1`` or ``l2``.
-        luminance: Exponent of the luminance.
-        contrast: Exponent of the contrast.
-        structure: Exponent of the structure.
-        window: Side of the Gaussian window in positions, odd.
-        sigma: Standard deviation of the window in positions.
-        detach_range: Whether the student's range counts as a constant in the gradient.
-        adapter: A 1 x 1 convolution on the student's side even where the channels agree.
-
-    Raises:
-        StudyError: if the window has no centre, or no part of SSIM is left.
-    """
+    """Term ``feat``: :func:`structural_loss` summed over the levels."""
 
     name = "ssim"
+    WEIGHTS: ClassVar = {"feat": "alpha"}
 
-    def __init__(
-        self,
-        *,
-        channels_s: int,
-        channels_t: int,
-        strides: Sequence[int],
-        alpha: float,
-        distance: Distance,
-        luminance: int,
-        contrast: int,
-        structure: int,
-        window: int,
-        sigma: float,
-        detach_range: bool,
-        adapter: bool,
-    ) -> None:
-        if window % 2 == 0:
-            raise StudyError(f"SSIM: the window has a position in its centre, so its side is odd, not {window}")
-        if luminance == contrast == structure == 0:
-            raise StudyError("SSIM: luminance, contrast and structure are all 0, so nothing is compared: switch one on")
-        super().__init__(strides, {"feat": alpha})
-        self.options: dict[str, Any] = {
-            "distance": distance,
-            "luminance": luminance,
-            "contrast": contrast,
-            "structure": structure,
-            "window": window,
-            "sigma": sigma,
-            "detach_range": detach_range,
-        }
-        self.align = nn.ModuleDict(
-            {
-                str(stride): nn.Conv2d(channels_s, channels_t, kernel_size=1) if adapter else align(channels_s, channels_t)
-                for stride in strides
-            }
-        )
+    def blocks(self, channels_s: int, channels_t: int, *, stride: int) -> nn.Module:
+        """See :meth:`Method.blocks`."""
+        adapter = nn.Conv2d(channels_s, channels_t, kernel_size=1) if self.spec.adapter else align(channels_s, channels_t)
+        return nn.ModuleDict({"align": adapter})
 
-    def terms(self, levels_s: Levels, levels_t: Levels, **_: Any) -> dict[str, Tensor]:
-        """See :meth:`Method.terms`."""
-        total = torch.stack(
-            [
-                structural_loss(self.align[str(stride)](levels_s[stride]), levels_t[stride], **self.options)
-                for stride in self.strides
-            ]
-        )
-        return {"feat": total.sum()}
+    def level(self, block: Any, feat_s: Tensor, feat_t: Tensor, **_: Any) -> dict[str, Tensor]:
+        """See :meth:`Method.level`."""
+        return {"feat": structural_loss(block.align(feat_s), feat_t, **self.spec.comparison)}
 
 
 class _Blockwise(torch.autograd.Function):
@@ -290,11 +235,11 @@ class _Blockwise(torch.autograd.Function):
     ) -> Tensor:
         total = feat_s.new_zeros(())
         if not ctx.needs_input_grad[0]:
-            for block in blocks(feat_s):
+            for block in channel_blocks(feat_s):
                 total += compare(feat_s[:, block], feat_t[:, block])
             return total
-        gradient = torch.empty_like(feat_s)
-        for block in blocks(feat_s):
+        gradient = torch.empty_like(feat_s, memory_format=torch.contiguous_format)
+        for block in channel_blocks(feat_s):
             value, gradient[:, block] = compare_with_gradient(feat_s[:, block], feat_t[:, block])
             total += value
         if moving is not None:

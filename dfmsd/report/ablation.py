@@ -1,95 +1,147 @@
-"""What each part of DFMSD adds: rows of an ablation that differ in this part alone, set against each other."""
+"""What each part of DFMSD adds, and how far what the paper leaves open moves AP beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from statistics import fmean
+from typing import Any
 
 import pandas as pd
-from IPython.display import Markdown
-from pandas.io.formats.style import Styler
+import seaborn as sns
+from matplotlib.figure import Figure
 
-from dfmsd.report.tables import NONE, signed, spread, stale_mark, styled
+from dfmsd.report import figures
+from dfmsd.report.comparison import by_seed, notes, seeds_of
+from dfmsd.report.figures import COLOURS
+from dfmsd.report.tables import signed
 from dfmsd.study import stats
-from dfmsd.study.frame import Line, by_pair, lines
 from dfmsd.study.pages import PageSpec
 from dfmsd.study.rows import Options
-from dfmsd.study.stats import Estimate
 
 PARTS = {"sal": "stage-wise adaptation", "me": "masking enhancement", "sfa": "semantic alignment"}
 """The switches of :class:`dfmsd.study.rows.Options`, as a table calls them."""
 
 OFF: dict[str, object] = {"sal": False, "me": "none", "sfa": False}
 
+CHOICE, MODULE = "an open choice", "a module left out"
 
-def parts_on(options: Options) -> frozenset[str]:
-    """The parts that a row has switched on.
+
+def parts_on(options: Options) -> frozenset[str] | None:
+    """The parts that a row has switched on; None if it changes anything but these switches.
 
     Example:
-        >>> sorted(parts_on(Options(sal=False)))
-        ['me', 'sfa']
+        >>> sorted(parts_on(Options(sal=False))), parts_on(Options(theta=0.3))
+        (['me', 'sfa'], None)
     """
-    return frozenset(part for part in PARTS if getattr(options, part) != OFF[part])
+    off = {part: value for part, value in OFF.items() if getattr(options, part) == value}
+    return frozenset(PARTS.keys() - off.keys()) if options == Options().model_copy(update=off) else None
 
 
-def effects(rows: Iterable[Line]) -> dict[str, dict[frozenset[str], Estimate | None]]:
-    """By part and by what else is on: the paired difference in AP between the rows with and without the part; None if not run.
+def _switched(frame: pd.DataFrame, page: PageSpec) -> list[tuple[str, str, frozenset[str] | None]]:
+    """Of DFMSD's rows the pair, the name, and which parts they have on."""
+    rows = frame[(frame["role"] == "row") & (frame["recipe"] == "dfmsd")].drop_duplicates("place")
+    columns = (rows[name].tolist() for name in ("pair", "row", "place"))
+    return [(pair, row, parts_on(page.rows()[place].options)) for pair, row, place in zip(*columns, strict=True)]
 
-    Rows count that change nothing but these switches.
 
-    Args:
-        rows: Of one student and its teachers.
+def _estimates(frame: pd.DataFrame) -> dict[tuple[str, str], dict[int, float]]:
+    """AP by seed of every row."""
+    values = by_seed(frame[frame["role"] == "row"])
+    return {(pair, row): seeds_of(values.loc[(pair, row)]) for pair, row in values.index}
+
+
+def added(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
+    """What each part adds to nothing, to the two others, and on average over all that else may be on.
+
+    A part is judged by the rows of one pair that differ in it alone, seed by seed. The mean is there once all of them are run.
+
+    Returns:
+        By pair and part; empty where no two rows differ in a part alone.
     """
-    return {
-        part: {rest: stats.difference(on.values("AP"), off.values("AP")) for rest, (on, off) in by_rest.items()}
-        for part, by_rest in _pairs(rows).items()
-    }
+    values = _estimates(frame)
+    known = {(pair, on): values[pair, row] for pair, row, on in _switched(frame, page) if on is not None}
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for pair in dict.fromkeys(pair for pair, _ in known):
+        for part, name in PARTS.items():
+            rests = [on - {part} for of, on in known if of == pair and part in on and (pair, on - {part}) in known]
+            found = {rest: stats.difference(known[pair, rest | {part}], known[pair, rest]) for rest in rests}
+            run = [one.mean for one in found.values() if one is not None]
+            if rests:
+                line: dict[str, Any] = {}
+                for words, rest in (("alone", frozenset[str]()), ("with the two others", frozenset(PARTS) - {part})):
+                    one = found.get(rest)
+                    line |= {f"Δ {words}": one and one.mean, f"95 %, {words}": one and one.interval}
+                line["Δ mean"] = fmean(run) if len(run) == len(rests) else None
+                lines[pair, name] = line | {"pairs of rows": f"{len(run)} of {len(rests)} run"}
+    index = pd.MultiIndex.from_tuples(list(lines), names=["pair", "part"])
+    table = pd.DataFrame(list(lines.values()), index=index)
+    return table.drop(columns=[name for name in table if str(name).startswith("95 %") and table[name].isna().all()])
 
 
-def _pairs(rows: Iterable[Line]) -> dict[str, dict[frozenset[str], tuple[Line, Line]]]:
-    """The rows with and without each part, by what else is on."""
-    plain = Options()
-    known: dict[frozenset[str], Line] = {}
-    for line in rows:
-        switched = plain.model_copy(update={part: getattr(line.row.options, part) for part in PARTS})
-        if line.row.recipe == "dfmsd" and line.row.options == switched and line.row.options.me in ("none", plain.me):
-            known[parts_on(line.row.options)] = line
-    found: dict[str, dict[frozenset[str], tuple[Line, Line]]] = {part: {} for part in PARTS}
-    for on, line in known.items():
-        for part in on:
-            if (without := known.get(on - {part})) is not None:
-                found[part][on - {part}] = line, without
-    return {part: by_rest for part, by_rest in found.items() if by_rest}
+def moves(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
+    """How far AP moves where DFMSD's row of a pair makes an open choice otherwise, or leaves out one of the paper's modules.
+
+    Returns:
+        By name, from the row that moves AP most to those that are not run; empty unless the page has both kinds.
+    """
+    values, said, switched = _estimates(frame), notes(frame[frame["role"] == "row"]), _switched(frame, page)
+    wholes = {pair: values[pair, row] for pair, row, on in switched if on == PARTS.keys()}
+    changed = [(pair, row, on) for pair, row, on in switched if pair in wholes and (on is None or len(on) == len(PARTS) - 1)]
+    lines = []
+    for pair, row, on in changed:
+        part = None if on is None else next(iter(PARTS.keys() - on))
+        student = pair.partition(" ← ")[0]
+        name = (f"without {PARTS[part]}" if part else row) + f" ({student})" * (not switched[0][0].startswith(student))
+        line = {"name": name, "pair": pair, "part": part, "is": MODULE if part else CHOICE, "note": said[pair, row]}
+        lines.append(line | {"change": stats.difference(values[pair, row], wholes[pair])})
+    if len({line["is"] for line in lines}) < 2:
+        return pd.DataFrame(columns=["is", "Δ", "95 %", "seeds", "moves AP more than", "note"])
+    for line in lines:
+        change, smaller = line["change"], []
+        for other in lines if change is not None else ():
+            of = other["change"]
+            if other["part"] and other["pair"] == line["pair"] and of is not None and abs(of.mean) < abs(change.mean):
+                smaller.append(other["part"].upper() + "?" * (not _beyond(change, of)))
+        line |= {"Δ": change and change.mean, "95 %": change and change.interval, "moves AP more than": ", ".join(smaller)}
+        line["seeds"] = ", ".join(map(signed, change.values.values())) if change else ""
+    found = pd.DataFrame(lines).set_index("name").astype({"Δ": float})
+    found = found.sort_values("Δ", key=abs, ascending=False, kind="stable")
+    return found[["is", "Δ", "95 %", "seeds", "moves AP more than", "note"]]
 
 
-def table(page: PageSpec) -> Styler | Markdown:
-    """What each part adds to nothing, to the two others, and on average over all that else may be on."""
-    pairs = by_pair(lines(page))
-    rows = []
-    for pair, own in pairs.items():
-        rows_of = _pairs(own)
-        for part, by_rest in effects(own).items():
-            stale = any(a.stale or b.stale for a, b in rows_of[part].values() if a.records and b.records)
-            others = frozenset(PARTS) - {part}
-            run = [difference.mean for difference in by_rest.values() if difference is not None]
-            rows.append(
-                ({"student and teachers": pair} if len(pairs) > 1 else {})
-                | {
-                    "part": PARTS[part] + stale_mark(stale=stale),
-                    "alone": _shown(by_rest.get(frozenset())),
-                    "with the two others": _shown(by_rest.get(others)),
-                    "mean": f"{signed(fmean(run))}" if len(run) == len(by_rest) else NONE,
-                    "pairs of rows": f"{len(run)} of {len(by_rest)} run",
-                }
-            )
-    if not rows:
-        return Markdown("No two rows differ in a part alone.")
-    caption = (
-        "AP in percent, seed by seed; intervals from three seeds on. Mean: over all pairs of rows that differ in this part alone. "
-        f"Scale {page.scale}."
-    )
-    return styled(pd.DataFrame(rows), "effects", caption).hide(axis="index")
+def _beyond(change: stats.Estimate, other: stats.Estimate) -> bool:
+    """Whether one change is larger than another whatever their signs, by the verdict seed by seed."""
+    sizes = [{seed: value if one.mean > 0 else -value for seed, value in one.values.items()} for one in (change, other)]
+    return stats.verdict(stats.difference(*sizes)) == "higher"
 
 
-def _shown(found: Estimate | None) -> str:
-    return NONE if found is None else signed(found.mean) + spread(found.interval, signed)
+def figure(moved: pd.DataFrame, scale: str) -> Figure | None:
+    """The size of each change of :func:`moves`: open choices as rings, modules as squares; None without any."""
+    if moved.empty:
+        return None
+    with figures.style():
+        drawn = Figure(figsize=(7.5, 1.2 + 0.36 * len(moved)), layout="constrained")
+        ax = drawn.subplots()
+        ax.grid(axis="y", visible=False)
+        look = {
+            "hue": "is",
+            "style": "is",
+            "markers": {CHOICE: "o", MODULE: "s"},
+            "palette": {CHOICE: "white", MODULE: COLOURS["dfmsd"]},
+        }
+        shown = moved.assign(size=moved["Δ"].abs())
+        sns.scatterplot(shown, x="size", y=moved.index, s=50, edgecolor=COLOURS["dfmsd"], linewidth=1, zorder=3, ax=ax, **look)
+        for y, (size, change, interval, note) in enumerate(zip(*(shown[c] for c in ("size", "Δ", "95 %", "note")), strict=True)):
+            if pd.isna(size):
+                words = note.partition(",")[0].partition(":")[0]
+                ax.annotate(words, (0, y), (6, 0), textcoords="offset points", va="center", color="#777777")
+                continue
+            if interval is not None:
+                low, high = sorted(map(abs, interval))
+                low = 0.0 if interval[0] < 0 < interval[1] else low
+                ax.hlines(y, low, high, color=COLOURS["dfmsd"], linewidth=3, alpha=0.6)
+            ax.annotate(signed(change), (size, y), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+        ax.set(ylim=(len(moved) - 0.5, -0.7), xlim=(0, max(1, ax.get_xlim()[1])), ylabel="")
+        ax.set_xlabel(f"change of AP in percent, whatever its sign, scale {scale}")
+        if moved["Δ"].notna().any():
+            sns.move_legend(ax, "lower right", title=None)
+    return figures.described(drawn, figures.alt(f"Change of AP against DFMSD as it is, at scale {scale}", moved["Δ"], signed))

@@ -1,375 +1,274 @@
-"""Measure what every method's loss costs: ``python -m dfmsd bench losses``."""
+"""What every method's loss costs: its time, its memory, and how far it is from the least that it could take.
+
+Random features of COCO's size are handed to each method as the distiller would; forward and backward are timed. The **floor** is
+what a method must move between memory and processor, at the rate of a large copy, and its convolutions, at the rate of a large one.
+
+What a method does to maps is written as **passes**, ``reads -> writes``, one name a map (:data:`PASSES`); the page
+(``notebooks/bench.ipynb``) has the rules, the same for all methods. A **map** is one level's features of all channels,
+``(B, C, H, W)`` in float32, and fits in no cache.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
-from mmdet.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
 
-from dfmsd.errors import StudyError, suggest
-from dfmsd.hyper import METHODS, for_pair
-from dfmsd.losses import Levels, Method
-from dfmsd.report import floors
-from dfmsd.report.plain import PLAIN
-from dfmsd.study import benchrecord as record
-from dfmsd.study.benchrecord import Bench, Cost, Measured, Sample, Shapes
-from dfmsd.study.run import commit, processor
+from dfmsd import losses
+from dfmsd.hyper import METHODS, Kind, for_pair
+from dfmsd.losses import Method
+from dfmsd.losses.fkd import WIDTHS
+from dfmsd.study import machine
+from dfmsd.study.pages import BenchPage
+from dfmsd.study.rows import LABELS
 
-SHAPES = (
-    Shapes(
-        name="P3 to P7 of 800 x 1344",
-        sizes={8: (100, 168), 16: (50, 84), 32: (25, 42), 64: (13, 21), 128: (7, 11)},
-        kind="one_stage",
+# S, T: features of student and teacher; dS: gradient of S, and so on. X, Y: inputs of generation blocks; Q, R: their outputs.
+PASSES: dict[str, tuple[str, ...]] = {
+    "mse": ("S T ->", "S T -> dS"),
+    "ssim": (
+        "S T ->",  # the range of each image
+        "S T ->",  # windows on the rescaled maps; neighbours are still at hand
+        "S T -> dS",  # by way of the range, only two elements of each image change
     ),
-    Shapes(
-        name="P2 to P6 of 800 x 1344",
-        sizes={4: (200, 336), 8: (100, 168), 16: (50, 84), 32: (25, 42), 64: (13, 21)},
-        kind="two_stage",
+    "fkd": (
+        # In small letters maps of the non-local blocks' inner channels: t, p, g (student), u, q, h (teacher) are the outputs of the
+        # convolutions theta, phi and g; r, v are what their product gives. Z, U come from the blocks' last convolutions, A, B from
+        # the adaptations of S and of the student's non-local map N.
+        "S T ->",  # attention and both means
+        "p g ->",  # pooled
+        "q h ->",
+        "t -> r",  # times a small matrix
+        "u -> v",
+        "Z ->",  # statistics of the batch normalisation
+        "U ->",
+        "S Z -> N",
+        "A B T U ->",  # both distances
+        "A B T U -> dA dB",
+        "dB U -> dU",  # batch normalisation: its sums came with dB
+        "dN Z ->",
+        "dN Z -> dZ",
+        "t dr -> dt",
+        "u dv -> du",
+        "-> dp dg",  # zero but where the maxima were
+        "-> dq dh",
+        "dN dS1 dS2 dS3 dS4 -> dS",  # the four convolutions of S give a gradient each
     ),
-)
-"""COCO's usual input, two images a batch."""
+    "fgd": ("S T ->", "S T ->", "S T -> dS"),  # attention and context; focal and global error, which need them
+    "pkd": ("S T ->", "S T -> dS"),
+    "mgd": ("S -> X", "R T ->", "R T -> dR", "dX -> dS"),
+    "amd": (
+        "T ->",  # attention, which decides the mask
+        "S ->",  # means of the masked map, for squeeze and excitation
+        "S -> X",
+        "R T ->",
+        "R T -> dR",
+        "S dX ->",  # sums for the gradient of the excitation
+        "dX -> dS",
+    ),
+    "dmkd": ("T ->", "S ->", "S -> X Y", "Q R T ->", "Q R T -> dQ dR", "S dX dY ->", "dX dY -> dS"),  # as AMD, for two branches
+    "dfmsd": ("S T ->", "S ->", "S -> X Y", "Q R T ->", "Q R T -> dQ dR", "S dX dY ->", "S T dX dY -> dS"),  # and a correlation
+}
+"""What each method does to the maps of a level, by its name in :data:`dfmsd.hyper.METHODS`; one that is not here has no floor."""
 
-COPY_BYTES = 2**29
-"""Of the tensor whose copy gives the bandwidth: larger than any cache."""
+LEFT_OUT = {
+    "crosskd": (
+        "it compares predictions, not features: most of its work is the detectors' own heads, and its gradient goes through the "
+        "student's head together with that of the detection loss, so that it has no cost of its own on features alone"
+    ),
+}
+"""Methods that are not measured, and why."""
+
 SEED = 2407
-LIBRARIES = ("torch", "onedl-mmcv", "onedl-mmdetection")
-
-CLOCKS = {
-    "cpu": "time.perf_counter around the call",
-    "cuda": "CUDA events on a stream kept busy beforehand, so that what it takes to launch kernels does not count",
-}
-MEMORY = {
-    "cpu": "highest sum of what PyTorch's allocator gave out and took back, from torch.profiler's memory events of one call",
-    "cuda": "torch.cuda.max_memory_allocated in one call, less what was allocated before",
-}
 
 Work = Callable[[], object]
 
 
-def device_of(name: str | None) -> torch.device:
-    """A device by its name; None: the GPU if there is one.
+@dataclass(frozen=True)
+class Shapes:
+    """The feature maps that are compared, and the kind of networks that have them."""
 
-    Raises:
-        StudyError: if there is no such device.
-    """
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in CLOCKS:
-        raise StudyError(f"unknown device {name!r}: {suggest(name, CLOCKS)}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise StudyError("--device cuda: PyTorch finds no GPU here (`python -m dfmsd doctor` may know why): take --device cpu")
-    return torch.device(name)
+    name: str
+    sizes: Mapping[int, tuple[int, int]]
+    """Height and width of each level's map by its stride in pixels, finest first."""
+    kind: Kind
+    """Of student and teacher: it decides the hyper-parameters."""
+    batch: int = 2
+    channels: int = 256
+    boxes: int = 8
+    """Mean number of boxes in an image."""
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """Height and width of the network's input in pixels."""
+        stride, (height, width) = next(iter(self.sizes.items()))
+        return stride * height, stride * width
 
 
-def run(
-    *,
-    device: str | None = None,
-    threads: int | None = None,
-    repeats: int = 10,
-    shapes: Sequence[Shapes] = SHAPES,
-    copy_bytes: int = COPY_BYTES,
-    say: Callable[[str], None] = print,
-) -> Path:
-    """Measure all methods at all shapes and write the record.
+def _cocos(name: str, strides: Sequence[int], kind: Kind) -> Shapes:
+    return Shapes(f"{name} of 800 x 1344", {stride: (-(-800 // stride), -(-1344 // stride)) for stride in strides}, kind)
 
-    Args:
-        device: ``cpu`` or ``cuda``; None: the GPU if there is one.
-        threads: Of PyTorch on the CPU; None: as many as it takes by itself.
-        repeats: Rounds; every method is timed once in each.
-        shapes: The feature maps.
-        copy_bytes: Size of the tensor whose copy gives the bandwidth.
-        say: Told how far it has got.
+
+SHAPES = _cocos("P3 to P7", (8, 16, 32, 64, 128), "one_stage"), _cocos("P2 to P6", (4, 8, 16, 32, 64), "two_stage")
+"""COCO's usual input, two images a batch."""
+
+TINY = (Shapes("P3 and P4 of 96 x 128", {8: (12, 16), 16: (6, 8)}, "one_stage", channels=32, boxes=2),)
+"""At the scale smoke."""
+
+
+def measure(page: BenchPage) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Measure all methods on this machine: the GPU if there is one, else the processor with as many threads as PyTorch takes.
+
+    In every round a method is timed right after plain MSE, a large copy and a large convolution, so that whatever else the machine
+    does hits all of them.
 
     Returns:
-        The record's file.
-
-    Raises:
-        StudyError: if there is no such device.
+        A line for each metric of each method (``row``) at each set of shapes (``size``) on this machine (``beside``): ``value``
+        is the median over the rounds, ``low`` and ``high`` are the smallest and the largest. Metrics: ``ms``, forward and
+        backward; ``mse ratio``, times plain MSE; ``memory ms`` and ``convolutions ms``, the parts of the floor; ``floor ratio``,
+        times the floor; ``peak MiB``, memory beyond features and parameters; and of the copy ``GB/s``, read and written. With the
+        lines come the settings behind them.
     """
-    place = device_of(device)
-    with _threads(threads):
-        results = tuple(_measured(one, place, repeats, copy_bytes, say) for one in shapes)
-        bench = Bench(
-            device=place.type,
-            hardware=torch.cuda.get_device_name() if place.type == "cuda" else processor(),
-            threads=torch.get_num_threads(),
-            repeats=repeats,
-            clock=CLOCKS[place.type],
-            memory=MEMORY[place.type],
-            versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-            tf32=torch.backends.cudnn.allow_tf32,
-            commit=commit(),
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            results=results,
-            left_out=floors.LEFT_OUT,
-        )
-    return record.write(bench)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    shapes, copied = (TINY, 2**16) if page.scale == "smoke" else (SHAPES, 2**29)
+    samples = [line for one in shapes for line in _sampled(one, device, page.repeats, copied)]
+    known = pd.DataFrame(samples).groupby(["row", "size", "metric"], sort=False)["value"]
+    frame = known.agg(value="median", low="min", high="max").reset_index()
+    settings = {
+        "rounds": page.repeats,
+        "float32 matrix products": torch.get_float32_matmul_precision(),
+        "TF32 convolutions": device.type == "cuda" and torch.backends.cudnn.allow_tf32,
+        "clock": "torch.utils.benchmark.Timer",
+    }
+    return frame.assign(beside=machine.name()), {"settings": settings}
 
 
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _sampled(shapes: Shapes, device: torch.device, rounds: int, copied: int) -> list[dict[str, Any]]:
+    inputs = Inputs(shapes, device)
+    work = {name: inputs.call(inputs.method(name)) for name in METHODS if name not in LEFT_OUT}
+    source = torch.ones(copied // 4, device=device)
+    target = torch.zeros_like(source)
+    convolve = inputs.convolution()
+    flops = {name: convolution_flops(call) for name, call in (work | {"": convolve}).items()}
+    least = {
+        name: least_bytes(name, _spec(name, shapes), shapes.sizes, batch=shapes.batch, channels=shapes.channels)
+        for name in work
+        if name in PASSES
+    }
+    found = [(LABELS[name], "peak MiB", peak_bytes(call, device) / 2**20) for name, call in work.items()]
+    for _ in range(rounds):
+        for name, call in work.items():
+            rate = 2 * copied / seconds(lambda: target.copy_(source))  # read and written
+            convolution_rate = flops[""] / seconds(convolve)
+            mse, own = seconds(work["mse"]), seconds(call)
+            convolutions = flops[name] / convolution_rate
+            found += [
+                (LABELS[name], "ms", 1e3 * own),
+                (LABELS[name], "mse ratio", own / mse),
+                (LABELS[name], "convolutions ms", 1e3 * convolutions),
+                ("a large copy", "GB/s", rate / 1e9),
+            ]
+            if name in least:
+                memory = least[name] / rate
+                found += [(LABELS[name], "memory ms", 1e3 * memory), (LABELS[name], "floor ratio", own / (memory + convolutions))]
+    return [{"row": row, "size": shapes.name, "metric": metric, "value": value} for row, metric, value in found]
 
 
-def _measured(shapes: Shapes, device: torch.device, repeats: int, copy_bytes: int, say: Callable[[str], None]) -> Measured:
-    inputs = Inputs.make(shapes, device)
-    subjects = {name: Subject.make(name, inputs) for name in METHODS if name not in floors.LEFT_OUT}
-    plain = subjects["mse"].work
-    copy = copying(copy_bytes, device)
-    say(f"{shapes.name}: warming up")
-    for subject in subjects.values():
-        for work in (subject.work, subject.plain, *(work for work, _ in subject.convolutions)):
-            if work is not None:
-                work()
-    samples: dict[str, list[Sample]] = {name: [] for name in subjects}
-    for number in range(repeats):
-        say(f"{shapes.name}: round {number + 1} of {repeats}")
-        for name, subject in subjects.items():
-            rate = 2 * copy_bytes / seconds(copy, device) / 1e9  # read and written
-            mse = seconds(plain, device)
-            convolutions = sum(times * seconds(work, device) for work, times in subject.convolutions)
-            timings = {"ms": seconds(subject.work, device), "mse_ms": mse, "convolutions_ms": convolutions}
-            if subject.plain is not None:
-                timings["plain_ms"] = seconds(subject.plain, device)
-            in_ms = {key: round(1e3 * value, 4) for key, value in timings.items()}
-            samples[name].append(Sample(**in_ms, copy_gb_s=round(rate, 3)))
-    costs = {name: subject.cost(samples[name]) for name, subject in subjects.items()}
-    return Measured(shapes=shapes, costs=costs)
+def _spec(name: str, shapes: Shapes) -> Any:
+    return for_pair(name, shapes.kind, shapes.kind)
 
 
-@dataclass(frozen=True)
 class Inputs:
-    """What the distiller would hand to a method."""
+    """Random features and boxes, the same on every machine: what the distiller would hand to a method."""
 
-    shapes: Shapes
-    levels_s: dict[int, Tensor]
-    levels_t: dict[int, Tensor]
-    boxes: tuple[Tensor, ...]
-    image_shapes: tuple[tuple[int, int], ...]
-    generator: torch.Generator
-
-    @classmethod
-    def make(cls, shapes: Shapes, device: torch.device) -> Inputs:
-        """Random features and boxes, the same on every machine."""
+    def __init__(self, shapes: Shapes, device: torch.device) -> None:
+        self.shapes, self.device = shapes, device
         source = torch.Generator().manual_seed(SEED)
-
-        def levels() -> dict[int, Tensor]:
-            return {
-                stride: torch.randn(shapes.batch, shapes.channels, *size, generator=source).to(device)
-                for stride, size in shapes.sizes.items()
-            }
-
-        levels_s = {stride: feat.requires_grad_() for stride, feat in levels().items()}
+        size = (shapes.batch, shapes.channels)
+        self.levels_s, self.levels_t = (
+            {stride: torch.randn(*size, *hw, generator=source).to(device) for stride, hw in shapes.sizes.items()} for _ in range(2)
+        )
+        for feat in self.levels_s.values():
+            feat.requires_grad_()
         # One more in each second image and one less in the others, since images differ.
         counts = [max(shapes.boxes + (1 if image % 2 else -1), 0) for image in range(shapes.batch)]
-        boxes = tuple(random_boxes(count, shapes.image, source).to(device) for count in counts)
-        generator = torch.Generator(device).manual_seed(SEED)
-        return cls(shapes, levels_s, levels(), boxes, (shapes.image,) * shapes.batch, generator)
+        self.boxes = tuple(_boxes(count, shapes.image, source).to(device) for count in counts)
+        self.generator = torch.Generator(device).manual_seed(SEED)
+
+    def method(self, name: str) -> Method:
+        """A method with the papers' hyper-parameters for the shapes' kind of networks, as the distiller builds it."""
+        sizes = {"strides": list(self.shapes.sizes), "channels_s": self.shapes.channels, "channels_t": self.shapes.channels}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            kind = getattr(losses, METHODS[name].__name__)
+            built: Method = kind(**dict(_spec(name, self.shapes)) | sizes)
+        return built.to(self.device).train()
 
     def call(self, method: Method) -> Work:
-        """A method's forward and backward on these inputs, to the student's features and the method's own parameters."""
-        learned = [parameter for parameter in method.parameters() if parameter.requires_grad]
-        wanted: Sequence[Tensor] = [*self.levels_s.values(), *learned]
-        levels_s: Levels = self.levels_s
+        """A method's forward and backward, to the student's features and the method's own parameters."""
+        images = (self.shapes.image,) * self.shapes.batch
 
-        def work() -> object:
-            terms = method(levels_s, self.levels_t, self.boxes, self.image_shapes, generator=self.generator)
-            # A method may leave a level out.
-            return torch.autograd.grad(torch.stack(list(terms.values())).sum(), wanted, allow_unused=True)
+        def loss() -> Tensor:
+            terms = method(self.levels_s, self.levels_t, self.boxes, images, generator=self.generator)
+            return torch.stack(list(terms.values())).sum()
+
+        return self._training(loss, method)
+
+    def convolution(self) -> Work:
+        """A 3 x 3 convolution of the finest map, forward and backward."""
+        feat = next(iter(self.levels_s.values()))
+        module = torch.nn.Conv2d(self.shapes.channels, self.shapes.channels, 3, padding=1).to(self.device)
+        return self._training(lambda: module(feat).sum(), module)
+
+    def _training(self, loss: Callable[[], Tensor], module: torch.nn.Module) -> Work:
+        learned = [*self.levels_s.values(), *module.parameters()]
+
+        def work() -> None:
+            loss().backward()
+            for one in learned:
+                one.grad = None
 
         return work
 
 
-def random_boxes(count: int, image: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Boxes with sides from a fiftieth to a half of the image's, small ones as often as large ones on a logarithmic scale.
-
-    Args:
-        count: How many.
-        image: Height and width in pixels.
-        generator: The only source of randomness.
-
-    Returns:
-        ``(count, 4)`` as x1, y1, x2, y2 in pixels, inside of the image.
-    """
+def _boxes(count: int, image: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Boxes with sides from a fiftieth to a half of the image's, small ones as often as large ones on a logarithmic scale."""
     whole = torch.tensor([image[1], image[0]], dtype=torch.float32)
     sides = whole * 0.02 * 25 ** torch.rand(count, 2, generator=generator)
     corner = (whole - sides) * torch.rand(count, 2, generator=generator)
     return torch.cat([corner, corner + sides], dim=1)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A method with everything that is timed for it."""
-
-    name: str
-    spec: Any
-    method: Method
-    work: Work
-    plain: Work | None
-    """The straightforward version, where there is one (:mod:`dfmsd.report.plain`)."""
-    units: Counter[Unit]
-    """Its convolutions, and how often it uses each."""
-    convolutions: tuple[tuple[Work, int], ...]
-    """The same as calls."""
-    inputs: Inputs
-
-    @classmethod
-    def make(cls, name: str, inputs: Inputs) -> Subject:
-        """A method with the papers' hyper-parameters for the shapes' kind of networks, as the distiller builds it."""
-        shapes = inputs.shapes
-        spec = for_pair(name, shapes.kind, shapes.kind)
-        fields = dict(spec) | {"strides": list(shapes.sizes), "channels_s": shapes.channels, "channels_t": shapes.channels}
-        device = inputs.generator.device
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
-            method: Method = MODELS.build(fields).to(device).train()
-        work, plain = inputs.call(method), None
-        if name in PLAIN:
-            same = PLAIN[name](**{key: value for key, value in fields.items() if key != "type"}).to(device).train()
-            same.load_state_dict(method.state_dict())
-            plain = inputs.call(same)
-        units = convolutions_of(method, work)
-        convolutions = tuple((unit.alone(), times) for unit, times in units.items())
-        return cls(name, spec, method, work, plain, units, convolutions, inputs)
-
-    def cost(self, samples: Sequence[Sample]) -> Cost:
-        """What the record says of it."""
-        shapes = self.inputs.shapes
-        least = floors.least_bytes(self.name, self.spec, shapes.sizes, batch=shapes.batch, channels=shapes.channels)
-        return Cost(
-            spec=self.spec.model_dump(mode="json"),
-            least_mb=least / 1e6,
-            convolutions={str(unit): times for unit, times in self.units.items()},
-            peak_mb=_peak_mb(self.work, self.inputs.generator.device),
-            plain_peak_mb=None if self.plain is None else _peak_mb(self.plain, self.inputs.generator.device),
-            samples=tuple(samples),
-            code=record.code_digest(self.name),
-        )
+def seconds(work: Work) -> float:
+    """How long a call takes, after two that warm up."""
+    return float(Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads()).timeit(1).mean)
 
 
-class Unit:
-    """A convolution between maps, or a generation block, at the size at which a method uses it; equal ones are one.
+def convolution_flops(work: Work) -> int:
+    """Floating-point operations of a call's convolutions, forward and backward.
 
-    Args:
-        module: The very module.
-        feat: An input of it.
-        target: What it made of the input.
+    Example:
+        >>> feat, layer = torch.ones(1, 2, 4, 4), torch.nn.Conv2d(2, 3, 1, bias=False)
+        >>> convolution_flops(lambda: layer(feat))  # 16 positions, 2 x 3 channels, a product and a sum each
+        192
     """
-
-    def __init__(self, module: nn.Module, feat: Tensor, target: Tensor) -> None:
-        self.module = module
-        self.shape, self.target_shape, self.device = tuple(feat.shape), tuple(target.shape), feat.device
-        self.needs_gradient = feat.requires_grad
-
-    def __str__(self) -> str:
-        """The module's convolutions, and its input."""
-        kinds = [
-            f"{'x'.join(map(str, part.kernel_size))} {part.in_channels} to {part.out_channels}"
-            for part in self.module.modules()
-            if isinstance(part, nn.Conv2d)
-        ]
-        gradient = "" if self.needs_gradient else ", no gradient to the input"
-        return f"{', '.join(kinds)} at {'x'.join(map(str, self.shape))}{gradient}"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Unit) and str(self) == str(other)
-
-    def __hash__(self) -> int:
-        return hash(str(self))
-
-    def alone(self) -> Work:
-        """Its forward and backward on random numbers."""
-        feat = torch.randn(self.shape, device=self.device, requires_grad=self.needs_gradient)
-        gradient = torch.randn(self.target_shape, device=self.device)
-        wanted = [*([feat] if self.needs_gradient else []), *self.module.parameters()]
-        return lambda: torch.autograd.grad(self.module(feat), wanted, gradient)
-
-
-def convolutions_of(method: nn.Module, work: Work) -> Counter[Unit]:
-    """The convolutions between maps that a call of a method uses, and how often.
-
-    A convolution of one position (squeeze and excitation) or with one channel on a side (a sum over channels) is none between maps.
-    """
-    found: Counter[Unit] = Counter()
-
-    def catch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        one_position = inputs[0].shape[2:].numel() == 1
-        if not one_position and inputs[0].shape[1] > 1 and output.shape[1] > 1:
-            found[Unit(module, inputs[0], output)] += 1
-
-    handles = [module.register_forward_hook(catch) for module in _candidates(method)]
-    work()
-    for handle in handles:
-        handle.remove()
-    return found
-
-
-def _candidates(module: nn.Module) -> Iterator[nn.Module]:
-    """Generation blocks whole, other convolutions one by one."""
-    parts = list(module.children())
-    block = isinstance(module, nn.Sequential) and {type(part) for part in parts} == {nn.Conv2d, nn.ReLU}
-    if isinstance(module, nn.Conv2d) or block:
-        yield module
-    else:
-        for part in parts:
-            yield from _candidates(part)
-
-
-def copying(size: int, device: torch.device) -> Work:
-    """A copy of so many bytes, between tensors that exist."""
-    source = torch.ones(size // 4, device=device)
-    target = torch.zeros_like(source)
-    return lambda: target.copy_(source)
-
-
-def seconds(work: Work, device: torch.device) -> float:
-    """How long a call takes; its results are thrown away afterwards."""
-    if device.type == "cpu":
-        start = time.perf_counter()
-        result = work()
-        elapsed = time.perf_counter() - start
-        del result
-        return elapsed
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    launching = time.perf_counter() - start
-    torch.cuda.synchronize()
-    before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    # The GPU first waits for twice the time that launching takes, at up to 2 * 10**9 cycles a second.
-    torch.cuda._sleep(int(4e9 * launching))
-    before.record()
-    work()
-    after.record()
-    torch.cuda.synchronize()
-    return float(before.elapsed_time(after)) / 1e3
-
-
-def _peak_mb(work: Work, device: torch.device) -> float:
-    return round(peak_bytes(work, device) / 2**20, 3)
+    with FlopCounterMode(display=False) as counter:
+        work()
+    counts = counter.get_flop_counts().get("Global", {})
+    return sum(count for operation, count in counts.items() if "convolution" in str(operation))
 
 
 def peak_bytes(work: Work, device: torch.device) -> int:
-    """The highest amount of memory in a call beyond what was there before; see :data:`MEMORY`.
+    """The highest amount of memory in a call beyond what was there before.
 
     Example:
         >>> peak_bytes(lambda: torch.zeros(256) + torch.zeros(256), torch.device("cpu"))
@@ -382,6 +281,7 @@ def peak_bytes(work: Work, device: torch.device) -> int:
         work()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+    # On a processor only the profiler knows what PyTorch's allocator gave out and took back.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it says when it starts and stops otherwise
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         result = work()
@@ -390,8 +290,50 @@ def peak_bytes(work: Work, device: torch.device) -> int:
         file = Path(folder) / "trace.json"
         profile.export_chrome_trace(str(file))
         events = [event for event in json.loads(file.read_text())["traceEvents"] if event["name"] == "[memory]"]
-    peak = held = 0
-    for event in sorted(events, key=lambda event: event["ts"]):
-        held += event["args"]["Bytes"]
-        peak = max(peak, held)
-    return peak
+    held = pd.Series([event["args"]["Bytes"] for event in sorted(events, key=lambda event: event["ts"])], dtype="int64").cumsum()
+    return max(0, int(held.max())) if len(held) else 0
+
+
+def maps(passes: Sequence[str], *, inner: float = 1.0) -> float:
+    """How many maps the passes read and write.
+
+    Args:
+        passes: See :data:`PASSES`.
+        inner: Size of a map in small letters, as a share of a whole map.
+
+    Example:
+        >>> maps(["S T ->", "S T -> dS"])
+        5.0
+        >>> maps(["t -> r", "t dr -> dt"], inner=0.25)
+        1.25
+    """
+    words = [word for step in passes for word in step.split() if word != "->"]
+    return sum(1.0 if word.removeprefix("d")[0].isupper() else inner for word in words)
+
+
+def least_bytes(name: str, spec: Any, sizes: Mapping[int, tuple[int, int]], *, batch: int, channels: int) -> float:
+    """Bytes that a method must move, forward and backward, its convolutions' own aside.
+
+    Args:
+        name: The method, a key of :data:`PASSES`.
+        spec: Its hyper-parameters, a model of :mod:`dfmsd.hyper`.
+        sizes: Height and width of each level's map by its stride, finest first.
+        batch: Images.
+        channels: Of both networks' maps.
+
+    Example:
+        >>> from dfmsd.hyper import MSE
+        >>> least_bytes("mse", MSE(), {8: (2, 3)}, batch=2, channels=10)  # 5 maps of 120 numbers of 4 bytes
+        2400.0
+    """
+    total = 0.0
+    for place, (stride, (height, width)) in enumerate(sizes.items()):
+        passes = PASSES[name]
+        if name == "pkd" and spec.levels is not None and place >= spec.levels:
+            passes = ()
+        if name == "dfmsd" and stride not in spec.sfa_strides:
+            passes = PASSES["dmkd"]
+        # FKD's non-local blocks have fewer inner channels on fine levels.
+        inner = 1 / -(-channels // WIDTHS[min(place, len(WIDTHS) - 1)]) if name == "fkd" else 1.0
+        total += maps(passes, inner=inner) * height * width
+    return total * batch * channels * 4

@@ -1,39 +1,99 @@
-"""Build the book.
+"""Build the book: papermill executes what has changed into ``book/pages``, jupyter-book renders what is there.
 
-The notebooks are executed into pages, and what the book takes from records besides is written. jupyter-book renders what is
-there and executes nothing.
+What the book takes from records besides (the answer on its first page, the table of pages, raw records to link to) is written
+when it is built, and nothing of it is committed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import nbformat
+import pandas as pd
 import papermill
 import yaml
+from jupyter_client.kernelspec import NoSuchKernel
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
 
 from dfmsd.errors import StudyError
-from dfmsd.report import contents, execution
-from dfmsd.report.execution import Job
-from dfmsd.study import pages, paths, plan, records, scales
-from dfmsd.study.pages import ObservedPage, Page, PageSpec, ScoreboardPage
+from dfmsd.report import figures, scoreboard, tables
+from dfmsd.study import claims, ensure, frames, pages, paths, plan, records, scales
+from dfmsd.study.files import write_atomic
+from dfmsd.study.pages import MeasuredPage, Page
 
-if TYPE_CHECKING:
-    from dfmsd.report.scoreboard import Board
+UNUSED = ("__main__", "book", "doctor")
+"""Modules that no notebook's outputs depend on."""
 
-EXPLORE = "explore"
-"""The notebook to play with: no page of ``params``, executed with its own parameters."""
+MOST = 8
+"""Pages that are executed at a time at most: each may take a gigabyte of memory."""
 
-COVER = "table03"
-"""The comparison whose figure stands in the README."""
 
-SCOREBOARD = "scoreboard"
-"""The page whose summary and figure stand on the first page and in the README."""
+@dataclass(frozen=True)
+class Job:
+    """A notebook to execute with parameters."""
+
+    notebook: Path
+    name: str
+    """Of the page."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Sequence[str] = ()
+    """Texts that the page shows besides the code and the parameters: records."""
+
+    @property
+    def target(self) -> Path:
+        """The page."""
+        return paths.pages() / f"{self.name}.ipynb"
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of everything that the page depends on."""
+        texts = (self.notebook.read_text(), json.dumps(self.parameters, sort_keys=True), _code(), *self.inputs)
+        return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+    def is_done(self) -> bool:
+        """Whether the page is there and up to date."""
+        found = json.loads(self.target.read_text()) if self.target.exists() else {"metadata": {}}
+        return bool(found["metadata"].get("dfmsd") == self.digest)
+
+
+@cache
+def _code() -> str:
+    files = [*paths.PACKAGE.rglob("*.py"), *paths.PACKAGE.rglob("*.yaml"), *paths.PARAMS.glob("*.yaml")]
+    return "\0".join(file.read_text() for file in sorted(files) if file.stem not in UNUSED)
+
+
+def job(page: Page, **parameters: Any) -> Job:
+    """What is to be done for a page of ``params``.
+
+    Args:
+        page: The page.
+        parameters: Besides those of its file.
+    """
+    file = pages.file_of(page.page)
+    given = yaml.safe_load(file.read_text()) | {"scale": page.scale} | parameters
+    if (seeds := getattr(page, "seeds", None)) is not None:
+        given["seeds"] = list(seeds)
+    shown = page.sources()
+    runs = plan.order(chain for one in shown for chain in one.chains())
+    found = [records.dump(record) for run in runs if (record := records.find(run.key)) is not None]
+    measured = {file for one in shown if isinstance(one, MeasuredPage) for file in one.measured_files()}
+    inputs = [*found, *(file.read_text() for file in sorted(measured))]
+    return Job(paths.NOTEBOOKS / f"{file.parent.name}.ipynb", page.page, given, inputs)
 
 
 def execute(page: Page) -> Path:
@@ -43,20 +103,85 @@ def execute(page: Page) -> Path:
         The executed notebook, ``book/pages/<page>.ipynb``.
 
     Raises:
-        StudyError: if the params file has a key that the notebook does not know, or the notebook fails; a page that was
-            there stays.
+        StudyError: if the notebook fails or its kernel does not start; a page that was there stays.
     """
-    return execution.run(_job_of(page))
+    return run(job(page))
 
 
-def _job_of(page: Page) -> Job:
-    file = pages.file_of(page.page)
-    parameters = yaml.safe_load(file.read_text()) | {"scale": page.scale}
-    if isinstance(page, PageSpec) and page.seeds is not None:
-        parameters["seeds"] = list(page.seeds)
-    found = (records.find(run.key) for run in plan.order(page.chains()))
-    inputs = [records.dump(record) for record in found if record is not None] + [file.read_text() for file in page.files()]
-    return execution.job(paths.NOTEBOOKS / f"{file.parent.name}.ipynb", page.page, parameters, inputs, source=file.name)
+def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
+    """Execute a notebook in a kernel of its own or a given one, see :func:`execute`."""
+    if not job.notebook.exists():
+        raise StudyError(f"page {job.name} wants the notebook {job.notebook.name}, which is not in {job.notebook.parent.name}/")
+    if job.is_done():
+        return job.target
+    # An environment of ours knows its own kernel, whatever the user has registered elsewhere.
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    with tempfile.TemporaryDirectory(prefix="dfmsd-") as folder:
+        try:
+            done = papermill.execute_notebook(
+                str(job.notebook),
+                str(Path(folder) / job.target.name),
+                parameters=dict(job.parameters),
+                kernel_name="python3",
+                km=kernel,
+                resources={"metadata": {"path": str(paths.NOTEBOOKS)}},
+                progress_bar=False,
+                extra_arguments=["--log-level=CRITICAL"],
+            )
+        except PapermillExecutionError as error:
+            reason = str(error.evalue).strip().splitlines() or [""]
+            said = reason[0] if error.ename == "StudyError" else f"{error.ename}: {reason[0]}"
+            raise StudyError(f"{job.notebook.name} failed for page {job.name}, cell {error.exec_count}: {said}") from None
+        except (NoSuchKernel, DeadKernelError) as error:
+            where = f"{job.notebook.name} could not run for page {job.name}"
+            raise StudyError(f"{where}: {error}: `make setup` mends the kernel") from None
+    _finish(done, job.parameters)
+    done.metadata["dfmsd"] = job.digest
+    write_atomic(job.target, nbformat.writes(done))
+    return job.target
+
+
+def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
+    """Make a page of an executed notebook: its title, its parameters folded away, nothing about this machine."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        tags = set(cell.metadata.get("tags", ()))
+        if "page-title" in tags and "title" in parameters:
+            cell.source = f"# {parameters['title']}\n\n{parameters.get('question', '')}"
+        if "injected-parameters" in tags:
+            tags.add("hide-input")
+        if "parameters" in tags and parameters:
+            tags.add("remove-cell")
+        cell.metadata["tags"] = sorted(tags)
+
+
+def run_all(jobs: Sequence[Job]) -> None:
+    """Execute notebooks side by side, as many as there are cores, those first that come first, and tell of each when it is done.
+
+    Raises:
+        StudyError: of the first that fails; those that have not ended by then are stopped.
+    """
+    todo = [job for job in jobs if not job.is_done()]
+    cores = os.cpu_count() or 1
+    workers = max(1, min(cores, len(todo), MOST))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))
+    kernels = {job.name: AsyncKernelManager(kernel_name="python3") for job in todo}
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {job.name: pool.submit(run, job, kernels[job.name]) for job in todo}
+        try:
+            for job in jobs:
+                if job.name in futures:
+                    futures[job.name].result()
+                print(f"page {job.name}", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for kernel in kernels.values():
+                # A notebook whose kernel is killed ends at once.
+                if (pid := getattr(kernel.provisioner, "pid", None)) is not None:
+                    os.kill(pid, signal.SIGKILL)
+            raise
 
 
 def build(*, scale: str | None = None, strict: bool = False) -> Path:
@@ -78,127 +203,107 @@ def build(*, scale: str | None = None, strict: bool = False) -> Path:
             "`python -m dfmsd page NAME --scale coco`, and build the book without --scale"
         )
     selected = [pages.get(name, scale=scale) for name in pages.names()]
-    _train(selected)
-    jobs = {f"page {page.page} ({page.scale})": _job_of(page) for page in selected}
-    if (explore := _explore(scale)) is not None:
-        jobs[f"page {EXPLORE} (trains live)"] = explore
-    execution.run_all(jobs)
+    # At the scale smoke the book makes its own runs: what several pages need once, before they are executed side by side.
+    small = [runs for page in selected if page.scale == "smoke" for runs in page.chains()]
+    ensure.ensure(small, jobs=os.cpu_count() or 1, quiet=True)
+    run_all([job(page, **{"jobs": 1} if page.scale == "smoke" and isinstance(page, MeasuredPage) else {}) for page in selected])
     _generate(selected)
     print("jupyter-book", flush=True)
     return _render(strict)
 
 
-def _train(selected: Sequence[Page]) -> None:
-    """At the scale smoke a page makes its own runs; what several pages need is made once, before they are executed side by side."""
-    from dfmsd.study import ensure as study
-
-    small = [runs for page in selected if page.scale == "smoke" for runs in page.chains()]
-    study.ensure(small, jobs=os.cpu_count() or 1, quiet=True)
-
-
-def _explore(scale: str | None) -> Job | None:
-    notebook = paths.NOTEBOOKS / f"{EXPLORE}.ipynb"
-    if not notebook.exists():
-        return None
-    wanted = {"scale": scale} if scale and "scale" in papermill.inspect_notebook(str(notebook)) else {}
-    return execution.job(notebook, EXPLORE, wanted, source=notebook.name, trains=True)
-
-
 def _generate(selected: Iterable[Page]) -> None:
-    """What the book and the README take besides pages: the scoreboard in short, the table of pages, figures, what pages link to."""
-    from dfmsd.report import figures, scoreboard
-
-    generated = paths.pages() / "generated"
-    raw = paths.pages() / "extra" / "records"
-    raw.mkdir(parents=True, exist_ok=True)
+    """What the book takes besides pages; what pages link to lies at the places that it has beside notebooks."""
+    extra, generated = paths.pages() / "extra", paths.pages() / "generated"
     for page in selected:
         for run in plan.order(page.chains()):
             if (record := records.find(run.key)) is not None:
-                _write(raw / f"{run.key}.json", records.dump(record))
-        for file in page.files():
-            _write(raw / file.relative_to(paths.records()), file.read_text())
-        if isinstance(page, PageSpec) and page.page == COVER:
-            with records.published_only():
-                figures.comparison(page).save(paths.book() / "figures" / f"{page.page}.svg")
+                _write(extra / "book" / "records" / f"{run.key}.json", records.dump(record))
+        for file in page.measured_files() if isinstance(page, MeasuredPage) else ():
+            _write(extra / "book" / "records" / "measured" / file.name, file.read_text())
     for file in [*paths.PARAMS.rglob("*.yaml"), *paths.NOTEBOOKS.glob("*.ipynb")]:
-        _write(raw.parent / file.relative_to(paths.ROOT), file.read_text())
-    board = published_board()
-    scoreboard.overview(board).save(paths.book() / "figures" / f"{SCOREBOARD}.svg")
-    _write(generated / "answer.md", scoreboard.answer(board, f"figures/{SCOREBOARD}.svg"))
-    _write(generated / "pages.md", table_of_pages("pages/{page}.ipynb"))
-    readme = paths.book().parent / "README.md"
-    if readme.exists():
-        _write(readme, with_generated_parts(readme.read_text(), board))
+        _write(extra / file.relative_to(paths.ROOT), file.read_text())
+    _write(generated / "pages.md", table_of_pages())
+    _write(generated / "answer.md", answer(generated / "scoreboard.svg"))
 
 
-def published_board() -> Board:
-    """The scoreboard of published records alone."""
-    from dfmsd.report import scoreboard
-
-    page = pages.get(SCOREBOARD)
-    assert isinstance(page, ScoreboardPage)
-    with records.published_only():
-        return scoreboard.board(page)
-
-
-def table_of_pages(link: str) -> str:
-    """The pages with their state at each scale, as Markdown, from the published records, in the order of the book.
+def answer(picture: Path) -> str:
+    """What the book says first, as Markdown: what became of the claims, and how much of DFMSD's gain is length of training.
 
     Args:
-        link: Where a page's name leads; ``{page}`` and ``{notebook}`` are replaced.
+        picture: Where its figure is written; what is returned leads there, from the book's first page.
     """
-    rows = [("page", "question", *scales.PUBLIC), ("---",) * (2 + len(scales.PUBLIC))]
-    for name in sorted(pages.names(), key=contents.place()):
-        target = link.format(page=name, notebook=pages.file_of(name).parent.name)
-        page = pages.get(name)
-        if not page.listed:
-            continue
-        states = [_state(pages.get(name, scale=scale)) for scale in scales.PUBLIC]
-        rows.append((f"[{page.title}]({target})", page.question, *states))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    board = pages.get("scoreboard")
+    frame = pd.concat([frames.frame(page) for page in board.sources() if page.scale == board.scale])
+    judged = claims.judged(frame)
+    measured = judged["page"].map(lambda name: isinstance(pages.get(name), MeasuredPage))
+    about = judged["ours"].map(scoreboard.WHOSE) + measured.map({True: ", about images and features", False: ", about AP"})
+    counts = scoreboard.counts(judged, about)
+    verdicts = _table([f"at scale {board.scale}", *counts], [(name, *map(str, line)) for name, *line in counts.itertuples()])
+    shown = scoreboard.figure(scoreboard.counts(judged, judged["section"]), board.scale)
+    _write(picture, figures.svg(shown))
+    length = scoreboard.length(frame).reindex(columns=["run", "above in", "Δ mean"]).rename(columns={"run": "pairs"})
+    cells = length.map(lambda value: tables.signed(value) if isinstance(value, float) else str(value))
+    controls = _table(["DFMSD minus", *cells], [(name, *line) for name, *line in cells.itertuples()])
+    image = f"![{shown.get_label()}]({picture.relative_to(paths.book())})"
+    return f"{verdicts}\n{image}\n\n{controls}"
 
 
-def _state(page: Page) -> str:
+def table_of_pages() -> str:
+    """The pages and how many of their runs have a record, as Markdown, in the order of the book; at each scale that has any."""
+    shown = [name for part in contents()["parts"] for name in map(_name, part["chapters"]) if name in pages.names()]
+    done = {scale: [_done(pages.get(name, scale=scale)) for name in shown] for scale in scales.PUBLIC}
+    states = {f"runs at {scale}": column for scale, column in done.items() if any(count for count, _ in column)}
+    rows = []
+    for place, page in enumerate(map(pages.get, shown)):
+        counts = [f"{done} of {all}" if all else "–" for done, all in (column[place] for column in states.values())]
+        rows.append((f"[{page.title}](pages/{page.page}.ipynb)", page.question, *counts))
+    return _table(["page", "question", *states], rows)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in [heads, ["---"] * len(heads), *rows])
+
+
+def _done(page: Page) -> tuple[int, int]:
     keys = [run.key for run in plan.order(page.chains())]
-    if isinstance(page, ObservedPage) and not page.observation().exists():
-        return "not observed"
-    if not keys:
-        return "observed" if isinstance(page, ObservedPage) else "no runs needed"
-    done = sum((paths.records() / f"{key}.json").exists() for key in keys)
-    if not done:
-        return "not run"
-    return f"{done} of {len(keys)} runs" if done < len(keys) else f"complete, {done} run{'s' * (done != 1)}"
+    return sum((paths.records() / f"{key}.json").exists() for key in keys), len(keys)
 
 
-def with_generated_parts(readme: str, board: Board) -> str:
-    """The README's text with its generated parts as they are now."""
-    from dfmsd.report import scoreboard
+def contents() -> dict[str, Any]:
+    """The book's contents, ``book/_toc.yml``; a page that it does not name follows the last of its kind."""
+    found: dict[str, Any] = yaml.safe_load((paths.book() / "_toc.yml").read_text())
+    parts = [part["chapters"] for part in found.get("parts", [])]
+    named = {_name(chapter) for chapters in parts for chapter in chapters}
+    for name in pages.names() if parts else ():
+        if name not in named:
+            like = {file.stem for file in pages.file_of(name).parent.glob("*.yaml")}
+            chapters = next((part for part in reversed(parts) if like & set(map(_name, part))), parts[-1])
+            after = max((place for place, chapter in enumerate(chapters, 1) if _name(chapter) in like), default=len(chapters))
+            chapters.insert(after, {"file": f"pages/{name}"})
+    for chapters in parts:
+        at = max((place for place, chapter in enumerate(chapters, 1) if chapter["file"].startswith("methods/")), default=0)
+        more = sorted(file.stem for file in (paths.book() / "methods").glob("*.md") if file.stem not in named)
+        chapters[at:at] = [{"file": f"methods/{name}"} for name in more] if at else []
+    return found
 
-    answer = scoreboard.answer(board, f"book/figures/{SCOREBOARD}.svg")
-    return _with_part(_with_part(readme, "answer", answer), "pages", table_of_pages("params/{notebook}/{page}.yaml"))
 
-
-def _with_part(text: str, name: str, part: str) -> str:
-    """A text with what stands between a part's markers replaced."""
-    start, end = f"<!-- {name}: generated by `python -m dfmsd book` -->", f"<!-- end of {name} -->"
-    between = re.compile(f"{re.escape(start)}.*{re.escape(end)}", re.DOTALL)
-    return between.sub(lambda _: f"{start}\n\n{part}\n{end}", text)
+def _name(chapter: Mapping[str, str]) -> str:
+    return Path(chapter["file"]).name
 
 
 def _write(file: Path, text: str) -> None:
     """Write a file unless it holds the text already: what has not changed is not built again."""
     if not file.exists() or file.read_text() != text:
-        records.write_atomic(file, text)
+        write_atomic(file, text)
 
 
 def _render(strict: bool) -> Path:
-    book = paths.book()
+    toc = paths.pages() / "generated" / "contents.yml"
+    _write(toc, yaml.safe_dump(contents(), sort_keys=False))
     strictly = ["--all", "-W", "--keep-going", "-n"] if strict else []
-    done = subprocess.run(
-        [Path(sys.executable).with_name("jupyter-book"), "build", book, "--toc", contents.write(), *strictly],
-        capture_output=True,
-        text=True,
-    )
+    command: list[str | Path] = [Path(sys.executable).with_name("jupyter-book"), "build", paths.book(), "--toc", toc, *strictly]
+    done = subprocess.run(command, capture_output=True, text=True)
     said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)
     complaints = [line for line in said.splitlines() if re.search(r"\b(WARNING|ERROR|CRITICAL|\w*[Ee]rror):", line)]
     if done.returncode:
@@ -206,4 +311,4 @@ def _render(strict: bool) -> Path:
         raise StudyError(f"the book was not built: {complaints[0].strip() if complaints else 'see above'}")
     for line in complaints:
         print(line, file=sys.stderr)
-    return book / "_build" / "html" / "index.html"
+    return paths.book() / "_build" / "html" / "index.html"

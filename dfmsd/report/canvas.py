@@ -1,20 +1,23 @@
-"""Panels, images and heat maps: what figures of features are drawn with."""
+"""Panels, images and heat maps: what figures of features are drawn with; means over images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
+import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfmsd.report.dataset import PALETTE
+from dfmsd.study import stats
 
 Array = NDArray[Any]
 
@@ -24,23 +27,47 @@ DIM = 0.15
 PANEL = 2.3
 """Side of a panel in inches."""
 
-WIDE = 1.15
-"""Width of a panel that may have a colour bar beside it, relative to its side."""
+
+def pixels(kept: Mapping[str, Any]) -> Tensor:
+    """The image of a record, see :func:`dfmsd.report.images.kept`: ``(3, H, W)`` as ever; grey where the record has no pixels."""
+    return unpacked(kept["jpeg"]) if kept["jpeg"] else torch.full((3, *kept["size"]), 127.0)
 
 
-def energy(feat: Tensor) -> Array:
-    """The mean magnitude over the channels of one map, ``(1, C, H, W)`` -> ``(H, W)``.
+def unpacked(jpeg: str) -> Tensor:
+    """What :func:`dfmsd.report.images.jpeg` has packed: ``(3, H, W)``, blue, green, red in [0, 255]."""
+    return torch.from_numpy(decoded(jpeg)).permute(2, 0, 1).float()
 
-    Example:
-        >>> import torch
-        >>> energy(torch.tensor([[[[1.0, -2.0]], [[3.0, 0.0]]]])).tolist()
-        [[2.0, 1.0]]
+
+def decoded(jpeg: str) -> Array:
+    """A JPEG in base 64: ``(H, W, 3)``, blue, green, red in [0, 255]."""
+    found = cv2.imdecode(np.frombuffer(base64.b64decode(jpeg), np.uint8), cv2.IMREAD_COLOR)
+    assert found is not None
+    return found
+
+
+def means(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Means over images with 95 % bootstrap intervals over images; a line over all images keeps its own.
+
+    Args:
+        frame: What was measured, a number a line.
+        by: Columns that tell numbers apart.
+
+    Returns:
+        ``value, low, high`` and the number of ``images``, by these columns; rows without any number are left out.
     """
-    return feat[0].abs().mean(dim=0).numpy()
+    found = {}
+    for key, own in frame.dropna(subset="value").groupby(by, sort=False, dropna=False):
+        whole = own.iloc[0][["value", "low", "high"]].tolist()
+        if own["image"].notna().all():
+            estimate = stats.estimate(dict(zip(own["image"].tolist(), own["value"].tolist(), strict=True)))
+            whole = [estimate.mean, *(estimate.interval or (np.nan, np.nan))]
+        found[key] = [*whole, own["image"].nunique() or None]
+    index = pd.MultiIndex.from_tuples(list(found), names=by)
+    return pd.DataFrame(list(found.values()), index, ["value", "low", "high", "images"]).astype({"images": "Int64"})
 
 
 def displayed(image: Tensor) -> Array:
-    """An image for matplotlib: ``(3, H, W)``, blue-green-red in [0, 255] -> ``(H, W, 3)``, red-green-blue in [0, 1]."""
+    """An image for matplotlib: ``(3, H, W)``, blue, green, red in [0, 255] -> ``(H, W, 3)``, red, green, blue in [0, 1]."""
     return image.flip(0).permute(1, 2, 0).numpy() / 255.0
 
 
@@ -48,16 +75,16 @@ def covered(image: Tensor, hidden: Tensor, stride: int) -> Array:
     """An image, dark where a mask hides it.
 
     Args:
-        image: ``(3, H, W)``, blue-green-red in [0, 255].
+        image: ``(3, H, W)``, blue, green, red in [0, 255].
         hidden: ``(1, 1, h, w)``, True where hidden; a cell covers ``stride`` x ``stride`` pixels, those beyond the image pad it.
         stride: In pixels.
 
     Returns:
-        ``(H, W, 3)``, red-green-blue in [0, 1].
+        ``(H, W, 3)``, see :func:`displayed`.
     """
-    pixels = displayed(image)
-    mask = hidden[0, 0].repeat_interleave(stride, 0).repeat_interleave(stride, 1)[: pixels.shape[0], : pixels.shape[1]]
-    return np.where(mask.numpy()[..., None], DIM * pixels, pixels)
+    shown = displayed(image)
+    mask = hidden[0, 0].repeat_interleave(stride, 0).repeat_interleave(stride, 1)[: shown.shape[0], : shown.shape[1]]
+    return np.where(mask.numpy()[..., None], DIM * shown, shown)
 
 
 def grid(rows: int, columns: int, widths: Sequence[float] | None = None) -> tuple[Figure, Array]:
@@ -74,53 +101,39 @@ def grid(rows: int, columns: int, widths: Sequence[float] | None = None) -> tupl
     return figure, axes
 
 
-def mosaic(layout: str) -> tuple[Figure, list[Axes]]:
-    """A figure with panels of more than one size.
-
-    Args:
-        layout: A letter a cell and ``;`` between rows: ``"ABC;DEE"`` has three panels above two, the last twice as wide.
-
-    Returns:
-        The figure, and its axes in the order of their letters.
-    """
-    rows = layout.split(";")
-    size = WIDE * PANEL * len(rows[0]), PANEL * len(rows) + 0.3
-    figure, axes = plt.subplot_mosaic(layout, figsize=size, layout="constrained")
-    plt.close(figure)
-    return figure, [axes[letter] for letter in sorted(axes)]
-
-
-def draw_image(axis: Axes, pixels: Array, title: str = "", *, boxes: Tensor | None = None) -> None:
-    """An image from :func:`displayed` or :func:`covered`, with boxes ``(n, 4)`` as x1, y1, x2, y2 in pixels."""
-    axis.imshow(pixels, interpolation="none")
-    _bare(axis, title)
-    for x1, y1, x2, y2 in () if boxes is None else boxes.tolist():
+def draw_image(axis: Axes, shown: Array, title: str = "", *, boxes: Iterable[Any] | None = None) -> None:
+    """An image ``(H, W, 3)`` with boxes ``(n, 4)`` as x1, y1, x2, y2 in pixels."""
+    draw_map(axis, shown, title)
+    for x1, y1, x2, y2 in () if boxes is None else boxes:
         axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=1.2))
 
 
 def draw_map(
-    axis: Axes, values: Array, title: str = "", *, limits: tuple[float, float] | None = None, colours: str = "viridis"
+    axis: Axes,
+    values: Array | Tensor,
+    title: str = "",
+    *,
+    limits: tuple[float, float] | None = None,
+    colours: str = "viridis",
+    bar: str | None = None,
 ) -> Any:
-    """A heat map ``(H, W)``, from its own lowest to its own highest value or between limits; returns what a colour bar needs."""
+    """A heat map ``(H, W)``; mmengine's ``Visualizer.draw_featmap`` smooths cells, and its colours make edges that are not there.
+
+    Args:
+        axis: Where it is drawn.
+        values: From their lowest to their highest, unless there are limits.
+        title: Above it.
+        limits: Of the colours.
+        colours: Their name in matplotlib.
+        bar: What a bar of the colours says; none without.
+
+    Returns:
+        What a bar for several maps needs.
+    """
     low, high = limits or (None, None)
-    shades = axis.imshow(values, cmap=colours, vmin=low, vmax=high, interpolation="none")
-    _bare(axis, title)
-    return shades
-
-
-def draw_channels(axis: Axes, attention: Tensor, hidden: Tensor) -> None:
-    """Channels from high attention to low, with the hidden ones in another colour; both arguments are ``(C,)``."""
-    order = attention.argsort(descending=True)
-    kept, out = sns.color_palette(PALETTE)[:2]
-    places = np.arange(len(order))
-    for chosen, colour, label in ((hidden[order], out, "hidden"), (~hidden[order], kept, "kept")):
-        if chosen.any():
-            axis.bar(places[chosen.numpy()], attention[order][chosen].numpy(), color=colour, width=1.0, label=label)
-    axis.set(title="channel attention", xlabel="channel, in order of attention", ylabel="1 = mean", yscale="log")
-    axis.legend(frameon=False)
-    sns.despine(ax=axis)
-
-
-def _bare(axis: Axes, title: str) -> None:
+    shades = axis.imshow(np.asarray(values), cmap=colours, vmin=low, vmax=high, interpolation="none")
     axis.set(xticks=[], yticks=[], title=title)
     axis.spines[:].set_visible(False)
+    if bar is not None:
+        axis.figure.colorbar(shades, ax=axis, label=bar, shrink=0.8)
+    return shades

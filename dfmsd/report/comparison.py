@@ -1,337 +1,202 @@
-"""What the page of a comparison shows: tables, verdicts and provenance, all computed from records and ``params/published.yaml``.
+"""Rows of recipes, set side by side: what a cell makes of the frame before pandas and seaborn show it.
 
-Every function takes a page and looks its records up, so a notebook cell is one call.
+Every function takes lines of :func:`dfmsd.study.frames.frame` and gives a line for each row of the table, in its order, by ``pair``
+(student and teachers in words) and ``row``.
 """
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, median
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
 import pandas as pd
-from IPython.display import Markdown
-from pandas.io.formats.style import Styler
+from matplotlib.figure import Figure
 
-from dfmsd.report.tables import (
-    NONE,
-    STALE,
-    below,
-    duration,
-    grouped,
-    number,
-    record_link,
-    signed,
-    spread,
-    stale_mark,
-    styled,
-    threads,
+from dfmsd.report import figures
+from dfmsd.report.figures import COLOURS, MISSING
+from dfmsd.report.tables import number, signed
+from dfmsd.study import stats, zoo
+from dfmsd.study.frames import METRICS
+from dfmsd.study.pages import PageSpec
+from dfmsd.study.plan import duration
+from dfmsd.study.published import also
+from dfmsd.study.rows import ALONE, JOIN
+
+ROW = ["pair", "row"]
+"""What tells a row of a table from the others."""
+
+READ = (
+    "AP in percent; Δ: difference to the baseline, seed by seed. Each seed's AP leads to its record. †: fewer than three seeds; "
+    "the interval is then over the validation images of the first, and tells nothing of other seeds. The halves differ in data and "
+    "networks: compare Δ."
 )
-from dfmsd.study import pages, plan, records, scales, stats, zoo
-from dfmsd.study.frame import Line, comparisons, lines
-from dfmsd.study.pages import LABELS, PageSpec, name_of
-from dfmsd.study.published import also, published
-from dfmsd.study.records import Record
-from dfmsd.study.rows import ALONE
-from dfmsd.study.spec import RunSpec
-from dfmsd.study.stats import Estimate
-
-METRICS = ("AP", "AP_S", "AP_M", "AP_L", "AR", "AR_S", "AR_M", "AR_L")
-"""The paper's, in its order."""
-
-NO_EVIDENCE = "\n\n*At the scale smoke these numbers mean nothing: they show that every path runs.*"
-
-BESIDE = METRICS[1:5]
-"""Columns beside AP in the table of results."""
+"""How a table of results is read."""
 
 
-def table(page: PageSpec, known: Sequence[Line] | None = None) -> Styler:
-    """The page's table: the paper's AP beside ours, with intervals, differences to the baseline, marks, and links to records.
+def by_seed(frame: pd.DataFrame, metric: str = "AP") -> pd.DataFrame:
+    """Our values of a metric, a column for each seed; rows that are not run are there, and empty."""
+    ours = frame[(frame["source"] == "ours") & (frame["metric"] == metric)]
+    return _in_order(ours.dropna(subset="seed").pivot(index=ROW, columns="seed", values="value"), frame)
+
+
+def keys(frame: pd.DataFrame) -> pd.DataFrame:
+    """The key of the record behind each value of :func:`by_seed`."""
+    found = frame[(frame["source"] == "ours") & (frame["metric"] == "AP") & frame["value"].notna()]
+    return _in_order(found.pivot(index=ROW, columns="seed", values="key"), frame)
+
+
+def _in_order(found: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    return found.reindex(pd.MultiIndex.from_frame(frame[ROW].drop_duplicates()))
+
+
+def gains(values: pd.DataFrame | pd.Series[Any], over: str = "baseline") -> Any:
+    """Differences to another row of the same pair, seed by seed: missing where one of the two is.
 
     Args:
-        page: The page.
-        known: The rows; None: the page's own.
+        values: By pair and row; with a column for each seed, or without seeds.
+        over: The other row; its own difference is missing.
+
+    Example:
+        >>> index = pd.MultiIndex.from_product([["FCOS ← GFL"], ["baseline", "MGD"]], names=ROW)
+        >>> gains(pd.DataFrame({0: [30.0, 32.0], 200: [31.0, None]}, index=index)).mean(axis="columns").tolist()
+        [nan, 2.0]
     """
-    known = lines(page) if known is None else known
-    theirs, ours = _halves(page)
-    rows = []
-    for line in known:
-        baseline = next((b for b in known if b.pair == line.pair and b.row.recipe == "baseline"), None)
-        rows.append(
-            {(theirs, "AP"): _quotation(page, line, "AP"), (theirs, "Δ"): signed(_quoted_gain(line, baseline))}
-            | {(ours, "AP"): _estimated(line), (ours, "Δ"): gain(line, baseline)}
-            | {(ours, metric): number(_mean(line.values(metric))) for metric in BESIDE}
-            | {(ours, "seeds"): _seeds(line)}
-        )
-    frame = pd.DataFrame(rows)
-    frame.columns = pd.MultiIndex.from_tuples(list(rows[0]))
-    return grouped(frame, [line.pair for line in known], [_name(line) for line in known], "results", _caption(page, known))
+    rows = values.index.get_level_values("row")
+    others = values[rows == over].droplevel("row").reindex(values.index.get_level_values("pair"))
+    return (values - others.set_axis(values.index, axis="index"))[rows != over].reindex(values.index)
 
 
-def metrics(page: PageSpec) -> Styler:
-    """All of the paper's metrics, its numbers beside ours: what the text has lost, and what was taken from its prose, is marked."""
-    known = lines(page)
-    theirs, ours = _halves(page)
-    rows = [
-        {(theirs, metric): _quotation(page, line, metric) for metric in METRICS}
-        | {(ours, metric): number(_mean(line.values(metric))) for metric in METRICS}
-        for line in known
-    ]
-    frame = pd.DataFrame(rows)
-    frame.columns = pd.MultiIndex.from_tuples(list(rows[0]))
-    caption = (
-        "In percent; ours: means over the seeds that were run. AR: over 100 boxes an image. –: the paper has no such row or cell."
-    )
-    names = [name_of(line.row) + stale_mark(stale=line.stale) for line in known]
-    return grouped(frame, [line.pair for line in known], names, "metrics", caption)
+def seeds_of(line: pd.Series[Any]) -> dict[int, float]:
+    """A line of :func:`by_seed` as values by seed, without those that are not run."""
+    return {int(str(seed)): float(value) for seed, value in line.dropna().items()}
 
 
-def _halves(page: PageSpec) -> tuple[str, str]:
-    return "paper, COCO", f"this study, {page.scale}"
+def over_seeds(values: pd.DataFrame) -> pd.Series[Any]:
+    """The 95 % interval over seeds of each line, which has a column for each; None with fewer than three."""
+    lines = [seeds_of(line) for _, line in values.iterrows()]
+    return pd.Series([stats.estimate(line).interval if line else None for line in lines], index=values.index, dtype=object)
 
 
-def _name(line: Line) -> str:
-    marks = ", ".join(line.marks())
-    return name_of(line.row) + below(marks, flag=True)
+def intervals(frame: pd.DataFrame, by: Sequence[str] = ROW) -> pd.Series[Any]:
+    """The 95 % interval of AP: over seeds from three on, else of the first seed over images; None where nothing is run."""
+    ours = frame[(frame["source"] == "ours") & (frame["metric"] == "AP")].drop_duplicates([*by, "seed"])
+    rows, ours = pd.MultiIndex.from_frame(ours[list(by)].drop_duplicates()), ours.dropna(subset="seed").sort_values("seed")
+    seeds = over_seeds(ours.pivot(index=list(by), columns="seed", values="value").reindex(rows))
+    images = ours.dropna(subset="low").drop_duplicates(list(by)).set_index(list(by))[["low", "high"]]
+    first = pd.Series(list(images.itertuples(index=False, name=None)), index=images.index, dtype=object)
+    return seeds.where(seeds.notna(), first.reindex(seeds.index)).where(lambda found: found.notna(), None)
 
 
-def _caption(page: PageSpec, known: Sequence[Line]) -> str:
-    parts = ["AP and AR in percent; Δ: difference to the baseline, seed by seed. Each seed's AP leads to its record."]
-    seeds = {len(line.records) for line in known if line.records}
-    if seeds and min(seeds) < stats.MIN_SEEDS:
-        parts.append("† fewer than three seeds: 95 % interval over validation images, which says nothing about other seeds.")
-    if seeds and max(seeds) >= stats.MIN_SEEDS:
-        parts.append("Intervals: 95 % bootstrap over seeds.")
-    notes = {q.note: None for line in known if (q := line.published) is not None and q.note}
-    parts += [f"Paper: {note}." for note in notes]
-    others = {" -> ".join(line.row.quotes): None for line in known if line.row.quotes}
-    parts += [f"The paper's teachers are others: {names}." for names in others]
-    if page.table is not None and (more := also(page.table)):
-        parts.append(f"The paper also has: {'; '.join(more)}.")
-    if page.scale != "coco":
-        parts.append(f"The two halves differ in data and size of networks: compare the Δ, not the AP ({page.scale} is not COCO).")
-    return " ".join(parts)
+def quoted(frame: pd.DataFrame) -> pd.DataFrame:
+    """The paper's AP, its difference to the paper's baseline, and what is particular to these numbers."""
+    paper = frame[(frame["source"] == "paper") & (frame["metric"] == "AP")]
+    found = _in_order(paper.set_index(ROW)[["value"]].astype(float), frame)["value"]
+    return pd.DataFrame({"AP": found, "Δ": gains(found), "mark": marks(paper).reindex(found.index).replace("", None)})
 
 
-def _quotation(page: PageSpec, line: Line, metric: str) -> str:
-    """The paper's number, marked where its row of the table is not its source; what other rows have is lost where one lacks it."""
-    if line.published is None or page.table is None:
-        return NONE
-    value = line.published.metrics.get(metric)
-    if value is None:
-        return NONE + below("lost" if any(metric in row.metrics for row in published(page.table)) else "")
-    marks = [f"from {line.published.source}"] if line.published.source else []
-    marks += ["reconstructed"] if metric in line.published.reconstructed else []
-    marks += ["label reconstructed"] if "name" in line.published.reconstructed else []
-    return number(value) + below(", ".join(marks))
+def marks(paper: pd.DataFrame) -> pd.Series[Any]:
+    """Which of the paper's metrics are lost or reconstructed, by row, and where a row is from if not from the table."""
+    found = {}
+    for name, own in paper.groupby(ROW, sort=False):
+        odd = [f"{', '.join(of['metric'])} {state}" for state, of in own.groupby("state", sort=False) if state != "quoted"]
+        found[name] = "; ".join([*odd, *own["note"].replace("", None).dropna().unique()])
+    return _by_row(found)
 
 
-def _quoted(line: Line | None) -> float | None:
-    return line.published.metrics.get("AP") if line is not None and line.published is not None else None
+def _by_row(found: Mapping[Any, str]) -> pd.Series[Any]:
+    index = pd.MultiIndex.from_tuples(list(found), names=ROW)
+    return pd.Series(list(found.values()), index=index, dtype=object)
 
 
-def _quoted_gain(line: Line, baseline: Line | None) -> float | None:
-    value, base = _quoted(line), _quoted(baseline)
-    return None if line is baseline or value is None or base is None else value - base
+def notes(frame: pd.DataFrame) -> pd.Series[Any]:
+    """What a reader must know about our numbers of a row, or why there are none."""
+    found = {}
+    for name, lines in frame[frame["source"] == "ours"].groupby(ROW, sort=False):
+        own = lines[lines["metric"] == "AP"].drop_duplicates("seed")
+        run = own[own["value"].notna()]
+        if run.empty:
+            impossible, left = own[own["state"] == "cannot be run"], own["seconds"].max()
+            found[name] = f"cannot be run: {impossible['note'].iloc[0]}" if len(impossible) else f"not run, {duration(left)}"
+            continue
+        said = [f"{len(run)} of {len(own)} seeds"] * (len(run) < len(own)) + ["†"] * (len(run) < stats.MIN_SEEDS)
+        said += [state for state in run["state"].unique() if state != "ok"] + ["stale"] * bool(run["stale"].any())
+        found[name] = ", ".join(said).replace(", †", " †")
+    return _by_row(found)
 
 
-def _mean(values: Mapping[int, float]) -> float | None:
-    return fmean(values.values()) if values else None
+def caption(page: PageSpec, frame: pd.DataFrame) -> str:
+    """How a page's table of results is read, with remarks on the paper's numbers and what else it reports."""
+    remarks = list(frame["remark"].replace("", None).dropna().unique()) if "remark" in frame else []
+    more = also(page.table) if page.table is not None else []
+    return " ".join([READ, *(f"Paper: {remark}." for remark in remarks), *(f"The paper also has: {text}." for text in more)])
 
 
-def _estimated(line: Line) -> str:
-    if line.ap is None:
-        return NONE
-    if line.ap.interval is not None:
-        return number(line.ap.mean) + spread(line.ap.interval)
-    # With two seeds the interval of the first one stands for both.
-    interval = next(iter(line.records.values())).ap_interval
-    return number(line.ap.mean) + spread(interval, mark="†")
+def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
+    """The subject's paired differences in AP to every other row: how many pairs of student and teachers say what.
+
+    Returns:
+        By the other row: the pairs that both can be run in, in how many they are, in how many the subject is above, what the
+        intervals over seeds say, the mean difference over pairs, and each pair's.
+    """
+    possible = frame[(frame["source"] == "ours") & (frame["state"] != "cannot be run")]
+    differences = -gains(by_seed(possible), subject).drop(index=subject, level="row", errors="ignore")
+    lines: dict[str, dict[str, Any]] = {}
+    for rival, own in differences.groupby("row", sort=False):
+        found = [stats.estimate(seeds) for _, line in own.iterrows() if (seeds := seeds_of(line))]
+        means, said = [one.mean for one in found], [stats.verdict(one) for one in found]
+        line = {"pairs": len(own), "run": len(found), "above in": sum(mean > 0 for mean in means)}
+        line |= {verdict: said.count(verdict) for verdict in ("higher", "lower", "undecided", "no test")}
+        lines[rival] = line | {"Δ mean": fmean(means) if means else None, "by pair": ", ".join(map(signed, means))}
+    return pd.DataFrame.from_dict(lines, orient="index")
 
 
-def gain(line: Line, baseline: Line | None) -> str:
-    """The paired difference in AP to the baseline, with its interval from three seeds on, and a mark if one of them is stale."""
-    if baseline is None or line is baseline:
-        return NONE
-    found = stats.difference(line.values("AP"), baseline.values("AP"))
-    if found is None:
-        return NONE
-    return signed(found.mean) + spread(found.interval, signed) + stale_mark(stale=line.stale or baseline.stale)
+def ladder(frame: pd.DataFrame) -> pd.DataFrame:
+    """Teachers and the students they teach, from weak to strong, each on its own and after every budget."""
+    alone = (frame["role"] == "teacher") | ((frame["role"] == "row") & frame["recipe"].isin(ALONE))
+    own = frame[alone & (frame["source"] == "ours")].drop_duplicates(["student", "end", "seed", "metric"])
+    by = ["student", "end"]
+    found = own.groupby([*by, "metric"])["value"].mean().unstack("metric").reindex(columns=list(METRICS[:5]))
+    found.insert(1, "95 %", intervals(own, by))
+    found["images/s"] = own[own["metric"] == "images_per_second"].groupby(by)["value"].median()
+    found["role"] = own.groupby(by)["role"].first().replace("row", "student")
+    found = found.reset_index().rename(columns={"end": "epochs"}).astype({"epochs": int})
+    found["mmdet"] = [zoo.weights(name).ap for name in found["student"]]
+    found["family"] = found["student"].map(zoo.family)
+    found = found.sort_values(["family", "mmdet", "epochs"])
+    found.index = pd.Index(found["student"].map(zoo.label) + ", " + found["epochs"].astype(str) + " epochs")
+    return found[["role", "mmdet", "AP", "95 %", *METRICS[1:5], "images/s"]]
 
 
-def _seeds(line: Line) -> str:
-    values = sorted(line.values("AP").items())
-    return " ".join(record_link(line.records[seed].key, number(value)) for seed, value in values) or NONE
-
-
-def status(page: PageSpec) -> Styler:
-    """All runs of a page, shared ones once: state, estimate of what is left, and the record behind each."""
-    rows = []
-    for item in plan.plan(page.chains()):
-        key = item.run.key
-        name = record_link(key, key) if item.state == "done" else key
-        left = "" if item.state == "done" else f"about {duration(item.seconds)}"
-        rows.append({"record": name, "run": pages.describe(item.run), "state": item.note or item.state, "left": left})
-    return styled(pd.DataFrame(rows), "runs").hide(axis="index")
-
-
-def tidy(page: PageSpec) -> Styler:
-    """All results of a page for further work: a line for each row and seed, the metrics as they are in the records."""
-    rows = [
-        {"student": line.row.student, "teachers": " ".join(line.row.teachers), "row": name_of(line.row), "seed": str(seed)}
-        | {metric: str(value) for metric, value in record.metrics.items()}
-        | {STALE: "yes" if records.is_stale(record, entry.runs[-1]) else "no", "record": record_link(record.key, record.key)}
-        for line in lines(page)
-        for entry in line.entries
-        if (record := line.records.get(seed := entry.seed)) is not None
-    ]
-    return styled(pd.DataFrame(rows), "tidy", f"Metrics in percent, scale {page.scale}.").hide(axis="index")
-
-
-def progress(page: PageSpec) -> Markdown:
-    """How much of a page has been run, and how much of that is stale, in one sentence."""
-    planned = plan.plan(page.chains())
-    done = [item.run for item in planned if item.state == "done"]
-    text = f"{len(done)} of {len(planned)} runs at scale **{page.scale}** have a record"
-    if stale := sum((record := records.find(run.key)) is not None and records.is_stale(record, run) for run in done):
-        text += f", {stale} of them *{STALE}*"
-    if len(done) < len(planned):
-        seconds = sum(item.seconds for item in planned)
-        text += f"; the rest takes about {duration(seconds)}, one at a time: `{page.command()}`"
-    return Markdown(text + ".")
-
-
-def ladder(page: PageSpec) -> Styler:
-    """Teachers and the students they teach, from weak to strong, each with its AP on its own, students after every budget."""
-    seen: dict[tuple[str, int], dict[str, str]] = {}
-    for line in lines(page):
-        if line.row.recipe in ALONE:
-            name, run = line.row.student, line.entries[0].runs[-1]
-            shown = _estimated(line) + stale_mark(stale=line.stale)
-            seen[name, run.schedule.epochs] = _rung(name, "student", shown, list(line.records.values()), run)
-        for run in (run for entry in line.entries for run in entry.runs):
-            for teacher in run.stage.teachers if run.stage else ():
-                if isinstance(teacher, RunSpec):
-                    record = records.result(teacher.key)
-                    name = teacher.network.name
-                    rung = _rung(name, "teacher", _measured(teacher, record), [record] if record else [], teacher)
-                    seen.setdefault((name, teacher.schedule.epochs), rung)
-    order = sorted(seen, key=lambda rung: (rung[0].rpartition("_")[0], zoo.weights(rung[0]).ap, rung[1]))
-    frame = pd.DataFrame([seen[rung] for rung in order])
-    caption = "mmdet: AP of the published checkpoint on COCO val2017. † 95 % interval over validation images."
-    return styled(frame, "ladder", caption).hide(axis="index")
-
-
-def _measured(run: RunSpec, record: Record | None) -> str:
-    """AP of one run, with a link to its record."""
-    if record is None:
-        return NONE
-    shown = record_link(record.key, number(record.metrics["AP"])) + spread(record.ap_interval, mark="†")
-    return shown + stale_mark(stale=records.is_stale(record, run))
-
-
-def _rung(name: str, role: str, shown: str, found: Sequence[Record], run: RunSpec) -> dict[str, str]:
-    return {
-        "network": zoo.label(name),
-        "role": role,
-        "mmdet": number(zoo.weights(name).ap),
-        f"AP, {run.scale}": shown,
-        **{metric: number(_mean(dict(enumerate(r.metrics[metric] for r in found if metric in r.metrics)))) for metric in BESIDE},
-        "epochs": str(run.schedule.epochs),
-        "images/s": _speed(found),
-    }
-
-
-def _speed(found: Iterable[Record]) -> str:
-    """The median of the images per second; a run that was resumed for nothing but its evaluation measured none."""
-    measured = [speed for record in found if (speed := record.provenance.images_per_second) > 0]
-    return f"{median(measured):.0f}" if measured else NONE
-
-
-def shares(page: PageSpec) -> Styler:
-    """How large each distillation term was, relative to the student's own loss, over the whole run of each stage."""
-    sizes: dict[tuple[str, str, str], dict[str, list[float]]] = {}
-    for line in lines(page):
-        for run in (run for entry in line.entries for run in entry.runs):
-            record = records.result(run.key)
-            if record is None or run.stage is None:
-                continue
-            index = line.pair, name_of(line.row), str(run.stage.index)
-            for name, share in record.shares.items():
-                sizes.setdefault(index, {}).setdefault(name.rpartition("_")[2], []).append(share)
-    terms = list(dict.fromkeys(["rec", "sfa", "aug", *sorted({t for found in sizes.values() for t in found})]))
-    rows = [
-        {"stage": stage} | {term: f"{fmean(found[term]):.2f}" if term in found else NONE for term in terms}
-        for (_, _, stage), found in sizes.items()
-    ]
-    frame = pd.DataFrame(rows, columns=["stage", *terms])
-    caption = (
-        "rec: masked reconstruction; sfa: semantic alignment; aug: enhanced images. 1.00 is as large as the detection loss. "
-        f"Scale {page.scale}."
-    )
-    return grouped(frame, [pair for pair, _, _ in sizes], [method for _, method, _ in sizes], "shares", caption)
-
-
-def provenance(page: PageSpec) -> Styler:
-    """Where the page's numbers come from."""
-    found = [(run, record) for run in plan.order(page.chains()) if (record := records.result(run.key)) is not None]
-    kept = [record.provenance for _, record in found]
-    scale = scales.get(page.scale)
-    kinds: dict[str, list[Record]] = {}
-    for run, record in found:
-        kinds.setdefault(f"{zoo.label(run.network.name)}, {'distilled' if run.stage else 'alone'}", []).append(record)
-    names = kept[0].versions if kept else {}
-    facts = {
-        "scale": page.scale,
-        "seeds": ", ".join(map(str, page.seeds or scale.seeds)) + f" (teachers {scale.teacher_seed})",
-        "data": f"{scale.data.source}, fingerprint {_all(p.data_fingerprint for p in kept)}",
-        "commit": _all(p.commit[:12] for p in kept),
-        "hardware": _all(f"{p.hardware}, {threads(p.threads)}" for p in kept),
-        "computing time": f"{duration(sum(p.seconds for p in kept))} for {len(kept)} run{'s' * (len(kept) != 1)}",
-        "images per second": "; ".join(f"{kind}: {_speed(values)}" for kind, values in sorted(kinds.items())) or NONE,
-        "versions": ", ".join(f"{name} {_all(p.versions.get(name, '') for p in kept)}" for name in names) or NONE,
-    }
-    frame = pd.DataFrame({"": facts.keys(), "these numbers": [html.escape(value) for value in facts.values()]})
-    return styled(frame, "provenance").hide(axis="index").hide(axis="columns")
-
-
-def _all(values: Iterable[str]) -> str:
-    return " and ".join(sorted(set(values))) or NONE
-
-
-def verdicts(page: PageSpec) -> Markdown:
-    """The answer to the page's question, as far as the records give one."""
-    names = [name for name in dict.fromkeys(name_of(row) for row in page.rows()) if name != page.subject]
-    known = {rival: found for rival in names if (found := comparisons(page, rival))}
-    sentences = [_sentence(page.subject, rival, found) for rival, found in known.items() if any(found.values())]
-    if waiting := [_said(rival) for rival, found in known.items() if not any(found.values())]:
-        sentences.append(f"{page.subject} against {'; '.join(waiting)}: **not run**.")
-    text = "\n".join(f"- {sentence}" for sentence in sentences)
-    if page.scale == "smoke":
-        text += NO_EVIDENCE
-    return Markdown(text)
-
-
-def _said(rival: str) -> str:
-    said = {"baseline": "the baseline", "longer_baseline": "the baseline of equal budget", "equal_budget": "DMKD of equal budget"}
-    return {LABELS[recipe]: words for recipe, words in said.items()}.get(rival, rival)
-
-
-def _sentence(subject: str, rival: str, found: Mapping[str, Estimate | None]) -> str:
-    name = _said(rival)
-    run = {pair: difference for pair, difference in found.items() if difference is not None}
-    verdict = [stats.verdict(difference) for difference in run.values()]
-    gains = ", ".join(signed(difference.mean) for difference in run.values())
-    if set(verdict) == {"no test"}:
-        above = sum(difference.mean > 0 for difference in run.values())
-        seeds = max(len(difference.values) for difference in run.values())
-        count = "one seed" if seeds == 1 else f"{seeds} seeds"
-        text = f"{subject} is above {name} in **{above} of {len(run)}** pairs ({gains} AP; {count}: no test)"
-    else:
-        counts = {kind: verdict.count(kind) for kind in ("higher", "lower", "undecided", "no test")}
-        text = f"{subject} beats {name} in **{counts['higher']} of {len(run)}** pairs"
-        rest = {"lower": "loses in", "undecided": "undecided in", "no test": "without a test in"}
-        text += "".join(f", {words} {counts[kind]}" for kind, words in rest.items() if counts[kind]) + f" ({gains} AP)"
-    if missing := len(found) - len(run):
-        text += f"; {missing} not run"
-    return text + "."
+def figure(frame: pd.DataFrame) -> Figure:
+    """AP of every row, a panel for each pair: seeds as small points, means with their intervals, the baseline as a line."""
+    values, ends, names = by_seed(frame), intervals(frame), list(dict.fromkeys(frame["row"]))
+    first = frame[frame["source"] == "ours"].drop_duplicates(ROW).set_index(ROW)
+    scale, pairs = frame["scale"].iloc[0], dict.fromkeys(frame["pair"])
+    with figures.style():
+        drawn, axes = figures.panels(pairs, 0.8 + 0.4 * len(names), 0.3 + 0.08 * max(map(len, names)))
+        for ax, pair in zip(axes, pairs, strict=True):
+            ax.grid(axis="y", visible=False)
+            for row, line in values.loc[pair].iterrows():
+                y, seeds, ours = names.index(str(row)), seeds_of(line), first.loc[(pair, row)]
+                if not seeds:
+                    ax.text(0.98, y, ours["state"], transform=ax.get_yaxis_transform(), ha="right", va="center", **MISSING)
+                    continue
+                mean, colour = fmean(seeds.values()), COLOURS[ours["recipe"].split(JOIN)[0]]
+                if ends[pair, row] is not None:  # over images the interval is thin: it is not about seeds
+                    wide = 3 if len(seeds) >= stats.MIN_SEEDS else 1
+                    ax.hlines(y, *ends[pair, row], color=colour, linewidth=wide, alpha=0.6, zorder=2)
+                if ours["recipe"] == "baseline":
+                    ax.axvline(mean, color=colour, linewidth=1, linestyle="--", zorder=1)
+                ax.scatter(list(seeds.values()), [y + 0.22] * len(seeds), s=12, color=colour, alpha=0.7, zorder=3)
+                ax.scatter(mean, y, s=50, color=colour, edgecolor="white", zorder=4)
+                ax.annotate(number(mean), (mean, y), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+            if values.loc[pair].isna().all(axis=None):
+                ax.set_xticks([])
+        axes[0].set_yticks(range(len(names)), labels=names)
+        axes[0].set_ylim(len(names) - 0.5, -0.5)
+        drawn.supxlabel(f"AP in percent, scale {scale}", fontsize=10)
+    means = values.mean(axis="columns")
+    said = means.map(number).where(means.notna(), first["state"])
+    words = figures.alt(f"AP in percent at scale {scale}, a panel for each student with its teachers", said, str)
+    return figures.described(drawn, words)

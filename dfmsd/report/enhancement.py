@@ -1,30 +1,24 @@
-"""What a teacher attends to in changed versions of an image: its low and high frequencies, or what Eq. (4) makes of it."""
+"""The paper's Figs. 5 and 7: what a teacher attends to in low and high frequencies, and in what Eq. (4) makes of an image."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from mmdet.models.detectors import BaseDetector
-from mmdet.structures import DetDataSample
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-import dfmsd.quiet  # noqa: F401
-from dfmsd import checkpoints
-from dfmsd import levels as pyramids
-from dfmsd.augment import area_ratio, enhance, random_crop
+from dfmsd.augment import enhance, random_crop
 from dfmsd.errors import StudyError
 from dfmsd.hyper import DMKD
 from dfmsd.losses import dual_masks, spatial_attention
-from dfmsd.report import explore, fourier, live
-from dfmsd.report.dataset import generated
-from dfmsd.report.spectra import border, images_of
-from dfmsd.study import build, data, scales
+from dfmsd.report.features import detector, levels
+from dfmsd.report.images import SEED, Picture, border, first, kept, touched
+from dfmsd.study import scales
 from dfmsd.study.pages import EnhancementPage
 from dfmsd.study.rows import Options
 
@@ -38,17 +32,6 @@ IMAGE, LOW, HIGH, NOISE, CROP = "as it is", "low frequencies", "high frequencies
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """A detector and its history."""
-
-    detector: BaseDetector
-    words: str
-    """Which one it is and where its weights come from."""
-    grown: bool
-    """Whether it was trained as long as the study's are."""
-
-
-@dataclass(frozen=True)
 class Version:
     """A changed image, and where its objects are."""
 
@@ -59,131 +42,51 @@ class Version:
     window: tuple[int, int, int, int]
     """What of it is measured, likewise: all of it, but of an image that is compared with its crop what the crop shows."""
 
-    @classmethod
-    def whole(cls, image: Tensor, boxes: Tensor) -> Version:
-        """One that is measured as a whole."""
-        return cls(image, boxes, (0, 0, image.shape[2], image.shape[1]))
 
+def split(image: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+    r"""An image as the sum of its low and its high frequencies, channel by channel.
 
-@dataclass(frozen=True)
-class Seen:
-    """An image, which objects dominate it, and its versions."""
+    .. math::
+        Y = Y_{low} + Y_{high}, \qquad \hat Y_{low} = 2^{-(f / f_b)^2}\, \hat Y
 
-    index: int
-    """Of the validation images."""
-    shown: explore.Picture
-    found: Tensor
-    """The boxes that decide which objects dominate, ``(n, 4)``."""
-    ratio: float
-    """How much of the image they cover, :func:`~dfmsd.augment.area_ratio`."""
-    below: bool
-    """Whether that is less than theta: small objects dominate."""
-    sizes: tuple[str, ...]
-    """COCO's name for the size of each annotated object."""
-    versions: Mapping[str, Version]
-
-
-@dataclass(frozen=True)
-class Attended:
-    """What was measured on the first validation images."""
-
-    page: EnhancementPage
-    weak: Teacher
-    watcher: Teacher
-    """The one whose attention is shown."""
-    judge: str
-    """Whose boxes decide which objects dominate: ``teacher`` or ``annotations``."""
-    border: float
-    """Between low and high frequencies, in cycles per pixel."""
-    count: int
-    """Of the images."""
-    small: Seen
-    """The first image that small objects dominate."""
-    large: Seen
-    """The first other one."""
-    numbers: pd.DataFrame
-    """A row for each image, version and size of objects: ``below`` (whether small objects dominate the image), ``attention`` (mean
-    over the cells of these objects, 1 = the mean of the image) and ``hidden`` (share of these cells)."""
-
-    def values(self, version: str, size: str, column: str, *, below: bool | None = None) -> dict[int, float]:
-        """A number of every image that has objects of a size; of those alone that small objects dominate, or of the others."""
-        frame = self.numbers
-        chosen = (frame["version"] == version) & (frame["size"] == size)
-        if below is not None:
-            chosen &= frame["below"] == below
-        return dict(zip(frame["image"][chosen].tolist(), frame[column][chosen].tolist(), strict=True))
-
-
-def teacher(page: EnhancementPage, name: str) -> Teacher:
-    """A teacher of the study, or one trained here for a short while if the study's own is not on this machine."""
-    scale = scales.get(page.scale)
-    run = live.teacher_run(name, scale, epochs=page.teacher_epochs)
-    file, row = live.teacher_weights(run)
-    with redirect_stdout(io.StringIO()):
-        detector = build.built(run.network, len(data.ensure(run.data).classes))
-        checkpoints.load(detector, file)
-    return Teacher(detector.eval(), live.in_words(run, row), grown=run.schedule.max_iters is None)
-
-
-@torch.no_grad()
-def boxes(detector: BaseDetector, image: Tensor, *, score: float) -> Tensor:
-    """What a detector finds in an image.
+    A Gaussian passes half of the amplitude at the border and makes no ripples beside an edge, as a sharp limit would. In pixels it
+    has the standard deviation :math:`\sqrt{\ln 2 / 2} / (\pi f_b)`. The image is mirrored at its borders, so that opposite borders
+    do not leak into each other.
 
     Args:
-        detector: In eval mode.
-        image: ``(3, H, W)`` in [0, 255].
-        score: From which on a box counts.
+        image: ``(C, H, W)``.
+        limit: :math:`f_b` in cycles per pixel, up to about 1/8: beyond, pixels are too coarse for the Gaussian.
 
     Returns:
-        ``(n, 4)`` as x1, y1, x2, y2 in pixels.
+        Low and high, each of the same shape. The mean belongs to the low frequencies.
+
+    Example:
+        >>> low, high = split(torch.full((1, 4, 4), 7.0), 0.1)
+        >>> low.round().max().item(), high.abs().round().max().item()
+        (7.0, 0.0)
     """
-    size = tuple(image.shape[1:])
-    sample = DetDataSample(metainfo={"img_id": 0, "img_shape": size, "ori_shape": size, "scale_factor": (1.0, 1.0)})
-    (result,) = detector.test_step({"inputs": [image], "data_samples": [sample]})
-    found: Tensor = result.pred_instances.bboxes
-    return found[result.pred_instances.scores >= score]
+    values = image.double()
+    sigma = (torch.tensor(2.0).log() / 2).sqrt().item() / (torch.pi * limit)
+    low = torch.from_numpy(gaussian_filter(values.numpy(), sigma, mode="reflect", axes=(1, 2), truncate=8.0))
+    return low.float(), (values - low).float()
 
 
-@torch.no_grad()
-def feature(detector: BaseDetector, images: list[Tensor], stride: int) -> list[Tensor]:
-    """A detector's level of some images, without the cells that only pad them.
+def frequency_versions(shown: Picture, limit: float) -> dict[str, Version]:
+    """An image, its low and its high frequencies.
 
-    Args:
-        detector: In eval mode.
-        images: Each ``(3, H, W)`` in [0, 255].
-        stride: Of the level in pixels.
-
-    Returns:
-        Of each image ``(1, C, ceil(H / stride), ceil(W / stride))``.
-
-    Raises:
-        StudyError: if the detector has no level of that stride.
-    """
-    strides = pyramids.strides(detector)
-    if stride not in strides:
-        raise StudyError(f"stride = {stride}: the teacher's levels have strides {', '.join(map(str, strides))}")
-    inputs = detector.data_preprocessor({"inputs": images, "data_samples": None}, False)["inputs"]
-    level = detector.extract_feat(inputs)[strides.index(stride)]
-    return [level[i : i + 1, :, : -(-one.shape[1] // stride), : -(-one.shape[2] // stride)] for i, one in enumerate(images)]
-
-
-def frequency_versions(shown: explore.Picture, limit: float) -> dict[str, Version]:
-    r"""An image, its low and its high frequencies.
-
-    The image is split as :func:`~dfmsd.report.fourier.split` does, channel by channel. High frequencies have the mean 0; to be an
-    image for a network, they get the mean of the image's channel.
+    High frequencies have the mean 0; to be an image for a network, they get the mean of the image's channel.
 
     Args:
         shown: The image.
         limit: Between low and high, in cycles per pixel.
     """
-    values = shown.image.double().numpy()
-    low, high = fourier.split(values, limit)
-    parts = {IMAGE: values, LOW: low, HIGH: high + values.mean(axis=(1, 2), keepdims=True)}
-    return {name: Version.whole(torch.from_numpy(part).float(), shown.boxes) for name, part in parts.items()}
+    image = shown.image.float()
+    low, high = split(image, limit)
+    parts = {IMAGE: image, LOW: low, HIGH: high + image.mean(dim=(1, 2), keepdim=True)}
+    return {name: Version(part, shown.boxes, (0, 0, image.shape[2], image.shape[1])) for name, part in parts.items()}
 
 
-def augmented_versions(shown: explore.Picture, ratio: float, options: Options, *, seed: int) -> dict[str, Version]:
+def augmented_versions(shown: Picture, ratio: float, options: Options, *, seed: int) -> dict[str, Version]:
     """An image, and what masking enhancement makes of it: always noise where small objects dominate, a crop elsewhere.
 
     Args:
@@ -192,55 +95,21 @@ def augmented_versions(shown: explore.Picture, ratio: float, options: Options, *
         options: What Eq. (4) leaves open. The noise comes for sure, whatever its probability in a run.
         seed: Of noise and crop.
     """
-    image = shown.image.float()
+    image, boxes = shown.image.float(), shown.boxes
+    whole = (0, 0, image.shape[2], image.shape[1])
     chosen = options.model_dump(include={"theta", "sigma", "crop"}) | {"noise_probability": 1.0}
     changed = enhance(image, ratio, **chosen, generator=torch.Generator().manual_seed(seed))
     if ratio < options.theta:
-        return {IMAGE: Version.whole(image, shown.boxes), NOISE: Version.whole(changed, shown.boxes)}
+        return {IMAGE: Version(image, boxes, whole), NOISE: Version(changed, boxes, whole)}
     # The same draws on an image of coordinates tell where the crop begins.
     places = torch.stack(torch.meshgrid(*(torch.arange(side) for side in image.shape[1:]), indexing="ij"))
     top, left = random_crop(places, sides=options.crop, generator=torch.Generator().manual_seed(seed))[:, 0, 0].tolist()
     height, width = changed.shape[1:]
-    before = Version(image, shown.boxes, (left, top, left + width, top + height))
-    return {IMAGE: before, CROP: Version.whole(changed, shown.boxes - torch.tensor([left, top] * 2))}
+    before = Version(image, boxes, (left, top, left + width, top + height))
+    return {IMAGE: before, CROP: Version(changed, boxes - torch.tensor([left, top] * 2), (0, 0, width, height))}
 
 
-def touched(found: Tensor, stride: int, height: int, width: int) -> Tensor:
-    """The cells of a level that boxes reach into.
-
-    Args:
-        found: ``(n, 4)`` as x1, y1, x2, y2 in pixels; those without area touch nothing.
-        stride: Of the level in pixels.
-        height: Of the level in cells.
-        width: Likewise.
-
-    Returns:
-        Boolean, ``(height, width)``.
-
-    Example:
-        >>> touched(torch.tensor([[7.0, 0.0, 9.0, 8.0]]), 8, 2, 3).tolist()
-        [[True, True, False], [False, False, False]]
-    """
-    cells = torch.zeros(height, width, dtype=torch.bool)
-    for x1, y1, x2, y2 in (found / stride).tolist():
-        if x2 > x1 and y2 > y1:
-            cells[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = True
-    return cells
-
-
-def attention(feat: Tensor) -> tuple[Tensor, Tensor]:
-    """A teacher's spatial attention, Eq. (3), and what dual masking hides by it.
-
-    Args:
-        feat: Its level, ``(1, C, h, w)``, see :func:`feature`.
-
-    Returns:
-        ``(h, w)`` with mean 1, and ``(1, 1, h, w)``, True where hidden.
-    """
-    return spatial_attention(feat, tau=MASKING["tau"])[0], dual_masks(feat, **MASKING)[0]
-
-
-def on_objects(feat: Tensor, found: Tensor, window: tuple[int, int, int, int], stride: int) -> tuple[float, float] | None:
+def on_objects(feat: Tensor, boxes: Tensor, window: tuple[int, int, int, int], stride: int) -> tuple[float, float] | None:
     r"""How much of a teacher's attention lies on some objects.
 
     .. math::
@@ -249,7 +118,7 @@ def on_objects(feat: Tensor, found: Tensor, window: tuple[int, int, int, int], s
 
     Args:
         feat: Its level, ``(1, C, h, w)``.
-        found: The boxes of the objects, ``(n, 4)`` in pixels.
+        boxes: Of the objects, ``(n, 4)`` in pixels.
         window: What is measured, x1, y1, x2, y2 in pixels: the level is cut to its cells before attention is taken.
         stride: Of the level in pixels.
 
@@ -258,70 +127,87 @@ def on_objects(feat: Tensor, found: Tensor, window: tuple[int, int, int, int], s
         hidden; None if there is no such cell.
     """
     left, top, right, bottom = window[0] // stride, window[1] // stride, -(-window[2] // stride), -(-window[3] // stride)
-    inside = found.clone()
-    inside[:, ::2], inside[:, 1::2] = found[:, ::2].clamp(window[0], window[2]), found[:, 1::2].clamp(window[1], window[3])
-    cells = touched(inside, stride, *feat.shape[2:])[top:bottom, left:right]
+    inside = boxes.clamp(torch.tensor(window[:2] * 2), torch.tensor(window[2:] * 2))
+    cells = touched(inside, stride=stride, size=feat.shape[2:])[top:bottom, left:right]
     if not cells.any():
         return None
-    heat, hidden = attention(feat[:, :, top:bottom, left:right])
+    cut = feat[:, :, top:bottom, left:right]
+    heat, hidden = spatial_attention(cut, tau=MASKING["tau"])[0], dual_masks(cut, **MASKING)[0]
     return heat[cells].mean().item(), hidden[0, 0][cells].float().mean().item()
 
 
-def _judged(page: EnhancementPage, weak: Teacher, shown: list[explore.Picture]) -> tuple[str, list[tuple[Tensor, float]]]:
-    """The boxes that decide, and the ratio, of each image: the weak teacher's, or the annotated ones if it sees no difference."""
-    theta = page.options.theta
-    by_teacher = [boxes(weak.detector, one.image, score=page.options.score) for one in shown]
-    for judge, found in (("teacher", by_teacher), ("annotations", [one.boxes for one in shown])):
-        ratios = [_ratio(one, corners) for one, corners in zip(shown, found, strict=True)]
-        if any(ratio < theta for ratio in ratios) and any(ratio >= theta for ratio in ratios):
-            return judge, list(zip(found, ratios, strict=True))
+def measure(page: EnhancementPage) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Look at the versions of the page's images with the eyes of its teacher.
+
+    Returns:
+        A frame with the version of an image as ``row``, ``size`` of its objects, what dominates the image (``small objects`` or
+        ``large objects``) as ``kind``, and the metrics of :func:`on_objects`: ``attention``, and ``hidden`` in percent; a line an
+        image, without a value where it has no such objects. The pictures are the first image of each kind in all versions, with
+        the attention to each.
+
+    Raises:
+        StudyError: if theta parts no images, the teacher has no such level, or frequencies of COCO's images are asked for.
+    """
+    scale = scales.get(page.scale)
+    networks = {name: detector(run) for name, run in page.runs().items()}
+    watcher = networks[page.teachers[-1]]
+    shown = first(scale, page.images)
+    found_by_teacher = [_boxes(networks[page.weak], one, page.options.score) for one in shown]
+    judge, boxes = judged(found_by_teacher, shown, page.options.theta)
+    lines: list[dict[str, Any]] = []
+    pictures: dict[str, Any] = {}
+    for place, (one, found) in enumerate(zip(shown, boxes, strict=True)):
+        ratio = one.ratio_of(found)
+        kind = f"{'small' if ratio < page.options.theta else 'large'} objects"
+        if page.view == "frequencies":
+            versions = frequency_versions(one, border(scale, page.cycles))
+        else:
+            versions = augmented_versions(one, ratio, page.options, seed=SEED + place)
+        feats = _level(watcher, versions, page.stride)
+        for name, version in versions.items():
+            for size in SIZES:
+                chosen = version.boxes[torch.tensor([own == size for own in one.sizes], dtype=torch.bool)]
+                numbers = on_objects(feats[name], chosen, version.window, page.stride)
+                about = {"row": name, "kind": kind, "size": size, "image": one.id}
+                lines.append(about | {"metric": "attention", "value": numbers and numbers[0]})
+                lines.append(about | {"metric": "hidden", "value": numbers and 100 * numbers[1]})
+        if kind not in pictures:
+            framed = found if page.view == "augmentation" else one.boxes
+            drawn = {}
+            for name, version in versions.items():
+                heat = spatial_attention(feats[name], tau=MASKING["tau"])[0]
+                drawn[name] = kept(version.image, version.boxes, own=scale.data.source == "shapes", attention=heat)
+            pictures[kind] = {"id": one.id, "ratio": ratio, "judge": judge, "boxes": framed, "versions": drawn}
+    return pd.DataFrame(lines).astype({"image": "Int64", "value": float}), pictures
+
+
+def judged(by_teacher: Sequence[Tensor], shown: Sequence[Picture], theta: float) -> tuple[str, list[Tensor]]:
+    """Whose boxes decide which objects dominate an image, and these boxes of each image.
+
+    Args:
+        by_teacher: The weak teacher's boxes of each image: they decide, unless by them all images lie on one side of theta.
+        shown: The images with their annotated boxes, which decide then.
+        theta: The share of an image from which on large objects dominate it.
+
+    Raises:
+        StudyError: if by neither some images lie below theta, and others do not.
+    """
+    for judge, boxes in (("teacher", by_teacher), ("annotations", [one.boxes for one in shown])):
+        if len({one.ratio_of(own) < theta for one, own in zip(shown, boxes, strict=True)}) == 2:
+            return judge, list(boxes)
     raise StudyError(f"theta = {theta}: the first {len(shown)} images lie on one side of it: take more images, or another theta")
 
 
-def _ratio(shown: explore.Picture, found: Tensor) -> float:
-    height, width = shown.image.shape[1:]
-    return area_ratio(found, torch.ones(len(found)), score=0.0, height=height, width=width)
+def _boxes(weak: BaseDetector, one: Picture, score: float) -> Tensor:
+    from mmdet.apis import inference_detector  # not above, where it would talk before it is silenced
+
+    found = inference_detector(weak, one.image.permute(1, 2, 0).contiguous().numpy()).pred_instances.cpu()
+    boxes: Tensor = found.bboxes[found.scores >= score]
+    return boxes
 
 
-def _versions(page: EnhancementPage, shown: explore.Picture, ratio: float, limit: float, index: int) -> dict[str, Version]:
-    if page.view == "frequencies":
-        return frequency_versions(shown, limit)
-    return augmented_versions(shown, ratio, page.options, seed=explore.SEED + index)
-
-
-def _sizes(shown: explore.Picture, disk: int) -> tuple[str, ...]:
-    sides = (shown.boxes[:, 2:] - shown.boxes[:, :2]) * (disk / shown.image.shape[1])
-    return tuple(data.size_class(area) for area in sides.prod(dim=1).tolist())
-
-
-def _rows(page: EnhancementPage, watcher: Teacher, seen: Seen) -> Iterator[dict[str, object]]:
-    levels = feature(watcher.detector, [version.image for version in seen.versions.values()], page.stride)
-    for (name, version), feat in zip(seen.versions.items(), levels, strict=True):
-        for size in SIZES:
-            chosen = torch.tensor([one == size for one in seen.sizes], dtype=torch.bool)
-            if (found := on_objects(feat, version.boxes[chosen], version.window, page.stride)) is not None:
-                about = {"image": seen.index, "below": seen.below, "version": name, "size": size}
-                yield about | {"attention": found[0], "hidden": found[1]}
-
-
-def measure(page: EnhancementPage) -> Attended:
-    """Look at the versions of the page's images with the eyes of its teacher.
-
-    Raises:
-        StudyError: if the scale's data is not generated, theta parts no images, or the teacher has no such level.
-    """
-    scale = scales.get(page.scale)
-    run, indices = images_of(scale, page.images)
-    limit, disk = border(scale, page.cycles), generated(scale.data).size
-    shown = list(explore.pictures(run, indices))
-    weak = teacher(page, page.weak)
-    watcher = weak if page.view == "frequencies" else teacher(page, page.strong)
-    judge, judged = _judged(page, weak, shown)
-    rows: list[dict[str, object]] = []
-    first: dict[bool, Seen] = {}
-    for index, one, (found, ratio) in zip(indices, shown, judged, strict=True):
-        below = ratio < page.options.theta
-        seen = Seen(index, one, found, ratio, below, _sizes(one, disk), _versions(page, one, ratio, limit, index))
-        first.setdefault(below, seen)
-        rows += _rows(page, watcher, seen)
-    return Attended(page, weak, watcher, judge, limit, len(shown), first[True], first[False], pd.DataFrame(rows))
+def _level(watcher: BaseDetector, versions: Mapping[str, Version], stride: int) -> dict[str, Tensor]:
+    found = levels(watcher, [version.image for version in versions.values()])
+    if stride not in found[0]:
+        raise StudyError(f"stride = {stride}: the teacher's levels have strides {', '.join(map(str, found[0]))}")
+    return {name: own[stride] for name, own in zip(versions, found, strict=True)}

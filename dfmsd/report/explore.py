@@ -1,302 +1,206 @@
-"""What a distillation looks like from inside: features, attention, masks, reconstructions and enhanced images, as figures."""
+"""A short distillation in the reader's own process, and what it looks like from inside.
+
+The study proper is :mod:`dfmsd.study.run`: it evaluates, records and exports. Here the same config is run for a few hundred
+iterations, nothing is evaluated, and what comes back is the :class:`~dfmsd.distiller.Distiller` itself, before and after.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import copy
+import io
+import tempfile
+import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
+from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import mmcv
 import pandas as pd
-import seaborn as sns
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor
+from IPython.display import DisplayHandle, display
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor, nn
 
-from dfmsd.augment import add_noise, area_ratio, random_crop
+import dfmsd.distiller
+import dfmsd.study.hooks  # noqa: F401  (registers the hooks)
+from dfmsd import checkpoints
 from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError
-from dfmsd.hyper import DMKD as DualDefaults
-from dfmsd.losses import AMD, DMKD, MGD, Levels, Method, dual_masks, random_mask, spatial_attention
-from dfmsd.report.canvas import PANEL, covered, displayed, draw_image, draw_map, energy, grid
-from dfmsd.report.dataset import PALETTE
-from dfmsd.report.figures import Picture as Drawn
-from dfmsd.study import data, zoo
-from dfmsd.study.rows import Options
+from dfmsd.report.methods import SEED
+from dfmsd.study import build, code, data, files, pages, paths, plan, records, run, scales
+from dfmsd.study.hooks import read_curve
+from dfmsd.study.pages import ExplorePage
+from dfmsd.study.rows import Row, chain, teacher_of
 from dfmsd.study.spec import RunSpec
 
-SEED = 0
-"""Of the masks, noise and crops that figures show."""
-
-SMALLEST = 4
-"""Cells that a map must have on its shorter side to be worth a panel."""
+WARMUP = 0.2
+"""Share of a short training that its warm-up may take."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image as the networks get it, before normalisation."""
+class Live:
+    """A distillation just done."""
 
-    image: Tensor
-    """``(3, H, W)``, blue, green, red in [0, 255]."""
-    boxes: Tensor
-    """``(n, 4)`` as x1, y1, x2, y2 in pixels."""
-    names: tuple[str, ...]
-    """Class of each box."""
-
-    @property
-    def ratio(self) -> float:
-        """The share of the image that its boxes cover, :func:`~dfmsd.augment.area_ratio`."""
-        height, width = self.image.shape[1:]
-        return area_ratio(self.boxes, torch.ones(len(self.boxes)), score=0.0, height=height, width=width)
+    before: Distiller
+    after: Distiller
+    curve: list[dict[str, float]]
+    story: pd.DataFrame
+    """How both networks were trained, a column each."""
 
 
-@dataclass(frozen=True)
-class Masked:
-    """What a method hides of a student's level, and what it makes of the rest."""
+def planned(page: ExplorePage) -> RunSpec:
+    """The run of a student that learns from one teacher for a short while.
 
-    spatial: Tensor | None
-    """``(1, 1, H, W)``, True where hidden; None: no such mask."""
-    channel: Tensor | None
-    """``(1, C, 1, 1)``, likewise."""
-    reconstruction: Tensor
-    """``(1, C, H, W)``."""
-
-
-def picture(run: RunSpec, index: int) -> Picture:
-    """A validation image at a run's input size.
+    The teacher is the study's own where it has been trained on this machine; else one trained for a short while, too.
 
     Raises:
-        StudyError: if the data has no image of that index.
+        StudyError: if the scale is too large for a notebook.
     """
-    return next(pictures(run, [index]))
+    if page.scale not in ("smoke", "mini"):
+        raise StudyError(f"scale = {page.scale!r}: a training in a notebook takes mini or smoke")
+    scale = scales.get(page.scale)
+    (full,) = chain(Row(student=page.student, teachers=(page.teacher,), recipe=page.method), scale, scale.seeds[0])
+    teacher = teacher_of(page.teacher, scale)
+    assert full.stage is not None and isinstance(teacher, RunSpec)
+    taught = teacher if plan.has_weights(teacher) else _short(teacher, page.teacher_epochs)
+    enhance = full.stage.enhance and full.stage.enhance.model_copy(update={"weak": taught})
+    return _short(full, page.epochs, stage=full.stage.model_copy(update={"teacher": taught, "enhance": enhance}))
 
 
-def pictures(run: RunSpec, indices: Sequence[int]) -> Iterator[Picture]:
-    """Several validation images, see :func:`picture`."""
-    split = data.ensure(run.data).val
-    content = json.loads(split.annotations.read_text())
-    images = content["images"]
-    classes = {category["id"]: category["name"] for category in content["categories"]}
-    for index in indices:
-        if not 0 <= index < len(images):
-            raise StudyError(f"image = {index}: the validation images are 0 to {len(images) - 1}")
-        pixels = mmcv.imread(str(split.images / images[index]["file_name"]))
-        scaled, factor = mmcv.imrescale(pixels, run.image_size, return_scale=True)
-        objects = [item for item in content["annotations"] if item["image_id"] == images[index]["id"]]
-        corners = torch.tensor([item["bbox"] for item in objects], dtype=torch.float32).reshape(-1, 4) * factor
-        corners[:, 2:] += corners[:, :2]
-        names = tuple(classes[item["category_id"]] for item in objects)
-        yield Picture(torch.from_numpy(scaled).permute(2, 0, 1).contiguous(), corners, names)
+def _short(full: RunSpec, epochs: float, **changes: Any) -> RunSpec:
+    schedule = full.schedule.model_copy(update={"max_iters": None, "epochs": 1})
+    iterations = max(1, round(epochs * plan.iterations(full.model_copy(update={"schedule": schedule}))))
+    warmup = min(full.schedule.warmup, int(WARMUP * iterations))
+    short = full.schedule.model_copy(update={"max_iters": iterations, "warmup": warmup})
+    fields = {name: getattr(full, name) for name in RunSpec.model_fields}
+    return RunSpec(**(fields | changes | {"schedule": short}))
 
 
-@torch.no_grad()
-def features(distiller: Distiller, image: Tensor) -> tuple[Levels, Levels]:
-    """The student's and the teacher's maps of one image, each network with its own normalisation.
+def distil(student: RunSpec) -> Live:
+    """Train what :func:`planned` says, in this process: the teacher if there is none yet, then the student.
 
-    Args:
-        distiller: Holds both; it is put into eval mode.
-        image: ``(3, H, W)`` in [0, 255].
-
-    Returns:
-        By stride in pixels: maps ``(1, C, H / stride, W / stride)`` of the levels that are matched with the (first) teacher.
-    """
-    distiller.eval()
-    inputs_s, inputs_t = distiller.data_preprocessor.view([image])
-    return distiller.levels(distiller.student.extract_feat(inputs_s), inputs_t)[0]
-
-
-@singledispatch
-def reconstruct(method: Method, stride: int, feat_s: Tensor, feat_t: Tensor) -> Masked:
-    """What a method hides of a student's level, and how its blocks reconstruct the teacher's from the rest.
-
-    Args:
-        method: The method with its learned blocks.
-        stride: The level.
-        feat_s: Student's map, ``(1, C_s, H, W)``.
-        feat_t: Teacher's map, ``(1, C, H, W)``.
+    The student's training is never skipped. A short-trained teacher is kept in ``explore/`` of
+    :func:`dfmsd.study.paths.runs` as long as the code behind it stays the same. Masking enhancement goes by the ground-truth
+    boxes, as a teacher this young finds none.
 
     Raises:
-        StudyError: if the method hides nothing.
+        StudyError: if a loss is not finite, or the teacher's checkpoint is damaged.
     """
-    raise StudyError(f"{type(method).__name__} hides nothing: it has no masks and no reconstruction to show")
+    assert student.stage is not None and isinstance(student.stage.teacher, RunSpec)
+    weights, teacher_story = _teacher(student.stage.teacher)
+    before, after, curve, story = _fit(student, weights)
+    assert isinstance(before, Distiller) and isinstance(after, Distiller)
+    both = pd.DataFrame({pages.describe(student.stage.teacher): teacher_story, pages.describe(student): story})
+    return Live(before, after, curve, both)
 
 
-@reconstruct.register
-@torch.no_grad()
-def _(method: DMKD, stride: int, feat_s: Tensor, feat_t: Tensor) -> Masked:
-    hidden_sp, hidden_ch = method.masks(feat_t, torch.Generator().manual_seed(SEED))
-    block = method.levels[str(stride)]
-    return Masked(hidden_sp, hidden_ch, block.reconstruct(feat_s, hidden_sp=hidden_sp, hidden_ch=hidden_ch))  # type: ignore[operator]
+def _teacher(teacher: RunSpec) -> tuple[str, dict[str, Any]]:
+    """The file of a teacher's weights, and how it was trained; it is trained here if there are none, by one process at a time."""
+    if teacher.schedule.max_iters is None:
+        record = records.read(paths.runs() / teacher.key / "record.json")
+        origin = f"the study's, AP {record.metrics.get('AP', 0.0):.1f}"
+        return run.weights(teacher), _story(origin, plan.iterations(teacher), record.provenance.seconds, record.curve)
+    file = paths.runs() / "explore" / f"{teacher.key}-{code.digest(teacher)}.pth"
+    with files.locked(file.with_suffix(".lock")):
+        if file.exists():
+            with _silence():
+                return str(file), checkpoints.read(file)["story"] | {"origin": "kept from an earlier time"}
+        _, after, _, story = _fit(teacher, None)
+        stream = io.BytesIO()
+        torch.save({"state_dict": after.state_dict(), "story": story}, stream)
+        files.write_atomic(file, stream.getvalue())
+    return str(file), story
 
 
-@reconstruct.register
-@torch.no_grad()
-def _(method: MGD, stride: int, feat_s: Tensor, feat_t: Tensor) -> Masked:
-    hidden = random_mask(feat_t, ratio=method.ratio, generator=torch.Generator().manual_seed(SEED))
-    aligned = method.align[str(stride)](feat_s).masked_fill(hidden, 0.0)
-    return Masked(hidden, None, method.generation[str(stride)](aligned))
+def _story(origin: str, iterations: int, seconds: float, curve: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    loss = {"first loss": round(curve[0]["loss"], 3), "last loss": round(curve[-1]["loss"], 3)}
+    return {"origin": origin, "iterations": iterations, "seconds": round(seconds, 1)} | loss
 
 
-@reconstruct.register
-@torch.no_grad()
-def _(method: AMD, stride: int, feat_s: Tensor, feat_t: Tensor) -> Masked:
-    hidden = method.mask(feat_t, torch.Generator().manual_seed(SEED))
-    aligned = method.align[str(stride)](feat_s).masked_fill(hidden, 0.0)
-    return Masked(hidden, None, method.branch[str(stride)](aligned))
+def _fit(spec: RunSpec, teacher: str | None) -> tuple[nn.Module, nn.Module, list[dict[str, float]], dict[str, Any]]:
+    """Train a run in this process, without evaluation or checkpoints: the network before and after, the curve, the story."""
+    paths.runs().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="explore-", dir=paths.runs()) as place:
+        config = _config(spec, Path(place), teacher)
+        watch = _Watch(pages.describe(spec))
+        with _silence():
+            runner = Runner.from_cfg(config)
+            runner.register_hook(watch, priority="LOWEST")
+            start = time.monotonic()
+            runner.train()
+            seconds = time.monotonic() - start
+        curve = read_curve(Path(place) / "curve.jsonl")
+    return watch.before.cpu(), runner.model.cpu(), curve, _story("trained in this notebook", runner.iter, seconds, curve)
 
 
-def hides(method: Method) -> bool:
-    """Whether a method masks the student's features, so that :func:`reconstruct` knows it."""
-    return isinstance(method, (DMKD, MGD, AMD))
+def _config(spec: RunSpec, folder: Path, teacher: str | None) -> Config:
+    settings = build.run_config(spec, data.ensure(spec.data), folder, teacher_checkpoints=[teacher] if teacher else [])
+    if spec.stage is not None and spec.stage.enhance is not None:
+        settings.model.enhance.ratios = None
+    settings.update({"val_dataloader": None, "val_cfg": None, "val_evaluator": None, "log_level": "ERROR"})
+    settings.default_hooks.update({"checkpoint": None, "logger": None})
+    return settings
 
 
-def pictured(distiller: Distiller, stride: int) -> Method:
-    """The method of a distiller, if it works on a level.
-
-    Raises:
-        StudyError: if it does not.
-    """
-    (method,) = distiller.methods
-    assert isinstance(method, Method)
-    if stride not in method.strides:
-        raise StudyError(f"stride = {stride}: the method works on strides {', '.join(map(str, method.strides))}")
-    return method
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the chatter of libraries, and the paths in it, out of the notebook; a display is not printed and gets through."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
-def features_figure(before: Distiller, after: Distiller, shown: Picture) -> Figure:
-    """Mean magnitudes of the teacher's levels and of the student's, before and after; each panel on its own scale.
+class _Watch(Hook):
+    """Keep the network as it was before the first step, and show progress in one line that is rewritten."""
 
-    Args:
-        before: The distiller as it was before training.
-        after: The same after training.
-        shown: The image.
-    """
-    untrained, taught = features(before, shown.image)[0], features(after, shown.image)
-    rows = {"teacher": taught[1], "student before": untrained, "student after": taught[0]}
-    strides = [stride for stride, feat in taught[1].items() if min(feat.shape[2:]) >= SMALLEST]
-    figure, axes = grid(len(rows), 1 + len(strides))
-    for line, (title, levels) in zip(axes, rows.items(), strict=True):
-        draw_image(line[0], displayed(shown.image), boxes=shown.boxes)
-        line[0].set_ylabel(title)
-        for axis, stride in zip(line[1:], strides, strict=True):
-            draw_map(axis, energy(levels[stride]))
-    axes[0, 0].set_title("image")
-    for axis, stride in zip(axes[0, 1:], strides, strict=True):
-        axis.set_title(f"stride {stride}")
-    return figure
+    before: nn.Module
 
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.line: DisplayHandle | None = None
 
-def reconstruction_figure(before: Distiller, after: Distiller, shown: Picture, stride: int) -> Drawn:
-    """The teacher's level, and what the method's blocks made of the masked student's, before and after, on one scale.
+    def before_train(self, runner: Any) -> None:
+        """Weights are initialised by now."""
+        self.before = copy.deepcopy(runner.model)
+        self.line = display(self._text(runner, 0), raw=True, display_id=True)
 
-    The error over each panel is the sum of squared differences relative to the teacher's sum of squares.
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Rewrite the line now and then."""
+        done = runner.iter + 1
+        if self.line is not None and (done % max(1, runner.max_iters // 20) == 0 or done == runner.max_iters):
+            self.line.update(self._text(runner, done), raw=True)
 
-    Args:
-        before: The distiller as it was before training.
-        after: The same after training.
-        shown: The image.
-        stride: The level.
-    """
-    feat_t = features(after, shown.image)[1][stride]
-    panels, errors = {"teacher": feat_t}, {}
-    for title, distiller in (("before", before), ("after", after)):
-        feat_s = features(distiller, shown.image)[0][stride]
-        made = reconstruct(pictured(distiller, stride), stride, feat_s, feat_t).reconstruction
-        errors[title] = f"error {((made - feat_t).square().sum() / feat_t.square().sum()).item():.2f}"
-        panels[f"reconstruction {title}\n{errors[title]}"] = made
-    figure, axes = grid(1, len(panels))
-    limits = float(energy(feat_t).min()), float(energy(feat_t).max())
-    for axis, (title, feat) in zip(axes[0], panels.items(), strict=True):
-        shades = draw_map(axis, energy(feat), title, limits=limits)
-    figure.colorbar(shades, ax=axes[0].tolist(), label="mean magnitude", shrink=0.8)
-    return Drawn.of(
-        figure,
-        "Heat maps of the teacher's features and of their reconstruction from the student's masked features, "
-        f"{' and '.join(f'{title} training with {error}' for title, error in errors.items())}.",
-    )
+    def _text(self, runner: Any, done: int) -> dict[str, str]:
+        return {"text/plain": f"{self.title}: {done} of {runner.max_iters} iterations"}
 
 
-def enhancement_figure(distiller: Distiller, shown: Picture, stride: int, options: Options) -> Figure:
-    """An image, with noise, and cropped; the teacher's attention to each, and what dual masking would hide of it.
-
-    Args:
-        distiller: Holds the teacher.
-        shown: The image.
-        stride: The level.
-        options: Strength of the enhancement, and theta, which decides between noise and crop.
-    """
-    masking = _masking(pictured(distiller, stride))
-    generator = torch.Generator().manual_seed(SEED)
-    noisy, (least, _) = options.theta > shown.ratio, options.crop
-    images = {
-        "as it is": shown.image,
-        f"noise, σ = {options.sigma}": add_noise(shown.image, sigma=options.sigma, generator=generator),
-        f"crop, side × {least}": random_crop(shown.image, sides=(least, least), generator=generator),
-    }
-    figure, axes = grid(len(images), 3)
-    for line, (title, image) in zip(axes, images.items(), strict=True):
-        feat_t = features(distiller, image)[1][stride]
-        height, width = (-(-side // stride) for side in image.shape[1:])
-        hidden, _ = dual_masks(feat_t, **masking, generator=generator)
-        draw_image(line[0], displayed(image))
-        line[0].set_ylabel(title)
-        draw_map(line[1], spatial_attention(feat_t, tau=masking["tau"])[0, :height, :width].numpy())
-        draw_image(line[2], covered(image, hidden, stride))
-    for axis, title in zip(axes[0], ("image", "spatial attention", "hidden"), strict=True):
-        axis.set_title(title)
-    relation, choice = ("below", "noise") if noisy else ("not below", "a crop")
-    figure.suptitle(f"The boxes cover {shown.ratio:.0%}: {relation} θ = {options.theta:.0%}, so Eq. (4) takes {choice}")
-    return figure
-
-
-def _masking(method: Method) -> dict[str, Any]:
-    """The method's dual masking; DMKD's own where it has none."""
-    return method.masking if isinstance(method, DMKD) else DualDefaults().masking
-
-
-def curve_table(curve: Sequence[Mapping[str, float]], prefix: str) -> pd.DataFrame:
-    """A learning curve with a column a part: the detection loss, and each term of the method.
-
-    Args:
-        curve: Points with ``iteration``, ``loss`` and its parts.
-        prefix: How the method's terms begin.
-
-    Example:
-        >>> curve_table([{"iteration": 5, "loss": 3.0, "loss_cls": 2.0, "loss_mgd_rec": 1.0}], "loss_mgd_").to_dict("list")
-        {'detection': [2.0], 'rec': [1.0]}
-    """
-    frame = pd.DataFrame(curve).set_index("iteration")
+def losses(live: Live) -> pd.DataFrame:
+    """The student's curve, a column a part: its ``detection`` loss, and each term of the method by its name; by iteration."""
+    prefix = f"loss_{live.after.methods_by_teacher[0][0].name}_"
+    frame = pd.DataFrame(live.curve).set_index("iteration")
     terms = frame.filter(regex=f"^{prefix}").rename(columns=lambda name: str(name).removeprefix(prefix))
     return pd.concat([(frame["loss"] - terms.sum(axis=1)).rename("detection"), terms], axis=1)
 
 
-def curve_figure(curve: Sequence[Mapping[str, float]], method: Method) -> Figure:
-    """The student's loss while it learned: its parts, and each term of the method relative to the detection loss.
+@torch.no_grad()
+def reconstruction(distiller: Distiller, feat_s: Tensor, feat_t: Tensor, stride: int) -> Tensor | None:
+    """What a method's blocks make of the masked student's map ``(1, C_s, H, W)``; None if it hides nothing.
 
-    Args:
-        curve: The student's curve.
-        method: Names the terms.
+    Raises:
+        StudyError: if the method does not work on that level.
     """
-    table = curve_table(curve, f"loss_{method.name}_")
-    shares = table.drop(columns="detection").div(table["detection"], axis=0)
-    figure, axes = plt.subplots(1, 2, figsize=(4 * PANEL, 1.3 * PANEL), layout="constrained")
-    colours = dict(zip(table.columns, sns.color_palette(PALETTE), strict=False))
-    for axis, lines, title in ((axes[0], table, "loss"), (axes[1], shares, "share of the detection loss")):
-        sns.lineplot(lines, palette=colours, dashes=False, ax=axis, legend=lines is table)
-        axis.set(xlabel="iteration", ylabel=title, ylim=(0, None))
-    names = axes[0].get_legend_handles_labels()
-    axes[0].get_legend().remove()
-    figure.legend(*names, loc="outside right upper", frameon=False)
-    sns.despine(figure)
-    plt.close(figure)
-    return figure
-
-
-def title_of(run: RunSpec) -> str:
-    """The student, its teacher and the method in words."""
-    assert run.stage is not None
-    student, teacher = zoo.label(run.network.name), zoo.label(run.stage.teacher.network.name)
-    return f"{student} learns from {teacher} by {run.stage.methods[0].type}"
+    method: Any = distiller.methods_by_teacher[0][0]
+    if str(stride) not in method.levels:
+        raise StudyError(f"stride = {stride}: the method works on strides {', '.join(method.levels)}")
+    block, generator = method.levels[str(stride)], torch.Generator().manual_seed(SEED)
+    if hasattr(method, "reconstruct"):
+        made: Tensor = method.reconstruct(block, block.align(feat_s), feat_t, generator)
+        return made
+    if hasattr(method, "mask"):
+        made = block.generate(block.align(feat_s).masked_fill(method.mask(feat_t, generator), 0.0))
+        return made
+    return None

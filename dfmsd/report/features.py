@@ -1,395 +1,318 @@
-"""What a page of features shows: sentences, tables, provenance, computed from its record (:mod:`dfmsd.study.measured`)."""
+"""The paper's Figs. 1, 4 and 8: how alike the features of trained networks are, and what they tell of objects.
+
+Two networks that were trained apart have no channel in common: channel 5 of one has nothing to do with channel 5 of the other. What
+can be compared of any two is *where* their features are large (:func:`map_correlation`, :func:`mask_agreement`). Channel by channel
+(:func:`channel_correlations`) a comparison makes sense for a student that was taught to imitate its teacher channel by channel: by
+SFA, Eq. (5), or by any method that subtracts features without a projection between them.
+
+Deviations:
+    The paper shows one image or two that its authors chose, and gives no number. Here a rule chooses the images, and every number
+    is taken over many. How the paper's Fig. 8 pairs the channels of two networks is not said; the alignment that DFMSD trains is
+    not part of an exported student, and where both have equally many channels there is none: then channels are paired by their
+    place, as the loss pairs them.
+"""
 
 from __future__ import annotations
 
-import html
-import os
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
-from statistics import quantiles
+import contextlib
+import io
+import json
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
-from IPython.display import Markdown
-from pandas.io.formats.style import Styler
+import torch
+from mmdet.models.detectors import BaseDetector
+from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu, wasserstein_distance
+from torch import Tensor
 
+from dfmsd import checkpoints
 from dfmsd.errors import StudyError
-from dfmsd.report import docstrings, featurefigures, likeness
-from dfmsd.report.featurefigures import MEASURES, label, mean, series
-from dfmsd.report.figures import Picture
-from dfmsd.report.tables import NONE, below, duration, grouped, number, styled
-from dfmsd.study import claims, findings, pages, plan, records, stats, zoo
-from dfmsd.study import measured as observation
-from dfmsd.study.claims import FigureClaim, Judgement
-from dfmsd.study.measured import Interval, Observation, PerImage
+from dfmsd.hyper import DFMSD
+from dfmsd.levels import strides
+from dfmsd.losses import top_mask
+from dfmsd.report import images
+from dfmsd.report.images import SEED, magnitude
+from dfmsd.study import build, data
+from dfmsd.study import run as running
+from dfmsd.study.data import Split
 from dfmsd.study.pages import FeaturesPage
-from dfmsd.study.spec import RunSpec
-from dfmsd.study.stats import Estimate
+from dfmsd.study.spec import RunSpec, TeacherSpec
+from dfmsd.study.stats import LEVEL
 
-PerImages = tuple[float | None, ...]
+Array = NDArray[Any]
+Levels = dict[int, Tensor]
+"""Maps ``(1, C, H, W)`` by stride."""
 
-TOLD = {
-    "maps": (likeness.magnitude, likeness.map_correlation),
-    "masks": (likeness.mask_agreement,),
-    "objects": (likeness.objectness,),
-    "channels": (likeness.ChannelSums,),
-    "aligned": (likeness.Alignment,),
-}
-"""What in :mod:`dfmsd.report.likeness` defines each measure."""
+RATIO = DFMSD().spatial_ratio
+"""Share of the positions that a mask hides: that of a one-stage student, for all networks alike."""
 
+SMALLEST = 4
+"""Cells that a map must have on its shorter side to be compared."""
 
-def look(page: FeaturesPage) -> Observation | None:
-    """The page's record; None while there is none. At the scale smoke, what it needs is trained and read off here.
+SAMPLES = 1000
+"""Values of a level that are drawn from each image for its distribution."""
 
-    Raises:
-        StudyError: if a run fails, or the record is damaged.
-    """
-    if page.scale != "smoke":
-        return observation.find(page)
-    from dfmsd.report import observe
-    from dfmsd.study import ensure as study
+BINS, REACH = 60, 4.0
+"""Of a drawn distribution, and how many standard deviations from the mean of the network that goes furthest they reach."""
 
-    failed = study.ensure(page.chains(), jobs=os.cpu_count() or 1, quiet=True, weights=True).failed
-    if failed:
-        raise StudyError("; ".join(f"{key}: {message}" for key, message in failed.items()))
-    return observe.observe(page)
+RESAMPLES = 1000
+"""Bootstrap resamples of the images."""
+
+METRICS = {"masks": ("maps", "masks", "objects"), "stages": ("maps", "objects"), "distribution": ("maps", "channels", "distance")}
+"""What a page of each view compares by."""
 
 
-def status(page: FeaturesPage, seen: Observation | None) -> Markdown:
-    """What was looked at, and how far it can be trusted; or the command that looks."""
-    if seen is None:
-        planned = plan.plan(page.chains())
-        done = sum(item.state == "done" for item in planned)
-        return Markdown(
-            f"**Not observed yet** at scale **{page.scale}**; {done} of the {len(planned)} runs behind it have a record, the "
-            f"others take about {duration(sum(item.seconds for item in planned))}. `{page.command()}` reads the numbers off the "
-            "trained networks; with `--train` it trains those that have no weights here first."
-        )
-    many = "s" * (len(seen.images) != 1)
-    text = (
-        f"Scale **{page.scale}**: numbers over {len(seen.images)} validation image{many}, one training of each network. "
-        "Intervals are 95 % bootstrap intervals over images; they say nothing about other trainings."
-    )
-    if reasons := observation.stale(seen, page):
-        text += f' <span class="flag">**Stale**: {"; ".join(reasons)}; `{page.command()}` looks again.</span>'
-    if page.scale == "smoke":
-        text += " *At the scale smoke these numbers mean nothing: they show that every path runs.*"
-    return Markdown(text)
+def map_correlation(map_s: Tensor, map_t: Tensor) -> float:
+    """Pearson's correlation of two maps of magnitude ``(H, W)`` over the positions of one image.
 
-
-def claim(page: FeaturesPage) -> Markdown:
-    """What the paper says."""
-    return Markdown(page.claim)
-
-
-def figure(page: FeaturesPage, seen: Observation | None) -> Picture | None:
-    """What is drawn."""
-    return None if seen is None else featurefigures.draw(page, seen)
-
-
-def legend(page: FeaturesPage, seen: Observation | None) -> Markdown | None:
-    """How to read the drawing."""
-    if seen is None:
-        return None
-    if page.view == "distribution":
-        return Markdown(
-            "All values of a level, over images, channels and positions; what lies beyond the axis is counted in the outermost "
-            "bins. Below, each network's values are brought to mean 0 and variance 1: only the shape is left."
-        )
-    return Markdown(
-        f"Mean magnitude over channels on the level of stride {page.stride}. Every heat map has a range of its own, from dark "
-        "(lowest) to bright: networks differ in the size of their features, and only the pattern is meant. The images are the "
-        f"first validation images with an object of each of COCO's sizes ({', '.join(str(shown.id) for shown in seen.shown)})."
-    )
-
-
-def measures(page: FeaturesPage, seen: Observation | None) -> Picture | None:
-    """The numbers, drawn."""
-    return None if seen is None else featurefigures.measures(page, seen)
-
-
-def answer(page: FeaturesPage, seen: Observation | None) -> Markdown | None:
-    """What the record says, in sentences."""
-    if seen is None:
-        return None
-    found = {"masks": _masks, "stages": _stages, "distribution": _distribution}[page.view](page, seen)
-    return Markdown("\n".join(f"- {sentence}" for sentence in found))
-
-
-def verdicts(page: FeaturesPage, seen: Observation | None) -> Styler | Markdown:
-    """What becomes of the paper's claims about the figure."""
-    own = [one for one in claims.claims() if isinstance(one, FigureClaim) and one.page == page.page]
-    if not own:
-        return Markdown("No claim is about this figure.")
-    rows = []
-    for one in own:
-        judged = Judgement("not run") if seen is None else claims.settle(one, findings.features(page, seen, one.id))
-        rows.append({"claim": html.escape(one.text), page.scale: judged.words, "numbers": judged.numbers})
-    return styled(pd.DataFrame(rows), "claims").hide(axis="index")
-
-
-def _masks(page: FeaturesPage, seen: Observation) -> list[str]:
-    stride = page.stride
-    chance = f" Masks that have nothing to do with each other: {seen.ratio:.2f}."
-    objects = {name: one for name, found in series(page, seen, "objects").items() if (one := found.get(stride)) is not None}
-    told = "; ".join(f"{name} {_shown(one)}" for name, one in objects.items())
-    inverse = [name for name, one in objects.items() if one.high < 0.5]
-    larger = f" Larger on the background, and hidden there first, are the features of {' and '.join(inverse)}." if inverse else ""
-    return [
-        f"**Maps of magnitude** correlate on stride {stride}: {_pairs(page, seen, 'maps')}",
-        f"**Masks** have in common on stride {stride}: {_pairs(page, seen, 'masks')}{chance}",
-        f"**Objects** stand out from the background on stride {stride}: {told}. 0.5 is chance.{larger}",
-    ]
-
-
-def _pairs(page: FeaturesPage, seen: Observation, kind: str) -> str:
-    """Every pair on the page's level, and on how many levels pairs of different type differ from two trainings of one."""
-    looks = {look.name: look.model_copy(update={"name": "", "seed": None}) for look in page.networks}
-    twins = [pair for pair in seen.pairs if looks[pair.first] == looks[pair.second]]
-    others = [pair for pair in seen.pairs if pair not in twins]
-    text = "; ".join(f"{p.first} and {p.second} {_shown(mean(getattr(p, kind)[page.stride]))}" for p in [*others, *twins]) + "."
-    if not twins:
-        return text
-    counts = []
-    for stride in seen.strides:
-        alike = getattr(twins[0], kind)[stride]
-        found = [_difference(getattr(pair, kind)[stride], alike) for pair in others]
-        counts.append(f"{sum(stats.verdict(one) == 'lower' for one in found)} of {len(found)} on stride {stride}")
-    return f"{text} Pairs of different type that are less alike than {twins[0].first} and {twins[0].second}: {', '.join(counts)}."
-
-
-def _stages(page: FeaturesPage, seen: Observation) -> list[str]:
-    students = [look.name for look in page.networks if not look.teaches]
-    teachers = [look.name for look in page.networks if look.teaches]
-    maps: dict[str, PerImage] = {pair.first: pair.maps for pair in seen.pairs if pair.second == page.TEACHER}
-    nearer, clearer = (
-        ", ".join(f"{_higher(found, before, after)} ({after})" for before, after in pairwise(students))
-        for found in (maps, seen.objects)
-    )
-    return [
-        f"**Stage by stage**, out of {len(seen.strides)} levels: more like the teacher than the one before on {nearer}; "
-        f"objects stand out more on {clearer}.",
-        f"**Like the teacher?** The maps of magnitude correlate with the teacher's by {_course(seen, maps, students)}.",
-        *_steps(seen, maps, students),
-        *(
-            f"{_capital(pair.first)} and {pair.second} correlate by {_course(seen, {pair.first: pair.maps}, [pair.first])}."
-            for pair in seen.pairs
-            if pair.second != page.TEACHER
-        ),
-        *(f"{_capital(name)} and {page.TEACHER}: {_course(seen, maps, [name])}." for name in teachers),
-        "**Objects?** They stand out from the background by "
-        f"{_course(seen, seen.objects, [*students, *teachers, page.TEACHER])}; 0.5 is chance.",
-        *_steps(seen, seen.objects, students),
-    ]
-
-
-def _course(seen: Observation, found: Mapping[str, PerImage], names: Sequence[str]) -> str:
-    return _levels(seen, names, lambda name, stride: _plain(mean(found[name][stride])))
-
-
-def _levels(seen: Observation, names: Sequence[str], cell: Callable[[str, int], str]) -> str:
-    """Level by level from one network to the next."""
-    parts = [f"{' → '.join(cell(name, stride) for name in names)} on stride {stride}" for stride in seen.strides]
-    return ", ".join(parts) + (f" ({' → '.join(names)})" if len(names) > 1 else "")
-
-
-def _higher(found: Mapping[str, PerImage], before: str, after: str) -> int:
-    """On how many levels one network is above another, beyond chance of the images."""
-    return sum(stats.verdict(_difference(found[after][stride], found[before][stride])) == "higher" for stride in found[after])
-
-
-def _steps(seen: Observation, found: Mapping[str, PerImage], names: Sequence[str]) -> list[str]:
-    """Each network against the one before it, image by image."""
-    return [
-        f"{_capital(after)} against {before}: "
-        + "; ".join(f"stride {stride} {_against(found[after][stride], found[before][stride])}" for stride in seen.strides)
-        + "."
-        for before, after in pairwise(names)
-    ]
-
-
-def _against(first: PerImages, second: PerImages) -> str:
-    """The paired difference of two networks over images, in words.
+    Returns:
+        In [-1, 1]; not a number where a map is constant.
 
     Example:
-        >>> _against((0.5, 0.6, 0.7), (0.1, 0.2, 0.3))
-        'higher, +0.40 [+0.40, +0.40]'
-        >>> _against((0.5, None), (0.4, 0.2))
-        'no test, +0.10'
+        >>> one = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> round(map_correlation(one, 2 * one + 1), 6), map_correlation(one, torch.ones(2, 2))
+        (1.0, nan)
     """
-    found = _difference(first, second)
-    if found is None:
-        return NONE
-    interval = "" if found.interval is None else " [" + ", ".join(map(_signed, found.interval)) + "]"
-    return f"{stats.verdict(found)}, {_signed(found.mean)}{interval}"
+    flat = torch.stack([map_s, map_t]).flatten(1).double().numpy()
+    if (np.ptp(flat, axis=1) <= 1e-9 * np.abs(flat).max()).any():
+        return float("nan")
+    return float(np.corrcoef(flat)[0, 1])
 
 
-def _difference(first: PerImages, second: PerImages) -> Estimate | None:
-    values = [{place: value for place, value in enumerate(one) if value is not None} for one in (first, second)]
-    return stats.difference(*values)
+def mask_agreement(map_s: Tensor, map_t: Tensor, *, ratio: float) -> float:
+    """The share of the positions that one network's mask hides and the other's hides, too, in [0, 1].
+
+    Masks hide the positions of highest attention, as DMKD's and DFMSD's spatial branch does; two masks that have nothing to do with
+    each other agree on a share ``ratio``, which is the share that is hidden.
+
+    Example:
+        >>> one = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+        >>> mask_agreement(one, one, ratio=0.5), mask_agreement(one, -one, ratio=0.5)
+        (1.0, 0.0)
+    """
+    hidden_s, hidden_t = (top_mask(one[None], ratio=ratio) for one in (map_s, map_t))
+    return (hidden_s & hidden_t).sum().item() / max(1, hidden_s.sum().item())
 
 
-def _distribution(page: FeaturesPage, seen: Observation) -> list[str]:
-    students = [look.name for look in page.networks if not look.teaches]
-    alone = [look.name for look in page.networks if not look.teachers]
-    apart = f" For {' and '.join(alone)} about 0 is to be expected: trained apart, its channels come in any order." if alone else ""
-    sentences = []
-    for kind, text, note in (
-        ("channels", "**Channel by channel**, which is what SFA raises, student and teacher correlate by", apart),
-        ("aligned", "**After the best 1 × 1 convolution**, which undoes any order and mixture of channels, they correlate by", ""),
-    ):
-        found = series(page, seen, kind)
-        if all(found.values()):
-            sentences.append(f"{text} {_levels(seen, students, _cells(found))}.{note}")
-    whole = _levels(seen, students, lambda name, stride: f"{_distance(seen, name, stride, standardised=False):.2f}")
-    shape = _levels(seen, students, lambda name, stride: f"{_distance(seen, name, stride, standardised=True):.2f}")
-    return [
-        _effect(page, seen, *students[-2:]),
-        *sentences,
-        f"**The distributions** are apart from the teacher's, in standard deviations, by {whole}.",
-        f"**Their shapes**, once each has mean 0 and variance 1, are apart by {shape}.",
-    ]
+def objectness(map_: Tensor, inside: Tensor) -> float:
+    r"""How well a map tells objects from background: the area under the ROC curve.
+
+    .. math::
+        a = P(E_{in} > E_{out}) + \tfrac12 P(E_{in} = E_{out})
+
+    for one position inside a box and one outside, both drawn at random. 0.5 is chance, 1 is perfect. It is the same for a map and
+    any increasing function of it, so it is as true of the attention.
+
+    Returns:
+        In [0, 1]; not a number where all positions are inside, or none is.
+
+    Example:
+        >>> objectness(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([False, True, False, True]))
+        0.75
+    """
+    within, without = map_[inside].numpy(), map_[~inside].numpy()
+    if not within.size or not without.size:
+        return float("nan")
+    return float(mannwhitneyu(within, without, method="asymptotic").statistic) / (within.size * without.size)
 
 
-def _effect(page: FeaturesPage, seen: Observation, before: str, after: str) -> str:
-    """What changes from the last network but one to the last, level by level."""
-    parts = []
-    for kind, text in (("channels", "correlation channel by channel"), ("aligned", "after the best 1 × 1 convolution")):
-        found = series(page, seen, kind)
-        if found[before] and found[after]:
-            parts.append((text, [found[after][stride].value - found[before][stride].value for stride in seen.strides]))
-    for standardised, text in ((False, "distance of the distributions"), (True, "distance of their shapes")):
-        apart = [[_distance(seen, name, stride, standardised=standardised) for stride in seen.strides] for name in (before, after)]
-        parts.append((text, [new - old for old, new in zip(*apart, strict=True)]))
-    changes = "; ".join(f"{text} {', '.join(map(_signed, found))}" for text, found in parts)
-    return f"**{after} against {before}**, strides {', '.join(map(str, seen.strides))}: {changes}."
+def channel_sums(feat_s: Tensor, feat_t: Tensor) -> Array:
+    """What :func:`channel_correlations` needs of an image: over its positions n and the sums of s, t, s², t², s t, ``(6, C)``."""
+    s, t = (feat[0].flatten(1).double().numpy() for feat in (feat_s, feat_t))  # (C, H * W)
+    sums: Array = np.stack([np.ones_like(s), s, t, s * s, t * t, s * t]).sum(axis=2)
+    return sums
 
 
-def _cells(found: Mapping[str, Mapping[int, Interval]]) -> Callable[[str, int], str]:
-    return lambda name, stride: _shown(found[name][stride])
+def channel_correlations(sums: Array) -> Array:
+    r"""Pearson's correlation channel by channel, over positions and images: what SFA, Eq. (5), raises.
+
+    .. math::
+        r_c = \mathrm{corr}_{bhw}(S_{bchw}, T_{bchw})
+
+    Eq. (5) takes it over a batch; here it runs over all images. For two networks trained apart it is about 0, however alike they
+    are: their channels come in any order.
+
+    Args:
+        sums: :func:`channel_sums` added over images, ``(..., 6, C)``.
+
+    Returns:
+        ``(..., C)``; 0 for a constant channel.
+
+    Example:
+        >>> feat = torch.tensor([[[[1.0, 2.0, 4.0]], [[0.0, 1.0, 5.0]]]])
+        >>> channel_correlations(channel_sums(feat, torch.cat([3 * feat[:, :1] + 1, -feat[:, 1:]], dim=1))).round(6).tolist()
+        [1.0, -1.0]
+    """
+    n, s, t, ss, tt, st = np.moveaxis(sums, -2, 0)
+    variances = (ss - s * s / n) * (tt - t * t / n)
+    floor = 1e-12 * np.maximum(ss * tt, 1e-30)  # below is rounding
+    return np.where(variances > floor, (st - s * t / n) / np.sqrt(np.maximum(variances, floor)), 0.0)
 
 
-def _distance(seen: Observation, name: str, stride: int, *, standardised: bool) -> float:
-    return likeness.distance(seen.values[name][stride], seen.values[FeaturesPage.TEACHER][stride], standardised=standardised)
+def distance(values_s: Array, values_t: Array) -> float:
+    r"""The Wasserstein distance of two distributions, in standard deviations of the second.
+
+    .. math::
+        W_1 = \frac{1}{\sigma_T} \int \lvert P_S(x) - P_T(x) \rvert \, dx
+
+    with the cumulative distributions :math:`P`, from a sample of each: a shift of all values by one standard deviation is a
+    distance of 1.
+
+    Example:
+        >>> distance(np.array([2.0, 4.0]), np.array([0.0, 2.0]))
+        2.0
+    """
+    return float(wasserstein_distance(values_s, values_t)) / float(values_t.std() or 1.0)
 
 
-def _plain(found: Interval | None) -> str:
-    return NONE if found is None else f"{found.value:.2f}".replace("-", "−")
+def detector(run: RunSpec | TeacherSpec) -> BaseDetector:
+    """A network with its trained weights, in eval mode.
+
+    Raises:
+        StudyError: if the weights are not here, or not those of the run's record.
+    """
+    place = running.weights(run)
+    trained = isinstance(run, RunSpec)
+    config = Path(place).with_name("student.py") if trained else build.network_config(run.network)
+    file = place if trained else checkpoints.fetched(place)
+    # mmdet tells of packages that it lacks and of what it has renamed, mmengine where it loads weights from.
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mmdet.apis import init_detector
+
+        return init_detector(config, str(file), "random", "cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _shown(found: Interval | None) -> str:
-    return NONE if found is None else f"{_plain(found)} [{found.low:.2f}, {found.high:.2f}]".replace("-", "−")
+@torch.no_grad()
+def levels(network: BaseDetector, pictures: Sequence[Tensor]) -> list[Levels]:
+    """A network's maps of some images ``(3, H, W)`` in [0, 255], by stride, without the cells that pad them."""
+    feats = network.extract_feat(network.data_preprocessor({"inputs": list(pictures), "data_samples": None}, False)["inputs"])
+    found: list[Levels] = [{} for _ in pictures]
+    for (stride, feat), (place, image) in product(zip(strides(network), feats, strict=True), enumerate(pictures)):
+        height, width = (-(-side // stride) for side in image.shape[1:])
+        found[place][stride] = feat[place : place + 1, :, :height, :width].float().cpu()
+    return found
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+def chosen(split: Split, measured: int, shown: int) -> tuple[list[int], list[int]]:
+    """Which images are measured and which are drawn, by their place in the split.
+
+    Measured are the first ones. Drawn are the first of those with an object of each of COCO's size classes; where there are too
+    few, those with objects of two sizes follow, and so on.
+
+    Raises:
+        StudyError: if the split has fewer images than are to be drawn.
+    """
+    content = json.loads(split.annotations.read_text())
+    sizes: dict[int, set[str]] = defaultdict(set)
+    for item in content["annotations"]:
+        sizes[item["image_id"]].add(data.size_class(item["area"]))
+    classes = [len(sizes[image["id"]]) for image in content["images"]]
+    if shown > len(classes):
+        raise StudyError(f"shown = {shown}: there are only {len(classes)} validation images")
+    order = sorted(range(len(classes)), key=lambda place: (-classes[place], place))
+    return list(range(min(measured, len(classes)))), sorted(order[:shown])
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def measure(page: FeaturesPage) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Look into the page's networks; all of them see the same images, each with its own normalisation.
+
+    Returns:
+        A frame with a network as ``row``, the one that it is compared with as ``beside``, and the stride as ``level``. Metrics, as
+        far as the page's view has them: ``maps`` (:func:`map_correlation`), ``masks`` (:func:`mask_agreement`) and ``objects``
+        (:func:`objectness`, of a network alone), a line an image; ``channels`` (the mean of :func:`channel_correlations`, between
+        the ends of its bootstrap interval over images) and ``distance`` (:func:`distance` of the values), a line over all images.
+        ``kind`` tells pairs apart: ``twins`` are two trainings of one network, ``others`` are networks of different type,
+        ``taught`` a network and the page's teacher, ``like`` a network and what it is said to be like. The pictures are the images
+        that are drawn, with every network's map on the page's level, and the distributions of the values.
+
+    Raises:
+        StudyError: if weights are not here, the networks do not share the page's level, or there are too few images.
+    """
+    runs, wanted = page.runs(), METRICS[page.view]
+    student = next(run for run in runs.values() if isinstance(run, RunSpec))
+    measured, drawn = chosen(data.ensure(student.data).val, page.images, page.shown)
+    networks = {name: detector(run) for name, run in runs.items()}
+    common = _shared(page, student, networks)
+    pairs = {(s, t): {"row": s, "beside": t, "kind": _kind(page, s, t)} for s, t in page.pairs()}
+    lines: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
+    sums: dict[tuple[str, str, int], list[Array]] = defaultdict(list)
+    values: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
+    generator = torch.Generator().manual_seed(SEED)
+    places = sorted({*measured, *drawn})
+    for place, picture in zip(places, images.pictures(student, places), strict=True):
+        seen = {name: levels(network, [picture.image])[0] for name, network in networks.items()}
+        if place in drawn:
+            maps = {name: magnitude(found[page.stride]) for name, found in seen.items()}
+            kept = images.kept(picture.image, picture.boxes, own=student.data.source == "shapes", maps=maps)
+            shown.append(kept | {"id": picture.id})
+        for stride in common if place in measured else ():
+            feats = {name: found[stride] for name, found in seen.items()}
+            maps = {name: magnitude(feat) for name, feat in feats.items()}
+            about = {"level": stride, "image": picture.id}
+            if "objects" in wanted:
+                for name, map_ in maps.items():
+                    inside = images.touched(picture.boxes, stride=stride, size=map_.shape)
+                    lines.append(about | {"row": name, "metric": "objects", "value": objectness(map_, inside)})
+            for (s, t), pair in pairs.items():
+                lines.append(pair | about | {"metric": "maps", "value": map_correlation(maps[s], maps[t])})
+                if "masks" in wanted:
+                    lines.append(pair | about | {"metric": "masks", "value": mask_agreement(maps[s], maps[t], ratio=RATIO)})
+                if "channels" in wanted and feats[s].shape == feats[t].shape:
+                    sums[s, t, stride].append(channel_sums(feats[s], feats[t]))
+            if "distance" in wanted:
+                for name, feat in feats.items():
+                    values[name, stride].append(feat.flatten()[torch.randint(feat.numel(), (SAMPLES,), generator=generator)])
+    for (s, t, stride), rows in sums.items():
+        lines.append(pairs[s, t] | {"level": stride, "metric": "channels"} | _over_images(np.stack(rows)))
+    samples = {key: torch.cat(found).double().numpy() for key, found in values.items()}
+    for ((s, t), pair), stride in product(pairs.items() if samples else (), common):
+        lines.append(pair | {"level": stride, "metric": "distance", "value": distance(samples[s, stride], samples[t, stride])})
+    frame = pd.DataFrame(lines, columns=["row", "beside", "kind", "level", "image", "metric", "value", "low", "high"])
+    return frame.astype({"image": "Int64"}), {"images": shown, "values": _densities(samples, list(runs), common)}
 
 
-def table(page: FeaturesPage, seen: Observation | None) -> Styler | None:
-    """All measures of the page, level by level."""
-    if seen is None:
-        return None
-    kinds = MEASURES[page.view]
-    found = {kind: series(page, seen, kind) for kind in kinds}
-    labels = list(dict.fromkeys(name for kind in kinds for name in found[kind]))
-    if page.view == "distribution":
-        labels = list(seen.networks)
-    rows, groups, names = [], [], []
-    for stride in seen.strides:
-        for name in labels:
-            row = {COLUMNS[kind]: _cell(found[kind].get(name, {}).get(stride)) for kind in kinds}
-            if "maps" in kinds:
-                row["half of the images"] = _quartiles(page, seen, name, stride)
-            if page.view == "distribution":
-                row |= _moments(page, seen, name, stride)
-            rows.append(row)
-            groups.append(f"stride {stride}")
-            names.append(html.escape(name))
-    caption = (
-        f"Scale {page.scale}. Means over images with 95 % intervals. Half of the images: the correlation of their maps lies in this"
-        " range."
-    )
-    if page.view == "distribution":
-        caption += " Apart: Wasserstein distance to the teacher's values, as they are and standardised, in standard deviations."
-    return grouped(pd.DataFrame(rows), groups, names, "measures", caption)
+def _kind(page: FeaturesPage, first: str, second: str) -> str:
+    if page.teacher is not None:
+        return "taught" if second == page.TEACHER else "like"
+    names = {look.name: look.network for look in page.networks}
+    return "twins" if names[first] == names[second] else "others"
 
 
-COLUMNS = {"maps": "maps", "masks": "masks", "objects": "objects", "channels": "channels", "aligned": "1 × 1"}
+def _shared(page: FeaturesPage, student: RunSpec, networks: Mapping[str, BaseDetector]) -> list[int]:
+    """The levels that all networks have and that are large enough to correlate."""
+    common = set.intersection(*(set(strides(network)) for network in networks.values()))
+    found = sorted(stride for stride in common if min(student.image_size) // stride >= SMALLEST)
+    if page.stride not in found:
+        raise StudyError(f"page {page.page}: stride = {page.stride}: the networks share {', '.join(map(str, found)) or 'none'}")
+    return found
 
 
-def _cell(found: Interval | None) -> str:
-    if found is None:
-        return NONE
-    return _plain(found) + below(f"{found.low:.2f} – {found.high:.2f}".replace("-", "−"))
+def _over_images(rows: Array) -> dict[str, float]:
+    """The mean correlation over channels, and its bootstrap interval over images, from the sums of each image ``(N, 6, C)``."""
+    count = len(rows)
+    draws = np.random.default_rng(SEED).multinomial(count, [1 / count] * count, size=RESAMPLES)
+    found = channel_correlations(np.tensordot(draws.astype(float), rows, axes=1)).mean(axis=1)
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {"value": channel_correlations(rows.sum(axis=0)).mean(), "low": low, "high": high}
 
 
-def _quartiles(page: FeaturesPage, seen: Observation, name: str, stride: int) -> str:
-    for pair in seen.pairs:
-        if label(page, pair.first, pair.second) == name:
-            values = [value for value in pair.maps[stride] if value is not None]
-            if len(values) > 1:
-                low, _, high = quantiles(values, n=4, method="inclusive")
-                return f"{low:.2f} – {high:.2f}".replace("-", "−")
-    return NONE
-
-
-def _moments(page: FeaturesPage, seen: Observation, name: str, stride: int) -> dict[str, str]:
-    own = seen.values[name][stride]
-    apart = [
-        NONE if name == page.TEACHER else f"{_distance(seen, name, stride, standardised=standardised):.2f}"
-        for standardised in (False, True)
-    ]
-    return {"mean": f"{own.mean:.2f}".replace("-", "−"), "std": f"{own.std:.2f}", "apart": apart[0], "apart, shape": apart[1]}
-
-
-def defined(page: FeaturesPage) -> Markdown:
-    """What each measure is."""
-    functions: list[Callable[..., object]] = [one for kind in MEASURES[page.view] for one in TOLD[kind]]
-    if page.view == "distribution":
-        functions.append(likeness.distance)
-    whole = docstrings.read(likeness)
-    parts = [
-        whole.text.partition("\n\n")[2],
-        f"*Where this departs from the paper:* {' '.join(whole.sections['Deviations'].split())}",
-    ]
-    for one in functions:
-        found = docstrings.read(one)
-        result = f"*Result:* {found.sections['Returns']}" if "Returns" in found.sections else ""
-        parts.append(f"**`{one.__name__}`.** {found.text}\n\n{result}")
-    return Markdown("\n\n".join(parts))
-
-
-def networks(page: FeaturesPage) -> Styler:
-    """The networks with the run behind each, and its AP."""
-    rows = []
-    for name, run in page.runs().items():
-        row = {"name": html.escape(name), "network": html.escape(zoo.label(run.network.name)), "run": "mmdet's checkpoint"}
-        record = None
-        if isinstance(run, RunSpec):
-            record = records.result(run.key)
-            row["run"] = html.escape(pages.describe(run))
-        row["record"] = f'<a href="../records/{run.key}.json">{run.key}</a>' if record is not None else NONE
-        row[f"AP, {page.scale}"] = number(record.metrics.get("AP")) if record is not None else NONE
-        rows.append(row)
-    return styled(pd.DataFrame(rows), "networks").hide(axis="index")
-
-
-def provenance(page: FeaturesPage, seen: Observation | None) -> Styler | None:
-    """Where the numbers come from."""
-    if seen is None:
-        return None
-    origin, file = seen.origin, page.observation()
-    facts = {
-        "record": f'<a href="../records/observations/{file.name}">{file.name}</a>' if file.exists() else "made with this page",
-        "images": f"{len(seen.images)} of the validation split, from {seen.images[0]} to {seen.images[-1]}",
-        "data": f"fingerprint {origin.data_fingerprint}",
-        "weights": ", ".join(f"{html.escape(name)} {looked.weights[:12]}" for name, looked in seen.networks.items()),
-        "commit": origin.commit,
-        "hardware": html.escape(origin.hardware),
-        "versions": ", ".join(f"{name} {version}" for name, version in origin.versions.items()),
-    }
-    frame = pd.DataFrame({"": facts.keys(), "these numbers": facts.values()})
-    return styled(frame, "provenance").hide(axis="index").hide(axis="columns")
+def _densities(samples: Mapping[tuple[str, int], Array], names: Sequence[str], common: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Each network's distribution by level; bins are the same for all networks, and the outermost ones count what lies beyond."""
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    for stride in common if samples else ():
+        own = {name: samples[name, stride] for name in names}
+        low = min(one.mean() - REACH * (one.std() or 1.0) for one in own.values())
+        high = max(one.mean() + REACH * (one.std() or 1.0) for one in own.values())
+        for name, one in own.items():
+            density, _ = np.histogram(one.clip(low, high), BINS, (low, high), density=True)
+            found[name][str(stride)] = {"mean": one.mean(), "std": one.std(), "low": low, "high": high, "density": density}
+    return dict(found)

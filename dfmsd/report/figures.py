@@ -1,43 +1,52 @@
-"""Drawings that carry their own description, the colour of each method, and the figure of a comparison."""
+"""Figures: their colours, their panels, and how a notebook shows one, with words for those who cannot see it.
+
+Importing this module in a kernel decides how matplotlib's figures are shown there: as one SVG image, the same bytes for the same
+figure. Build figures from :class:`matplotlib.figure.Figure` or :func:`panels`; one of pyplot's is as good once it is
+:func:`described`.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dfmsd.report.tables import STALE, number
-from dfmsd.study import records
-from dfmsd.study.frame import Line, by_pair, lines
-from dfmsd.study.pages import PageSpec, name_of
-from dfmsd.study.rows import JOIN
+from dfmsd.report.tables import number
 
-COLOURS = {
-    "baseline": "#555555",
-    "longer_baseline": "#CCCC99",
-    "mse": "#000000",
-    "ssim": "#999977",
-    "fkd": "#333377",
-    "fgd": "#993300",
-    "pkd": "#DD00FF",
-    "crosskd": "#550000",
-    "mgd": "#E69F00",
-    "amd": "#33DDFF",
-    "dmkd": "#56B4E9",
-    "equal_budget": "#0072B2",
-    "dfmsd": "#D55E00",
-}
-"""One colour a method on every page: Okabe and Ito's palette, and colours that any colour vision tells from these."""
+COLOURS: defaultdict[str, str] = defaultdict(
+    lambda: "#777777",
+    {
+        "baseline": "#555555",
+        "longer_baseline": "#CCCC99",
+        "mse": "#000000",
+        "ssim": "#999977",
+        "fkd": "#333377",
+        "fgd": "#993300",
+        "pkd": "#DD00FF",
+        "crosskd": "#550000",
+        "mgd": "#E69F00",
+        "amd": "#33DDFF",
+        "dmkd": "#56B4E9",
+        "equal_budget": "#0072B2",
+        "dfmsd": "#D55E00",
+    },
+)
+"""One colour a method on every page: Okabe and Ito's palette, and colours that any colour vision tells from these; else grey."""
+
+PALETTE = "colorblind"
+"""Seaborn's, for what is not a method."""
 
 COLUMNS = 3
 """Panels side by side."""
@@ -49,124 +58,86 @@ IMAGE_DPI = 144
 """Of images inside a drawing; its lines and letters have no resolution."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A drawing with the words for those who cannot see it; it renders in notebooks and on pages."""
-
-    svg: str
-    alt: str
-
-    @classmethod
-    def of(cls, drawing: Figure, alt: str) -> Picture:
-        """A figure as SVG, the same bytes for the same figure."""
-        stream = io.StringIO()
-        with mpl.rc_context({"svg.hashsalt": "dfmsd"}):
-            drawing.savefig(stream, format="svg", dpi=IMAGE_DPI, metadata={"Date": None, "Creator": None})
-        return cls(stream.getvalue(), alt)
-
-    def _repr_html_(self) -> str:
-        data = base64.b64encode(self.svg.encode()).decode()
-        return f'<img class="figure" src="data:image/svg+xml;base64,{data}" alt="{html.escape(self.alt, quote=True)}">'
-
-    def save(self, file: Path) -> None:
-        """Write the drawing, unless the file holds it already."""
-        if not file.exists() or file.read_text() != self.svg:
-            records.write_atomic(file, self.svg)
-
-
-def mean_dot(ax: Axes, line: Line, x: float, y: float, colour: str) -> None:
-    """A row's mean: a point, hollow if it is stale."""
-    fill, edge = ("white", colour) if line.stale else (colour, "white")
-    ax.scatter(x, y, s=50, color=fill, edgecolor=edge, zorder=4)
-
-
-def stale_note(known: Iterable[Line]) -> str:
-    """What hollow points are, if there are any."""
-    return f"; hollow: {STALE}" if any(line.stale for line in known) else ""
-
-
-def said(line: Line) -> str:
-    """A row's AP in words."""
-    return line.missing if line.ap is None else number(line.ap.mean) + f" ({STALE})" * line.stale
-
-
-def comparison(
-    page: PageSpec, known: Sequence[Line] | None = None, beside: Callable[[Axes, Sequence[Line], Sequence[str]], None] | None = None
-) -> Picture:
-    """AP of every method, a panel for each pair: seeds as small points, means with their intervals, the baseline as a line.
-
-    Args:
-        page: The page.
-        known: The rows; None: the page's own.
-        beside: Draws what else a panel shows, given its axes, its rows and the names along the vertical axis.
-    """
-    known = lines(page) if known is None else known
-    pairs = by_pair(known)
-    with style():
-        names = list(dict.fromkeys(name_of(line.row) for line in known))
-        drawing, axes = panels(pairs, 0.8 + 0.4 * len(names), left=0.3 + 0.08 * max(map(len, names)))
-        for ax, rows in zip(axes, pairs.values(), strict=True):
-            _panel(ax, rows, names)
-            if beside is not None:
-                beside(ax, rows, names)
-        axes[0].set_yticks(range(len(names)), labels=names)
-        axes[0].set_ylim(len(names) - 0.5, -0.5)
-        drawing.supxlabel(f"AP in percent, scale {page.scale}{stale_note(known)}", fontsize=10)
-        return Picture.of(drawing, _alt(page, pairs))
-
-
 @contextmanager
 def style() -> Iterator[None]:
     """How figures of results look."""
-    with mpl.rc_context(), sns.axes_style("whitegrid"), mpl.rc_context({"font.size": 10}):
+    with sns.axes_style("whitegrid"), mpl.rc_context({"font.size": 10}):
         yield
 
 
-def panels(pairs: Iterable[str], height: float, left: float = 1.2) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel for each pair; panels are as wide, and as many in a line, on every page.
+def panels(titles: Iterable[str], height: float = 2.6, left: float = 1.2) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each title; panels are as wide, and as many in a line, on every page.
 
     Args:
-        pairs: Student and teachers in words.
+        titles: Such as student and teachers in words; an arrow begins a line.
         height: Of a panel with its title, in inches.
         left: Room for what stands along the vertical axis, in inches.
     """
-    titles = [pair.replace(" ← ", "\n← ").replace(" → ", "\n→ ") for pair in pairs]
+    titles = [title.replace(" ← ", "\n← ").replace(" → ", "\n→ ") for title in titles]
     columns = min(len(titles), COLUMNS)
     count = -(-len(titles) // columns)
-    drawing = Figure(figsize=(left + 2.5 * columns, 0.4 + height * count), layout="constrained")
-    axes = drawing.subplots(count, columns, sharey=True, squeeze=False).flat
+    figure = Figure(figsize=(left + 2.5 * columns, 0.4 + height * count), layout="constrained")
+    axes = figure.subplots(count, columns, sharey=True, squeeze=False).flat
     for ax, title in zip(axes, titles, strict=False):
         ax.set_title(title, fontsize=9)
     for ax in axes[len(titles) :]:
         ax.set_axis_off()
-    return drawing, list(axes[: len(titles)])
+    return figure, list(axes[: len(titles)])
 
 
-def _panel(ax: Axes, rows: Sequence[Line], names: Sequence[str]) -> None:
-    ax.grid(axis="y", visible=False)
-    if all(line.ap is None for line in rows):
-        ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", va="center", color="#777777")
-        ax.set_xticks([])
+def alt(title: str, values: pd.Series[Any], show: Callable[[Any], str] = number, missing: str = "not run") -> str:
+    """A figure in words: its title, and each value that it draws, by groups where the index has two levels.
+
+    Args:
+        title: What is drawn, in a sentence without its point.
+        values: What is drawn, by the names that the figure gives them.
+        show: How a value is written.
+        missing: What stands where there is none.
+
+    Example:
+        >>> alt("AP in percent", pd.Series({("FCOS", "MGD"): 41.0, ("FCOS", "PKD"): None}))
+        'AP in percent. FCOS: MGD 41.0; PKD not run.'
+        >>> alt("AP by share", pd.Series({0.5: 41.0, 1.0: 42.0}))
+        'AP by share. 0.5 41.0; 1.0 42.0.'
+    """
+    groups: dict[str, list[str]] = {}
+    for label, value in values.items():
+        *group, name = label if isinstance(label, tuple) else (label,)
+        groups.setdefault(", ".join(map(str, group)), []).append(f"{name} {missing if pd.isna(value) else show(value)}")
+    return " ".join([f"{title}.", *(f"{group}: {'; '.join(own)}.".removeprefix(": ") for group, own in groups.items())])
+
+
+def described(figure: Figure, alt: str) -> Figure:
+    """The figure with the words for those who cannot see it, which it keeps as its label."""
+    figure.set_label(alt)
+    plt.close(figure)  # pyplot would show its own figures once more
+    return figure
+
+
+def svg(figure: Figure) -> str:
+    """A figure as SVG, the same bytes for the same figure."""
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "dfmsd"}):
+        figure.savefig(stream, format="svg", dpi=IMAGE_DPI, metadata={"Date": None, "Creator": None})
+    return stream.getvalue()
+
+
+def image(figure: Figure) -> str:
+    """A figure as a notebook shows it: one image in HTML, with the words of :func:`described`."""
+    data = base64.b64encode(svg(figure).encode()).decode()
+    look, words = "max-width: 100%; height: auto; background: #fff", html.escape(str(figure.get_label()), quote=True)
+    return f'<img class="figure" style="{look}" src="data:image/svg+xml;base64,{data}" alt="{words}">'
+
+
+def _register() -> None:
+    if (shell := get_ipython()) is None:
         return
-    for line in rows:
-        place, colour = names.index(name_of(line.row)), COLOURS[line.row.recipe.split(JOIN)[0]]
-        if line.ap is None:
-            ax.text(0.98, place, line.missing, transform=ax.get_yaxis_transform(), ha="right", va="center", **MISSING)
-            continue
-        if line.row.recipe == "baseline":
-            ax.axvline(line.ap.mean, color=colour, linewidth=1, linestyle="--", zorder=1)
-        interval = line.ap.interval or next(iter(line.records.values())).ap_interval
-        if interval is not None:
-            # Over images the interval is thin: it is not about seeds.
-            ax.hlines(place, *interval, color=colour, linewidth=3 if line.ap.interval else 1, alpha=0.6, zorder=2)
-        ax.scatter(list(line.values("AP").values()), [place + 0.22] * len(line.records), s=12, color=colour, alpha=0.7, zorder=3)
-        mean_dot(ax, line, line.ap.mean, place, colour)
-        ax.annotate(number(line.ap.mean), (line.ap.mean, place), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+    import matplotlib_inline.backend_inline  # noqa: F401  # it registers its own way to show figures when first imported
+
+    formatters = shell.display_formatter.formatters
+    for kind in ("image/png", "image/svg+xml"):
+        formatters[kind].pop(Figure, None)
+    formatters["text/html"].for_type(Figure, image)
 
 
-def _alt(page: PageSpec, pairs: Mapping[str, Sequence[Line]]) -> str:
-    parts = [f"Average precision at scale {page.scale}, a panel for each student with its teachers."]
-    for pair, rows in pairs.items():
-        values = "; ".join(f"{name_of(line.row)} {said(line)}" for line in rows)
-        parts.append(f"{pair}: {values}.")
-    return " ".join(parts)
+_register()

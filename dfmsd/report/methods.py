@@ -1,230 +1,464 @@
-"""What the page of a method shows: words from its docstrings, numbers from its specification and from records."""
+"""All methods side by side: what each needs, costs and gained, and what it looks at in one image."""
 
 from __future__ import annotations
 
-import html
-import importlib
-import inspect
-import re
-from collections.abc import Iterable
-from statistics import median
-from types import ModuleType
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import singledispatch
 from typing import Any
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
-from IPython.display import Markdown
-from pandas.io.formats.style import Styler
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mmdet.registry import MODELS
+from mmengine.registry import DefaultScope
+from torch import Tensor
 
-from dfmsd.errors import StudyError, suggest
-from dfmsd.hyper import METHODS
-from dfmsd.losses import Method
-from dfmsd.report import anatomy, docstrings, explore, live
-from dfmsd.report.benchpage import machine, not_measured
-from dfmsd.report.docstrings import Docstring
-from dfmsd.report.figures import Picture
-from dfmsd.report.tables import below, styled
-from dfmsd.study import benchrecord as record
-from dfmsd.study import paths, scales
-from dfmsd.study.pages import MethodPage
+from dfmsd import checkpoints, hyper, losses
+from dfmsd.augment import add_noise, random_crop
+from dfmsd.distiller import Distiller
+from dfmsd.errors import StudyError
+from dfmsd.hyper import METHODS, MethodSpec, for_pair
+from dfmsd.losses import Levels, amd_mask, channel_attention, dual_masks, heads, random_mask, spatial_attention, standardise
+from dfmsd.losses.crosskd import cross_standardise
+from dfmsd.losses.fgd import attention_maps, fgd_masks, relative_boxes
+from dfmsd.losses.fkd import fkd_weights
+from dfmsd.losses.ssim import minmax, ssim_map, ssim_parts
+from dfmsd.report.canvas import PANEL, covered, displayed, draw_image, draw_map, grid, unpacked
+from dfmsd.report.features import channel_correlations, channel_sums
+from dfmsd.report.figures import PALETTE, described
+from dfmsd.report.images import jpeg, magnitude, pictures
+from dfmsd.report.tables import NONE
+from dfmsd.study import build, data, paths, run, scales
+from dfmsd.study.pages import MethodsPage
+from dfmsd.study.rows import LABELS, Options, Row, chain
+
+NEEDS = {
+    "fgd": "boxes",
+    "crosskd": "boxes, and two dense heads of one type",
+    "dfmsd": "changed images, and a training for each teacher",
+}
+"""What a method needs besides the features of student and teacher."""
+
+SIZES: dict[str, Any] = {"strides": [8, 16, 32, 64, 128], "channels_s": 256, "channels_t": 256}
+"""Of mmdet's own pyramids, on which parameters are counted."""
+
+SEED = 0
+"""Of the masks, noise and crops that figures show."""
+
+SIGNED = "PuOr"
+"""Colours of maps whose 0 has a meaning: told apart with any colour vision."""
+
+WHERE = {"highest": "where the teacher attends most", "lowest": "where the teacher attends least", "random": "at random"}
 
 
-def module_of(method: str) -> ModuleType:
-    """The module in :mod:`dfmsd.losses` of a method, by its name in :data:`dfmsd.hyper.METHODS`."""
-    return importlib.import_module(f"dfmsd.losses.{method}")
+@dataclass(frozen=True)
+class Scene:
+    """An image as two networks see it."""
+
+    image: Tensor
+    """``(3, H, W)``, blue, green, red in [0, 255]."""
+    boxes: Tensor
+    """``(n, 4)`` as x1, y1, x2, y2 in pixels."""
+    stride: int
+    """Of the level to look at, in pixels."""
+    levels_s: Levels
+    levels_t: Levels
+    changed: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """The image with noise and cropped, by the name of the change; with the teacher's map of it on that level."""
+    scores: Mapping[str, Tensor] = field(default_factory=dict)
+    """The highest class score at each position of the level, ``(H, W)``, of CrossKD's three ways; empty where there are none."""
+
+    @property
+    def feat_s(self) -> Tensor:
+        """The student's map, ``(1, C, H, W)``."""
+        return self.levels_s[self.stride]
+
+    @property
+    def feat_t(self) -> Tensor:
+        """The teacher's map, of the same shape."""
+        return self.levels_t[self.stride]
+
+    def masks(self) -> tuple[Tensor, Tensor]:
+        """FGD's two masks, ``(1, H, W)`` each: cells that a box touches, and the others."""
+        height, width = self.image.shape[1:]
+        rows, columns = self.feat_t.shape[2:]
+        return fgd_masks(relative_boxes([self.boxes], [(height, width)]), size=(rows, columns))
+
+    def touched(self) -> Tensor:
+        """The cells that a box touches, ``(H, W)``."""
+        return self.masks()[0][0] > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As a record holds it: features in half precision, images as JPEGs."""
+        return {
+            "image": jpeg(self.image),
+            "boxes": self.boxes.tolist(),
+            "stride": self.stride,
+            "student": {str(stride): _packed(feat) for stride, feat in self.levels_s.items()},
+            "teacher": {str(stride): _packed(feat) for stride, feat in self.levels_t.items()},
+            "changed": {name: [jpeg(image), _packed(feat)] for name, (image, feat) in self.changed.items()},
+            "scores": {name: _packed(score) for name, score in self.scores.items()},
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Scene:
+        """From what a record holds."""
+        return cls(
+            image=unpacked(kept["image"]),
+            boxes=torch.tensor(kept["boxes"]).reshape(-1, 4),
+            stride=kept["stride"],
+            levels_s={int(stride): _restored(feat) for stride, feat in kept["student"].items()},
+            levels_t={int(stride): _restored(feat) for stride, feat in kept["teacher"].items()},
+            changed={name: (unpacked(image), _restored(feat)) for name, (image, feat) in kept["changed"].items()},
+            scores={name: _restored(score) for name, score in kept["scores"].items()},
+        )
 
 
-def class_of(method: str) -> type[Method]:
-    """The class of a method."""
-    return getattr(module_of(method), METHODS[method].__name__)  # type: ignore[no-any-return]
+def _packed(values: Tensor) -> dict[str, Any]:
+    array = values.numpy().astype("float16")
+    return {"shape": list(array.shape), "base64": base64.b64encode(array.tobytes()).decode()}
 
 
-def functions(page: MethodPage) -> dict[str, Any]:
-    """The page's functions by name.
+def _restored(kept: Mapping[str, Any]) -> Tensor:
+    flat = np.frombuffer(base64.b64decode(kept["base64"]), dtype="float16")
+    return torch.from_numpy(flat.astype("float32").reshape(kept["shape"]))
+
+
+def measure(page: MethodsPage) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """What every method learns beside its student, and one image as the study's networks see it.
+
+    Returns:
+        A line for each method (``row``) with the metric ``extra parameters``; and the picture ``scene``, a :class:`Scene`.
 
     Raises:
-        StudyError: if there is none of a name; the nearest is suggested.
+        StudyError: at the scale coco, whose images are not ours to pass on.
     """
-    found = {}
-    for path in page.functions:
-        stem, _, name = path.rpartition(".")
-        try:
-            module = module_of(stem)
-        except ModuleNotFoundError:
-            raise StudyError(f"page {page.page}: functions names {path!r}, but there is no dfmsd/losses/{stem}.py") from None
-        if not callable(getattr(module, name, None)):
-            known = [known for known, value in vars(module).items() if inspect.isfunction(value)]
-            raise StudyError(f"page {page.page}: dfmsd/losses/{stem}.py has no function {name!r}: {suggest(name, known)}")
-        found[name] = getattr(module, name)
+    if page.scale == "coco":
+        raise StudyError("the record of this page holds an image, and COCO's are not ours to pass on: take mini or gpu")
+    lines = []
+    for name, label in LABELS.items():
+        if name in METHODS:
+            built = getattr(losses, METHODS[name].__name__)(**dict(for_pair(name, "one_stage")) | SIZES)
+            lines.append({"row": label, "metric": "extra parameters", "value": sum(one.numel() for one in built.parameters())})
+    (shown,) = pictures(scales.get(page.scale), [page.image])
+    layer = specification("crosskd", page.scale).layer
+    seen = scene(_distiller(page), shown.image, shown.boxes, page.stride, layer=layer)
+    return pd.DataFrame(lines), {"scene": seen.to_json()}
+
+
+def _distiller(page: MethodsPage) -> Distiller:
+    """The page's two networks, as the study trained each alone, side by side."""
+    (pair,) = chain(Row(student=page.student, teachers=(page.teacher,), recipe="mse"), scales.get(page.scale), seed=0)
+    files = {name: run.weights(one) for name, one in page.runs().items()}
+    config = build.run_config(pair, data.ensure(pair.data), paths.runs(), teacher_checkpoints=[files["teacher"]])
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        distiller: Distiller = MODELS.build(config.model)
+    checkpoints.load(distiller.student, files["student"])
+    return distiller
+
+
+@torch.no_grad()
+def features(distiller: Distiller, image: Tensor) -> tuple[Levels, Levels]:
+    """The student's and the (first) teacher's maps of an image ``(3, H, W)`` in [0, 255], each network with its own normalisation.
+
+    Returns:
+        By stride in pixels: maps ``(1, C, H / stride, W / stride)`` of the levels that are matched. The networks stay in eval mode.
+    """
+    distiller.eval()
+    inputs_s, inputs_t = distiller.data_preprocessor.view([image])
+    return distiller.levels(distiller.student.extract_feat(inputs_s), inputs_t)[0]
+
+
+def scene(distiller: Distiller, image: Tensor, boxes: Tensor, stride: int, *, layer: int = 1) -> Scene:
+    """An image as a distiller's student and teacher see it.
+
+    Args:
+        distiller: Holds both.
+        image: ``(3, H, W)`` in [0, 255].
+        boxes: ``(n, 4)`` as x1, y1, x2, y2 in pixels.
+        stride: Of the level to look at, in pixels.
+        layer: Convolutions of a head before CrossKD's features cross over.
+
+    Raises:
+        StudyError: if the two have no level of that stride in common.
+    """
+    levels_s, levels_t = features(distiller, image)
+    if stride not in levels_t:
+        raise StudyError(f"stride = {stride}: the levels that student and teacher share are {', '.join(map(str, levels_t))}")
+    options, generator = Options(), _seeded()
+    least, _ = options.crop
+    images = {
+        f"noise, σ = {options.sigma}": add_noise(image, sigma=options.sigma, generator=generator),
+        f"crop, side × {least}": random_crop(image, sides=(least, least), generator=generator),
+    }
+    changed = {name: (other, features(distiller, other)[1][stride]) for name, other in images.items()}
+    scores = _cross_scores(distiller, levels_s[stride], levels_t[stride], stride, layer)
+    return Scene(image, boxes, stride, levels_s, levels_t, changed, scores)
+
+
+@torch.no_grad()
+def _cross_scores(distiller: Distiller, feat_s: Tensor, feat_t: Tensor, stride: int, layer: int) -> dict[str, Tensor]:
+    try:
+        student, teacher = heads.of(distiller.student), heads.of(distiller.teachers[0])
+        heads.check_pair(student, teacher, layer)
+    except StudyError:
+        return {}
+    feats_s = student.towers_until(feat_s, layer, before_activation=False)
+    feats_t = teacher.towers_until(feat_t, layer, before_activation=False)
+    crossed = [cross_standardise(own, target) for own, target in zip(feats_s, feats_t, strict=True)]
+    predictions = {
+        "teacher's scores": teacher.predict(feats_t, teacher.strides.index(stride), layer),
+        "student's own head": student.predict(feats_s, student.strides.index(stride), layer),
+        "through the teacher's": teacher.predict(crossed, teacher.strides.index(stride), layer),
+    }
+    height, width = feat_t.shape[2:]
+    # (1, H * W * A, K) -> (H, W)
+    return {name: cls.sigmoid().view(height, width, -1).amax(dim=2) for name, (cls, _) in predictions.items()}
+
+
+def needs(measured: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """What each method needs besides features, what it learns beside the student, and what its loss takes.
+
+    Args:
+        measured: The page's own frame.
+        costs: That of the page of the losses' costs, a column for each machine and size.
+    """
+    labels = {label: name for name, label in LABELS.items() if name in METHODS}
+    found = pd.DataFrame({"needs besides features": {label: NEEDS.get(name, NONE) for label, name in labels.items()}})
+    if len(measured):
+        found["extra parameters"] = measured.query("metric == 'extra parameters'").set_index("row")["value"]
+    measured_costs = costs if "beside" in costs else costs.assign(size="", beside="")
+    for (size, machine), lines in measured_costs.query("metric == 'mse ratio'").groupby(["size", "beside"], sort=False):
+        found[f"× MSE, {size}, {machine}"] = lines.set_index("row")["value"]
     return found
 
 
-def idea(page: MethodPage) -> Markdown:
-    """The method in three sentences."""
-    return Markdown(page.idea)
+def gains(frame: pd.DataFrame) -> pd.DataFrame:
+    """What each method gained in AP over a baseline that was trained as long, a line for each pair and seed.
 
-
-def equations(page: MethodPage) -> Markdown:
-    """Each function's equation with the meaning of its symbols, then what the method makes of them."""
-    parts = [docstrings.read(module_of(page.method)).text]
-    for name, function in functions(page).items():
-        found = docstrings.read(function)
-        parts += [
-            f"**`{name}`{_origin(page, function)}.** {found.text}",
-            found.sections.get("Where", ""),
-            found.sections.get("Note", ""),
-        ]
-        if result := found.sections.get("Returns"):
-            parts.append(f"*Result:* {result}")
-    parts.append(f"**`{class_of(page.method).__name__}`.** {docstrings.read(class_of(page.method)).text}")
-    return Markdown("\n\n".join(part for part in parts if part))
-
-
-def _origin(page: MethodPage, part: Any) -> str:
-    """A mark for a function that several methods share."""
-    own = part.__module__ == module_of(page.method).__name__
-    return "" if own else ", shared"
-
-
-def look(page: MethodPage) -> tuple[live.Begun, anatomy.Scene]:
-    """The distillation before its first step, and the page's image as its networks see it."""
-    run = live.planned(page.student, page.teacher, page.method, page.scale, teacher_epochs=page.teacher_epochs, epochs=1.0)
-    begun = live.begin(run)
-    return begun, anatomy.scene(begun.distiller, explore.picture(run, page.image), page.stride)
-
-
-def legend(page: MethodPage, begun: live.Begun) -> Markdown:
-    """What there is to see, and whose features they are."""
-    where = f"Validation image {page.image} of the scale **{page.scale}**, level of stride {page.stride}."
-    return Markdown(f"{page.figure}\n\n{where} Teacher: {begun.teacher}. Student: {begun.student}.")
-
-
-def figure(begun: live.Begun, seen: anatomy.Scene) -> Picture:
-    """What the method masks or compares."""
-    assert begun.run.stage is not None
-    return anatomy.draw(begun.run.stage.methods[0], seen)
-
-
-def hyper_parameters(page: MethodPage) -> Styler:
-    """Every hyper-parameter: the paper's value, what differs for other networks and at this scale, and what it is."""
-    model, scale = METHODS[page.method], scales.get(page.scale)
-    usual = model()
-    columns = {
-        "two-stage student": model.TWO_STAGE,
-        "two-stage teacher": model.TEACHER_TWO_STAGE,
-        "both two-stage": model.BOTH_TWO_STAGE,
-        **{f"{family} student": changes for family, changes in model.FAMILIES.items()},
-        f"scale {scale.name}": scale.methods.get(page.method, {}),
-    }
-    rows = [
-        {"": name, "what it is": f'<span class="words">{html.escape(_sentence(field.description))}</span>'}
-        | {"one-stage": shown(getattr(usual, name))}
-        | {column: shown(changes[name]) if name in changes else "" for column, changes in columns.items() if changes}
-        for name, field in model.model_fields.items()
-        if name != "type"
-    ]
-    caption = f"{_sentence(model.__doc__)} An empty cell: as in the column one-stage."
-    if scale.balance is not None:
-        caption += f" At the scale {scale.name} weights are shares of the detection loss."
-    return styled(pd.DataFrame(rows), "hyper", html.escape(caption)).hide(axis="index")
-
-
-def shown(value: Any) -> str:
-    """A hyper-parameter's value in a table.
-
-    Example:
-        >>> [shown(value) for value in (2e-5, 1.6e-3, 0.65, 10.0, (8, 16), None, True)]
-        ['2e-5', '1.6e-3', '0.65', '10', '8, 16', 'all', 'yes']
+    Runs that several tables show count once; the frame is that of the pages whose rows are recipes.
     """
-    if value is None:
-        return "all"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    if isinstance(value, float) and 0 < value < 0.01:
-        return re.sub(r"\.?0*e-0*", "e-", f"{value:.2e}")
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    ours = frame[(frame["source"] == "ours") & (frame["metric"] == "AP") & (frame["role"] == "row") & frame["value"].notna()]
+    ours = ours.drop_duplicates("key")
+    alone = ours[ours["recipe"].isin(["baseline", "longer_baseline"])]
+    same = ["student", "end", "seed"]
+    baseline = alone.drop_duplicates(same).set_index(same)["value"].rename("baseline")
+    taught = ours[ours["row"] == ours["recipe"].map({name: LABELS[name] for name in METHODS})]
+    found = taught.join(baseline, on=same, how="inner")
+    return found.assign(gain=found["value"] - found["baseline"], epochs=found["end"])
 
 
-def _sentence(text: str | None) -> str:
-    """A docstring in one line, without marks."""
-    plain = " ".join((text or "").split())
-    return re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"\1", plain).replace("``", "")
+# ---------------------------------------------------------------------------------------------------------- what a method looks at
 
 
-def deviations(page: MethodPage) -> Markdown:
-    """Where the code departs from its source, or chooses beyond it, function by function."""
-    parts = dict(functions(page)) | {class_of(page.method).__name__: class_of(page.method)}
-    read = {name: docstrings.read(part) for name, part in parts.items()}
-    found = [f"- `{name}`{_origin(page, parts[name])}: {_flat(text)}" for name, text in _section(read, "Deviations")]
-    verified = [_flat(text) for _, text in _section({class_of(page.method).__name__: read[class_of(page.method).__name__]}, "Note")]
-    text = "\n".join(found) or "None that we know of."
-    return Markdown("\n\n".join([*verified, text, "What all methods have in common is told under [Deviations](../deviations.md)."]))
+def specification(name: str, scale: str) -> Any:
+    """A method with the numbers that one-stage networks have at a scale."""
+    return for_pair(name, "one_stage", "one_stage", **scales.get(scale).methods.get(name, {}))
 
 
-def _section(read: dict[str, Docstring], section: str) -> Iterable[tuple[str, str]]:
-    return ((name, found.sections[section]) for name, found in read.items() if section in found.sections)
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())
-
-
-def cost(page: MethodPage) -> Styler | Markdown:
-    """Time and memory of the method's loss on every machine that has been measured."""
-    rows = []
-    for bench in record.all_records():
-        for measured in bench.results:
-            if (found := measured.costs.get(page.method)) is not None:
-                stale = found.code != record.code_digest(page.method)
-                rows.append(
-                    {
-                        "machine": machine(bench),
-                        "maps": measured.shapes.name + below("stale" * stale, flag=True),
-                        "ms": f"{found.ms:.3g}",
-                        "× MSE": f"{median(found.times_mse()):.2f}",
-                        "× floor": f"{median(found.times_floor()):.2f}",
-                        "peak, MiB": f"{found.peak_mb:.0f}",
-                    }
-                )
-    if not rows:
-        return not_measured()
-    caption = (
-        "Forward and backward of the loss on two images, without the networks. × MSE: times plain feature MSE on the same maps. "
-        "× floor: times the least that it must move, and its convolutions. Peak: memory beyond features and parameters."
+@singledispatch
+@torch.no_grad()
+def draw(method: MethodSpec, seen: Scene) -> Figure:
+    """What a method hides or compares; the features and their squared error for one that has no drawing of its own."""
+    error = (seen.feat_s - seen.feat_t).square().mean(dim=1)[0]
+    touched = seen.touched()
+    share, covers = (error[touched].sum() / error.sum()).item(), touched.float().mean().item()
+    figure, axes = _panels(seen, "ABCD")
+    draw_map(axes[1], magnitude(seen.feat_t), f"teacher, stride {seen.stride}")
+    draw_map(axes[2], magnitude(seen.feat_s), "student")
+    draw_map(axes[3], error, "squared error", bar="mean over channels")
+    return described(
+        figure,
+        "The mean magnitude of the teacher's and of the student's features, and their squared error, as heat maps. "
+        f"{share:.0%} of the error lies in the cells that a box touches, which are {covers:.0%} of all.",
     )
-    return styled(pd.DataFrame(rows), "cost", caption).hide(axis="index")
 
 
-def code(page: MethodPage) -> Markdown:
-    """The functions and the class, as they run."""
-    parts = [*functions(page).values(), class_of(page.method)]
-    return Markdown("\n\n".join(f"`{_file(part)}`\n\n```python\n{inspect.getsource(part).rstrip()}\n```" for part in parts))
+@draw.register
+@torch.no_grad()
+def _ssim(method: hyper.SSIM, seen: Scene) -> Figure:
+    pair, names = (minmax(seen.feat_s), minmax(seen.feat_t)), ("luminance", "contrast", "structure")
+    parts = dict(zip(names, ssim_parts(*pair, window=method.window, sigma=method.sigma), strict=True))
+    exponents = {name: getattr(method, name) for name in names}
+    parts["similarity"] = ssim_map(*pair, **exponents, window=method.window, sigma=method.sigma)
+    maps = {name: part[0].mean(dim=0) for name, part in parts.items()}
+    figure, axes = _panels(seen, "ABC;DE.")
+    lowest = min(0.0, *(one.min().item() for one in maps.values()))
+    titles = {f"{name}\nmean {one.mean():.2f}": one for name, one in maps.items()}
+    _on_one_scale(axes[1:], titles, "mean over channels", lowest=lowest, highest=1.0)
+    words = ", ".join(f"{name} {one.mean():.2f}" for name, one in maps.items())
+    return described(figure, f"How alike student and teacher are around each position, as heat maps; means: {words}.")
 
 
-def _file(part: Any) -> str:
-    return f"{part.__module__.replace('.', '/')}.py"
+@draw.register
+@torch.no_grad()
+def _fkd(method: hyper.FKD, seen: Scene) -> Figure:
+    weights = fkd_weights(seen.feat_s, seen.feat_t, tau=method.tau, mask=method.mask)
+    feats = {"teacher": seen.feat_t, "student": seen.feat_s}
+    maps = {f"{name}'s attention": spatial_attention(feat, tau=method.tau)[0] for name, feat in feats.items()}
+    lines = {name: channel_attention(feat, tau=method.tau)[0] for name, feat in feats.items()}
+    figure, axes = _panels(seen, "ABC;DEE")
+    _on_one_scale(axes[1:], maps | {"mean: the weight": weights[0][0]}, "1 = mean")
+    for colour, (label, line) in zip(sns.color_palette(PALETTE), (lines | {"weight": weights[1][0]}).items(), strict=False):
+        axes[4].plot(line.sort(descending=True).values.numpy(), color=colour, label=label)
+    axes[4].set(title="channels", xlabel="channel, each line in its own order", ylabel="1 = mean", yscale="log")
+    axes[4].set_ylim(bottom=1e-3)  # what is fainter cannot be told apart
+    axes[4].legend(frameon=False)
+    hottest = weights[0].flatten().topk(max(1, weights[0].numel() // 10)).values.sum() / weights[0].sum()
+    return described(
+        figure,
+        "The spatial attention of teacher and student and their mean as heat maps, and the same of the channels as lines. "
+        f"The tenth of the cells with the highest weight holds {hottest.item():.0%} of it.",
+    )
 
 
-def references(page: MethodPage) -> Markdown:
-    """Who proposed the method, and where the code and its tests are."""
-    stem = module_of(page.method).__name__.rpartition(".")[2]
-    cited = [f"- {{cite:t}}`{key}`: *{title_of(key)}*" for key in docstrings.citations(module_of(page.method))]
-    where = f"The code is `dfmsd/losses/{stem}.py`, its tests are `tests/losses/test_{stem}.py`."
-    return Markdown("\n".join(cited) + f"\n\n{where}")
+@draw.register
+@torch.no_grad()
+def _fgd(method: hyper.FGD, seen: Scene) -> Figure:
+    attn_s, attn_t = (attention_maps(feat, tau=method.tau)[0][0] for feat in (seen.feat_s, seen.feat_t))
+    difference = attn_s - attn_t
+    reach = difference.abs().max().item()
+    figure, axes = _panels(seen, "ABC;DE.")
+    draw_map(axes[1], attn_t, "teacher's attention", bar="1 = mean")
+    for axis, mask, title in zip(axes[2:], seen.masks(), ("× foreground", "× background"), strict=False):
+        draw_map(axis, attn_t * mask[0], title, bar="")
+    draw_map(axes[4], difference, "student's − teacher's", limits=(-reach, reach), colours=SIGNED, bar="")
+    inside = (attn_t[seen.touched()].sum() / attn_t.sum()).item()
+    return described(
+        figure,
+        "The teacher's spatial attention, what is left of it on the foreground and on the background, and how the student's "
+        f"differs, as heat maps. The cells that a box touches hold {inside:.0%} of the teacher's attention.",
+    )
 
 
-def title_of(key: str) -> str:
-    """The title of a work in ``book/references.bib``.
+@draw.register
+@torch.no_grad()
+def _pkd(method: hyper.PKD, seen: Scene) -> Figure:
+    correlations = {
+        stride: channel_correlations(channel_sums(feat_s, seen.levels_t[stride])) for stride, feat_s in seen.levels_s.items()
+    }
+    by_level = {str(stride): correlations[stride].mean() for stride in sorted(correlations)[: method.levels]}
+    own = correlations[seen.stride]
+    typical = int(np.abs(own - own.mean()).argmin())
+    figure, axes = _panels(seen, "ABC;DEE")
+    for axis, feat, name in ((axes[1], seen.feat_t, "teacher"), (axes[2], seen.feat_s, "student")):
+        title, bar = f"{name}, channel {typical}\nstandardised", "deviations from the mean" if name == "student" else None
+        draw_map(axis, standardise(feat)[0, typical], title, limits=(-3, 3), colours=SIGNED, bar=bar)
+    colour = sns.color_palette(PALETTE)[0]
+    axes[3].bar(list(by_level), list(by_level.values()), color=colour)
+    axes[3].set(title="correlation", xlabel="stride", ylim=(min(0.0, *by_level.values()), 1))
+    axes[4].bar(range(len(own)), np.sort(own)[::-1], width=1.0, color=colour)
+    axes[4].set(title=f"its channels, stride {seen.stride}", xlabel="channel, in order")
+    words = ", ".join(f"{stride}: {value:.2f}" for stride, value in by_level.items())
+    return described(
+        figure,
+        "One channel of teacher and student, standardised, as heat maps; bars of the correlation of student and teacher: its mean "
+        f"over the channels, by stride ({words}), and that of each channel.",
+    )
 
-    Raises:
-        StudyError: if it is not there.
 
-    Example:
-        >>> title_of("mgd")
-        'Masked Generative Distillation'
-    """
-    found = re.search(rf"@\w+{{{key},.*?\btitle\s*=\s*{{(.*?)}},?\n", (paths.book() / "references.bib").read_text(), re.DOTALL)
-    if found is None:
-        raise StudyError(f"{key!r} is cited, but book/references.bib has no such work")
-    return re.sub(r"[{}]", "", found[1])
+@draw.register
+def _crosskd(method: hyper.CrossKD, seen: Scene) -> Figure:
+    if not seen.scores:
+        raise StudyError("CrossKD needs two dense heads of one type: there is nothing to draw for these networks")
+    figure, axes = _panels(seen, "ABCD")
+    _on_one_scale(axes[1:], seen.scores, "highest class score")
+    words = ", ".join(f"{name} {one.max().item():.2f}" for name, one in seen.scores.items())
+    return described(
+        figure,
+        "The highest class score at each position, as heat maps: of the teacher, of the student, and of the student's features "
+        f"that go on through the teacher's head. The highest of each: {words}.",
+    )
+
+
+@draw.register
+def _mgd(method: hyper.MGD, seen: Scene) -> Figure:
+    hidden = random_mask(seen.feat_t, ratio=method.ratio, generator=_seeded())
+    figure, axes = _panels(seen, "ABCD")
+    return _masked(figure, axes[1:], seen, hidden, WHERE["random"])
+
+
+@draw.register
+def _amd(method: hyper.AMD, seen: Scene) -> Figure:
+    figure, axes = _panels(seen, "ABC;DE.")
+    draw_map(axes[1], spatial_attention(seen.feat_t, tau=method.tau)[0], "teacher's attention", bar="1 = mean")
+    hidden = amd_mask(seen.feat_t, **method.masking, generator=_seeded())
+    return _masked(figure, axes[2:], seen, hidden, WHERE[method.hide])
+
+
+def _masked(figure: Figure, axes: Sequence[Axes], seen: Scene, hidden: Tensor, where: str) -> Figure:
+    """The image with what is hidden, what is left of the student's features, and the teacher's, which are to be made of it."""
+    size = magnitude(seen.feat_t)
+    share, held = hidden.float().mean().item(), (size[hidden[0, 0]].sum() / size.sum()).item()
+    draw_image(axes[0], covered(seen.image, hidden, seen.stride), f"hidden: {share:.0%}")
+    draw_map(axes[1], magnitude(seen.feat_s).masked_fill(hidden[0, 0], torch.nan), "what is left")
+    draw_map(axes[2], size, "the teacher's, to be made")
+    return described(
+        figure,
+        f"An image on which {share:.0%} of the cells are hidden, {where}; the student's features without them, and the teacher's, "
+        f"as heat maps. The hidden cells hold {held:.0%} of the magnitude of the teacher's features.",
+    )
+
+
+@draw.register
+def _dmkd(method: hyper.DMKD, seen: Scene) -> Figure:
+    """Also DFMSD's, which masks in the same way: a line for the image as it is, and for DFMSD one for each change."""
+    images = {"as it is": (seen.image, seen.feat_t)} | (dict(seen.changed) if isinstance(method, hyper.DFMSD) else {})
+    figure, axes = grid(len(images), 4, widths=(1.15, 1.15, 1.15, 2.3))
+    words = []
+    for (plain, attention, masked, channels), (name, (image, feat_t)) in zip(axes, images.items(), strict=True):
+        draw_image(plain, displayed(image), name, boxes=seen.boxes if image is seen.image else None)
+        hidden_sp, hidden_ch = dual_masks(feat_t, **method.masking, generator=_seeded())
+        height, width = (-(-side // seen.stride) for side in image.shape[1:])
+        heat = spatial_attention(feat_t, tau=method.tau)[0, :height, :width]
+        draw_map(attention, heat, "spatial attention", bar="1 = mean")
+        share_sp, share_ch = hidden_sp.float().mean().item(), hidden_ch.float().mean().item()
+        draw_image(masked, covered(image, hidden_sp, seen.stride), f"hidden: {share_sp:.0%}")
+        _channels(channels, channel_attention(feat_t, tau=method.tau)[0], hidden_ch[0, :, 0, 0])
+        words.append(f"{name}: {share_sp:.0%} of the cells and {share_ch:.0%} of the channels")
+    return described(
+        figure,
+        "The teacher's attention in space, as a heat map, and over channels, as bars, and what is hidden of an image. "
+        f"{'; '.join(words)}.",
+    )
+
+
+def _channels(axis: Axes, attention: Tensor, hidden: Tensor) -> None:
+    """Channels from high attention to low, with the hidden ones in another colour; both are ``(C,)``."""
+    order = attention.argsort(descending=True)
+    shades = sns.color_palette(PALETTE)
+    axis.bar(range(len(order)), attention[order].numpy(), width=1.0, color=[shades[int(one)] for one in hidden[order]])
+    for colour, label in zip(shades, ("kept", "hidden"), strict=False):
+        axis.bar(0, 0, color=colour, label=label)
+    axis.set(title="channel attention", xlabel="channel, in order of attention", ylabel="1 = mean", yscale="log")
+    axis.legend(frameon=False)
+
+
+def _panels(seen: Scene, layout: str) -> tuple[Figure, list[Axes]]:
+    """Panels, a letter a cell and ``;`` between rows, of which the first shows the image with its boxes."""
+    rows = layout.split(";")
+    figure, by_letter = plt.subplot_mosaic(
+        layout, figsize=(1.15 * PANEL * len(rows[0]), PANEL * len(rows) + 0.3), layout="constrained"
+    )
+    axes = [by_letter[letter] for letter in sorted(by_letter)]
+    draw_image(axes[0], displayed(seen.image), "image", boxes=seen.boxes)
+    return figure, axes
+
+
+def _on_one_scale(
+    axes: Sequence[Axes], maps: Mapping[str, Tensor], bar: str, lowest: float = 0.0, highest: float | None = None
+) -> None:
+    """Maps by their titles, from ``lowest`` to the highest of all, with a bar of the colours beside the last."""
+    top = max(one.max().item() for one in maps.values()) if highest is None else highest
+    for place, (axis, (title, one)) in enumerate(zip(axes, maps.items(), strict=False), start=1):
+        draw_map(axis, one, title, limits=(lowest, top), bar=bar if place == len(maps) else None)
+
+
+def _seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(SEED)

@@ -1,17 +1,18 @@
-"""Where a page comes from: links to its parameters and its notebook, and the commands that make it again."""
+"""Where a page comes from: its parameters, its notebook, the commands that make it again, and what is behind its numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+import pandas as pd
 from IPython.display import HTML
 
-from dfmsd.study import pages
-from dfmsd.study.pages import BenchPage, ObservedPage, Page, PageSpec, ScoreboardPage
+from dfmsd.report.tables import address
+from dfmsd.study import pages, zoo
+from dfmsd.study.pages import MeasuredPage, Page, PageSpec, ScoreboardPage
+from dfmsd.study.plan import duration
 
 
 def of(page: Page) -> HTML:
-    """The origin of a page of ``params``."""
+    """The origin of a page; the book holds a copy of each file where its root is."""
     if page.page not in pages.names():
         return HTML("<p>This page has no params file: its parameters are those of the notebook.</p>")
     file = pages.file_of(page.page)
@@ -19,45 +20,40 @@ def of(page: Page) -> HTML:
     shared = ["params/scales.yaml"]
     if isinstance(page, (PageSpec, ScoreboardPage)):
         shared += ["params/published.yaml", "params/claims.yaml"]
-    observed = [page.observation()] if isinstance(page, ObservedPage) else []
-    records = [f"records/observations/{record.name}" for record in observed if record.exists()]
-    return _listed(
-        {"Parameters": ", ".join(map(_link, [own, *shared])), "Notebook": _notebook(notebook, page.page)}
-        | ({"Record": ", ".join(map(_link, records))} if records else {})
-        | {_made(page): _code(page.command() + _options(page))}
-        | {"The notebook alone runs by": _code(f"papermill {notebook} {page.page}.ipynb -f {own} -p scale {page.scale}")}
-    )
-
-
-def _made(page: Page) -> str:
-    if page.chains() and not isinstance(page, ObservedPage):
-        return "Missing records, and the page, are made by"
-    return "Its records are made by" if isinstance(page, (ObservedPage, BenchPage)) else "The page is made by"
-
-
-def _options(page: Page) -> str:
-    networks = page.runs() if isinstance(page, ObservedPage) else {}
-    return " --train" * bool(networks) + " --jobs 2" * bool(networks or page.chains())
-
-
-def of_notebook(name: str) -> HTML:
-    """The origin of a notebook that is a page with its own parameters."""
-    file = f"notebooks/{name}.ipynb"
-    return _listed({"Notebook": _notebook(file, name), "It runs by": _code(f"papermill {file} {name}-again.ipynb")})
-
-
-def _notebook(file: str, page: str) -> str:
-    return f'{_link(file)}, <a href="../_sources/pages/{page}.ipynb">as executed</a>'
+    facts = {"Parameters": ", ".join(map(_link, [own, *shared]))}
+    facts["Notebook"] = f'{_link(notebook)}, <a href="../_sources/pages/{page.page}.ipynb">as executed</a>'
+    measured = [file.name for file in page.measured_files() if file.exists()] if isinstance(page, MeasuredPage) else []
+    if measured:
+        facts["Records"] = ", ".join(_link(f"book/records/measured/{name}") for name in measured)
+    jobs = " -p jobs 2" * bool(page.chains() or isinstance(page, MeasuredPage))
+    facts["What is missing, and the page, are made by"] = f"<code>{page.command()}</code>"
+    facts["The notebook alone runs by"] = f"<code>papermill {notebook} out.ipynb -f {own} -p scale {page.scale}{jobs}</code>"
+    return HTML(f"<ul>{''.join(f'<li>{name}: {text}</li>' for name, text in facts.items())}</ul>")
 
 
 def _link(file: str) -> str:
-    """The book holds a copy where its root is (:func:`dfmsd.report.book.build`)."""
-    return f'<a href="../{file}">{file}</a>'
+    return f'<a href="{address(file)}">{file}</a>'
 
 
-def _code(command: str) -> str:
-    return f"<code>{command}</code>"
+def provenance(made: pd.DataFrame) -> pd.DataFrame:
+    """What is behind a page's numbers, a fact a line.
 
-
-def _listed(facts: Mapping[str, str]) -> HTML:
-    return HTML(f"<ul>{''.join(f'<li>{name}: {text}</li>' for name, text in facts.items())}</ul>")
+    Args:
+        made: What :func:`dfmsd.study.frames.origins` says, a line a run.
+    """
+    if made.empty:
+        return pd.DataFrame({"these numbers": ["not run"]}, index=["runs"])
+    versions = made.columns[list(made.columns).index("peak_memory_mb") + 1 :]
+    kinds = made["network"].map(zoo.label) + made["distilled"].map({True: ", distilled", False: ", alone"})
+    speeds = made["images_per_second"].where(made["images_per_second"] > 0).groupby(kinds).median()
+    facts = {
+        "runs": len(made),
+        "computing time": duration(made["seconds"].sum()),
+        "images per second": "; ".join(f"{kind}: {speed:.0f}" for kind, speed in speeds.dropna().items()),
+    }
+    facts |= {
+        name: ", ".join(sorted(set(made[name].dropna().astype(str))))
+        for name in ("hardware", "threads", "data_fingerprint", "commit")
+    }
+    facts["versions"] = "; ".join(f"{name} {', '.join(sorted(set(made[name].dropna().astype(str))))}" for name in versions)
+    return pd.DataFrame({"these numbers": facts})

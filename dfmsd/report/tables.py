@@ -1,45 +1,106 @@
-"""Tables as pandas Stylers that render in a notebook and in the book without scripts, and how numbers are written in them."""
+"""Tables, and how numbers are written: they read the same in JupyterLab, in what papermill and nbconvert write, and in the book."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import html
+import os
+import zlib
+from collections.abc import Hashable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from dfmsd.study import paths
+
 NONE = "–"
+"""What stands where there is no number."""
 
-STALE = "stale"
-"""What a page calls a number if the code behind it has changed since."""
+_PAPER = "background: var(--pst-color-background, var(--jp-layout-color0, #fff))"
+_LOOK = {
+    "": "font-size: 0.8rem; font-variant-numeric: tabular-nums; border-collapse: collapse; margin: 0.5rem 0",
+    "caption": "caption-side: bottom; text-align: left; font-size: 0.8rem; padding-top: 0.4rem; min-width: 20rem",
+    "th, td": "padding: 0.2rem 0.4rem; text-align: right; vertical-align: top; white-space: nowrap",
+    "thead th": "text-align: center; white-space: normal",
+    # The names stay in sight when a narrow screen scrolls the numbers.
+    "th.row_heading, th.blank": f"text-align: left; font-weight: normal; position: sticky; left: 0; {_PAPER}",
+    "th.row_heading:first-child": "white-space: normal; min-width: 9rem; max-width: 24rem",
+}
+_HEAD = "min-width: 0; max-width: 0; overflow: visible; white-space: nowrap; padding-top: 0.8rem; font-weight: bold; z-index: 1"
+"""Taking no width, the long name of a group runs over the empty cells beside it."""
 
 
-def styled(frame: pd.DataFrame, name: str, caption: str = "") -> Styler:
-    """A table without scripts; names instead of random ids, so that one input gives one output."""
-    styler = Styler(frame, uuid=name, cell_ids=False, table_attributes='class="study"')
-    return styler.set_caption(caption) if caption else styler
+def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.DataFrame | None = None, **format: Any) -> Styler:
+    """A table: the frame keeps its numbers, the Styler writes them, without scripts or a style sheet from elsewhere.
+
+    One decimal, a dash for what is missing, a sign in columns called Δ, and two numbers as an interval, unless told otherwise. All
+    text of the frame and of the caption is escaped here. If the index has two levels or more, each group of the first gets a line
+    of its own above its rows.
+
+    Args:
+        frame: What is shown; labels of rows are unique.
+        caption: Below the table.
+        name: Of the table, as an anchor; empty: a checksum of what it shows, so that one input gives one output.
+        links: Keys of records behind the numbers of some columns; missing where there is none.
+        format: For :meth:`pandas.io.formats.style.Styler.format`; a ``formatter`` is a dictionary by column.
+
+    Example:
+        >>> shown = styled(pd.DataFrame({"AP": [41.04, None]}, index=["MGD", "<b>"]), "In percent.").to_html()
+        >>> "41.0" in shown, "–" in shown, "&lt;b&gt;" in shown
+        (True, True, True)
+    """
+    words = [column for column in frame if frame[column].map(lambda value: isinstance(value, str)).any()]
+    frame = frame.fillna(dict.fromkeys(words, ""))
+    heads: list[Any] = []
+    if frame.index.nlevels > 1 and len(frame):
+        frame, heads = _with_heads(frame)
+    name = name or f"{zlib.crc32((caption + frame.to_csv()).encode()):08x}"
+    styler = Styler(frame, uuid=name, cell_ids=False).set_caption(html.escape(caption, quote=False))
+    shows = {column: _show(column) for column in frame} | format.pop("formatter", {})
+    options: dict[str, Any] = {"precision": 1, "na_rep": NONE, "escape": "html"} | format
+    styler.format({column: show for column, show in shows.items() if show is not None}, **options)
+    for axis in ("index", "columns"):
+        styler.format_index(escape="html", axis=axis).hide(names=True, axis=axis)
+    if heads:
+        head = _HEAD.replace(";", " !important;")  # it says otherwise than _LOOK
+        styler.format(na_rep="", subset=pd.IndexSlice[heads, :]).hide(axis="index", level=0)
+        styler.apply_index(lambda labels: [head if label in heads else "" for label in frame.index], level=1)
+    for column, keys in () if links is None else links.items():
+        for row, key in keys.dropna().items() if column in frame else ():
+            styler.format(partial(_linked, key, shows[column] or number), subset=([row], [column]))
+    styles = [{"selector": selector, "props": props} for selector, props in _LOOK.items()]
+    for place in (frame.columns.get_loc(column) for column in words):
+        styles.append({"selector": f"td.col{place}", "props": "text-align: left; white-space: normal; max-width: 24rem"})
+    return styler.set_table_styles(styles)  # type: ignore[arg-type]
 
 
-def grouped(frame: pd.DataFrame, groups: Sequence[str], labels: Sequence[str], name: str, caption: str) -> Styler:
-    """A table with a line of its own above each group: a first column of long names would push the numbers off the page."""
-    if frame.empty:
-        return styled(frame, name, caption)
-    frame = frame.reset_index(drop=True)
-    pieces: list[pd.DataFrame] = []
-    names: list[str] = []
-    heads: list[int] = []
-    for group in dict.fromkeys(groups):
-        places = [place for place, other in enumerate(groups) if other == group]
-        head = pd.DataFrame("", index=[0], columns=frame.columns)
-        pieces += [head, frame.loc[places]]
-        heads.append(len(names))
-        names += [group, *(labels[place] for place in places)]
-    whole = pd.concat(pieces)
-    whole.index = pd.Index(names)
-    # Taking no width, the long name runs over the empty cells beside it.
-    style = "max-width: 0; overflow: visible; padding-top: 0.8rem"
-    styler = styled(whole, name, caption)
-    styler.apply_index(lambda index: [style if place in heads else "font-weight: normal" for place in range(len(index))])
-    return styler
+def _show(column: Hashable) -> Any:
+    """How a column is written of which nothing else is said; None: as pandas would."""
+    label = str(column[-1] if isinstance(column, tuple) else column)
+    return signed if label.startswith("Δ") else interval if label.startswith("95 %") else None
+
+
+def _with_heads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Any]]:
+    """The frame with an empty row before each group of its first level, and the labels of these rows."""
+    rest = [""] * (frame.index.nlevels - 2)
+    groups = list(dict.fromkeys(frame.index.get_level_values(0)))
+    heads = [(group, group, *rest) for group in groups]
+    order = [label for head in heads for label in (head, *(own for own in frame.index if own[0] == head[0]))]
+    # A whole number stays one beside the empty cells.
+    whole = frame.astype({column: "Int64" for column in frame.select_dtypes("integer").columns})
+    return whole.reindex(pd.MultiIndex.from_tuples(order, names=frame.index.names)), heads
+
+
+def _linked(key: str, show: Any, value: float) -> str:
+    words = show(value) if callable(show) else str(show).format(value)
+    return f'<a href="{address(f"book/records/{key}.json")}">{html.escape(words)}</a>'
+
+
+def address(file: str) -> str:
+    """Where a file of the study lies, seen from the folder in which a notebook is executed; the book has its own copy there."""
+    return (Path(os.path.relpath(paths.ROOT)) / file).as_posix()
 
 
 def number(value: float | None) -> str:
@@ -49,7 +110,7 @@ def number(value: float | None) -> str:
         >>> number(41.04), number(None)
         ('41.0', '–')
     """
-    return NONE if value is None else f"{value:.1f}"
+    return NONE if value is None or pd.isna(value) else f"{value:.1f}"
 
 
 def signed(value: float | None) -> str:
@@ -59,46 +120,24 @@ def signed(value: float | None) -> str:
         >>> signed(1.26), signed(-0.04)
         ('+1.3', '−0.0')
     """
-    return NONE if value is None else f"{value:+.1f}".replace("-", "−")
+    return NONE if value is None or pd.isna(value) else f"{value:+.1f}".replace("-", "−")
 
 
-def below(text: str, *, flag: bool = False) -> str:
-    """A smaller line below what stands before it in a cell, in the colour of a warning if it is one; nothing without a text."""
-    return f'<span class="interval{" flag" * flag}">{text}</span>' if text else ""
-
-
-def stale_mark(*, stale: bool) -> str:
-    """What stands below a number that is stale; nothing otherwise."""
-    return below(STALE if stale else "", flag=True)
-
-
-def spread(interval: tuple[float, float] | None, show: Callable[[float], str] = number, mark: str = "") -> str:
-    """An interval on a line of its own below a number; nothing without one."""
-    return "" if interval is None else below(f"{show(interval[0])} to {show(interval[1])}{mark}")
-
-
-def record_link(key: str, text: str) -> str:
-    """A text that leads to a run's record, from a page of the book."""
-    return f'<a href="../records/{key}.json">{text}</a>'
-
-
-def threads(count: int) -> str:
-    """A number of threads in words.
+def interval(found: Iterable[float] | None, show: Any = number) -> str:
+    """The two ends of an interval.
 
     Example:
-        >>> threads(1), threads(2)
-        ('1 thread', '2 threads')
+        >>> interval((37.5, 40.52)), interval(None)
+        ('37.5 to 40.5', '–')
     """
-    return f"{count} thread{'s' * (count != 1)}"
+    return NONE if not isinstance(found, Iterable) else " to ".join(map(show, found))
 
 
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever is read most easily.
+def verdict(found: str, points_to: str = "") -> str:
+    """A verdict, and where an undecided one points.
 
     Example:
-        >>> duration(40), duration(240), duration(9000)
-        ('40 s', '4 min', '2.5 h')
+        >>> verdict("undecided", "holds"), verdict("fails")
+        ('undecided, points to holds', 'fails')
     """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return f"{found}, points to {points_to}" if points_to else found

@@ -13,7 +13,6 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
-import dfmsd.quiet  # noqa: F401
 from dfmsd.errors import StudyError
 from dfmsd.study.data import DataRoot, Split
 from dfmsd.study.spec import NetworkSpec, RunSpec
@@ -139,8 +138,7 @@ def run_config(
     if spec.stage is not None:
         enhance = None
         if spec.stage.enhance is not None:
-            enhance = spec.stage.enhance.model_dump(include={"theta", "sigma", "noise_probability", "crop"})
-            enhance["ratios"] = str(ratios)
+            enhance = spec.stage.enhance.model_dump(exclude={"weak"}) | {"ratios": ratios and str(ratios)}
         model = {
             "type": "Distiller",
             "student": student,
@@ -200,7 +198,9 @@ def run_config(
             "log_level": "INFO",
             "resume": False,
             "load_from": None,
-        }
+        },
+        # As it is: to lay it out, as often as mmengine prints it, takes as long as a run at the scale ``smoke``.
+        format_python_code=False,
     )
 
 

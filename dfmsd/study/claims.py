@@ -1,46 +1,51 @@
-"""What the papers claim and a number can settle (``params/claims.yaml``): what records and the papers' own numbers say of it."""
+"""What the papers claim and a number can settle (``params/claims.yaml``): a claim is a paired difference in the frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal
+from statistics import fmean
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 import yaml
-from IPython.display import Markdown
-from pandas.io.formats.style import Styler
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator
 
-from dfmsd.errors import StudyError, suggest
-from dfmsd.report.tables import NONE, below, signed, stale_mark, styled
-from dfmsd.study import findings, pages, paths, stats
-from dfmsd.study.findings import Finding
-from dfmsd.study.frame import Line, between, lines
-from dfmsd.study.pages import ObservedPage, Page, PageSpec, name_of
+from dfmsd.errors import StudyError, suggest, validated
+from dfmsd.study import paths, stats
 from dfmsd.study.spec import Frozen
 from dfmsd.study.stats import Estimate
 
 Verdict = Literal["holds", "fails", "undecided", "not run"]
-VERDICTS: tuple[Verdict, ...] = ("holds", "undecided", "fails", "not run")
 
-Rows = Mapping[str, Sequence[Line]]
-"""The rows of pages, by page."""
+PAIR = ("student", "teachers")
+"""What a rival has in common with its subject, unless the claim says otherwise."""
 
-
-class Side(Frozen):
-    """A row of a page. What a subject leaves out may be anything; what a rival leaves out is as the subject has it."""
-
-    name: str
-    page: str | None = None
-    """None: the claim's."""
-    student: str | None = None
-    teachers: tuple[str, ...] | None = None
+EVERY = ("role", *PAIR, "level", "seed", "image", "hardware")
+"""Columns that are asked for, whatever the pages of a frame have."""
 
 
-class Statement(Frozen):
-    """What every claim has."""
+def _side(given: object) -> object:
+    """A word alone is a row's name; teachers stand in the frame as one text."""
+    if isinstance(given, str):
+        return {"row": given}
+    if isinstance(given, dict) and isinstance(given.get("teachers"), list):
+        return given | {"teachers": " → ".join(given["teachers"])}
+    return given
+
+
+Side = Annotated[dict[str, str | float], BeforeValidator(_side)]
+"""Lines of the frame: the value of each column that tells them from others. What a subject leaves out may be anything."""
+
+
+class Claim(Frozen):
+    """Something that is said to be larger than others: the subject's lines of the frame than each rival's.
+
+    The two sides are paired by seed or, in what was measured, by image; each student with its teachers, and each level, is compared
+    for itself. Several lines of one image count as their mean.
+    """
 
     id: str
     paper: Literal["dfmsd", "structural"] = "dfmsd"
@@ -49,384 +54,324 @@ class Statement(Frozen):
     page: str
     ours: bool = False
     """Whether it is a comparison that the papers lack."""
+    subject: Side
+    rivals: tuple[Side, ...] | Literal["others"]
+    """``others``: every other row of the subject's pair and recipe. None: the subject's own numbers are judged."""
+    metric: str = "AP"
+    """Of both sides, unless they name one; ``speed`` is a ratio."""
+    over: str | None = None
+    """The row of each side's own pair that both are measured from; None: from 0."""
     least: float = 0.0
     """The difference, or the ratio of speeds, from which on the claim holds; a difference of 0 is none."""
+    most: float | None = None
+    """For a claim that nothing changes: the number up to which it holds, instead of ``least``."""
+    unit: str = ""
+    """What its numbers are, where they are not AP or AR."""
+    tested: bool = True
+    """Whether the interval decides: over images it tells nothing of other trainings, where trainings are compared."""
 
     def reaches(self, value: float) -> bool:
         """Whether a number is what the claim says: at least 0 means more than 0."""
+        if self.most is not None:
+            return value <= self.most
         return value > 0 if self.least == 0 else value >= self.least
 
-
-class FigureClaim(Statement):
-    """Something that a figure shows, and its page measures (:mod:`dfmsd.study.findings`)."""
-
-    unit: str
-    """What its numbers are."""
-    most: float | None = None
-    """For a claim that nothing changes: the number up to which it holds, instead of ``least``."""
-
-    def reaches(self, value: float) -> bool:
-        """Whether a number is what the claim says."""
-        return super().reaches(value) if self.most is None else value <= self.most
-
-
-class Claim(Statement):
-    """A row that is said to be better than others."""
-
-    subject: Side
-    rivals: tuple[Side, ...] | Literal["others"] = Field(min_length=1)
-    """``others``: every other row of the subject's pair and recipe."""
-    metric: Literal["AP", "AP_S", "AP_M", "AP_L", "AR", "speed"] = "AP"
-    over: str | None = None
-    """The row of each side's own pair that both are measured from; None: from 0."""
-
-    @field_validator("subject", mode="before")
-    @classmethod
-    def _subject(cls, given: Any) -> Any:
-        return {"name": given} if isinstance(given, str) else given
-
-    @field_validator("rivals", mode="before")
-    @classmethod
-    def _rivals(cls, given: Any) -> Any:
-        return [{"name": one} if isinstance(one, str) else one for one in given] if isinstance(given, list) else given
-
-    def pages(self) -> list[str]:
-        """The pages that its rows are on, its own first."""
+    def pages(self) -> set[str]:
+        """The pages that its lines are on."""
         rivals = () if self.rivals == "others" else self.rivals
-        return list(dict.fromkeys([self.page, *(side.page or self.page for side in (self.subject, *rivals))]))
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What records say of a claim."""
-
-    verdict: Verdict
-    numbers: str = ""
-    points_to: Literal["holds", "fails"] | None = None
-    """Where the numbers of an undecided claim lie: no test."""
-    stale: bool = False
-    """Whether the code behind one of the numbers has changed since."""
-
-    @property
-    def words(self) -> str:
-        """The verdict, and where it points.
-
-        Example:
-            >>> Judgement("undecided", "+1.0 AP (1 seed)", "holds").words
-            'undecided, points to holds'
-        """
-        return self.verdict + (f", points to {self.points_to}" if self.points_to else "")
-
-
-@dataclass(frozen=True)
-class Quote:
-    """What the paper's own numbers say of its claim."""
-
-    numbers: str
-    supports: bool | None
-    """None where it gives none."""
-
-    @property
-    def cell(self) -> str:
-        """For a table: the numbers, marked where they contradict the claim."""
-        return self.numbers + below("contradicts" if self.supports is False else "", flag=True)
+        return {str(side.get("page", self.page)) for side in (self.subject, *rivals)}
 
 
 @cache
-def claims() -> tuple[Claim | FigureClaim, ...]:
-    """All claims, in the order of the file: one with a subject is about rows, any other about a figure.
+def claims() -> tuple[Claim, ...]:
+    """All claims, in the order of the file.
 
     Raises:
         StudyError: for one that is not well formed.
     """
-    found: list[Claim | FigureClaim] = []
+    found: list[Claim] = []
     for block in yaml.safe_load((paths.PARAMS / "claims.yaml").read_text())["sections"]:
         shared = {name: value for name, value in block.items() if name != "claims"}
         for own in block["claims"]:
-            given = shared | own
-            try:
-                found.append(Claim.model_validate(given) if "subject" in given else FigureClaim.model_validate(given))
-            except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(map(str, first["loc"]))
-                raise StudyError(f"claims.yaml: claim {own.get('id')}: {place}: {first['msg']}") from None
+            found.append(validated(Claim, f"claims.yaml: claim {own.get('id')}", shared | own, part="field"))
     return tuple(found)
 
 
-def of_figure(name: str) -> FigureClaim:
-    """A claim about a figure by its id.
+@dataclass(frozen=True)
+class Judgement:
+    """What the frame says of a claim."""
 
-    Raises:
-        StudyError: if there is none; the nearest is suggested.
-    """
-    known = {claim.id: claim for claim in claims() if isinstance(claim, FigureClaim)}
-    if name not in known:
-        raise StudyError(f"claims.yaml has no claim {name!r} about a figure: {suggest(name, known)}")
-    return known[name]
+    verdict: Verdict
+    points_to: Literal["holds", "fails", ""] = ""
+    """Where the numbers of an undecided claim lie: no test."""
+    numbers: str = ""
+    stale: bool = False
+    """Whether the code behind one of the numbers has changed since."""
+    paper_numbers: str = ""
+    paper_supports: bool | None = None
+    """What the paper's own numbers say of its claim; None where it gives none."""
 
 
-def load(found: Iterable[Statement], scale: str, own: PageSpec | None = None) -> dict[str, list[Line]]:
-    """The rows of every page that some claims name, and the students between their stages.
+def judged(frame: pd.DataFrame, among: Sequence[Claim] | None = None) -> pd.DataFrame:
+    """The verdict on each claim that the frame's pages settle, a line each, for each scale of the frame.
+
+    Columns: ``scale, id, section, text, page, paper, ours``; ``verdict`` (holds, fails, undecided, not run) and ``points_to``
+    (where the numbers of an undecided claim lie); ``numbers`` in words; ``stale``; ``paper_numbers`` and ``paper_supports``.
+
+    A claim about several rows, rivals or levels holds if it holds for each of them, and fails if it fails for one. With fewer than
+    three seeds a difference is undecided, whatever it is. So it is where the interval reaches over the claim's margin, be it 0 or
+    ``least``: it may lie on either side. Rows that cannot be run decide nothing. Speeds decide nothing either, because no record
+    tells what else the machine did meanwhile.
 
     Args:
-        found: The claims; those about figures have no rows.
-        scale: Of the pages.
-        own: A page to take as it is.
+        frame: Of a page, or of several: :func:`dfmsd.study.frames.frame`.
+        among: The claims; None: all.
 
     Raises:
-        StudyError: if a claim names a page that does not exist or has no rows.
+        StudyError: if a claim names a row or a metric that its page does not have.
     """
-    rows: dict[str, list[Line]] = {}
-    for claim in found:
-        if not isinstance(claim, Claim):
-            continue
-        for name in claim.pages():
-            if name not in rows:
-                known = lines(own if own is not None and name == own.page else _page(claim, name, scale))
-                rows[name] = known + between(known)
-    return rows
-
-
-def _known(claim: Statement, name: str, scale: str) -> Page:
-    try:
-        return pages.get(name, scale=scale)
-    except StudyError as error:
-        raise StudyError(f"claim {claim.id}: {error}") from None
-
-
-def _page(claim: Claim, name: str, scale: str) -> PageSpec:
-    page = _known(claim, name, scale)
-    if not isinstance(page, PageSpec):
-        raise StudyError(f"claim {claim.id}: page {name} has no rows to compare")
-    return page
+    lines = []
+    for scale, own in frame.groupby("scale", sort=False):
+        # Plain Python values, which are quick to compare: there are some thousand comparisons.
+        whole = own.reindex(columns=own.columns.union(list(EVERY), sort=False))
+        plain = whole.astype(object).where(whole.notna(), None)
+        pages = {str(name): lines for name, lines in plain.groupby("page", sort=False)}
+        for claim in claims() if among is None else among:
+            if claim.pages() <= pages.keys():
+                about = claim.model_dump(include={"id", "section", "text", "page", "paper", "ours"})
+                lines.append({"scale": scale} | about | vars(_judged(claim, pages)))
+    columns = ["scale", "id", "section", "text", "page", "paper", "ours", *Judgement.__dataclass_fields__]
+    return pd.DataFrame(lines, columns=columns)
 
 
 @dataclass(frozen=True)
-class _Value:
-    """A row, measured from another of its pair."""
+class _Numbers:
+    """The numbers of one side: lines of one pair or level, measured from others. A run may lack a metric: it has no lines then."""
 
-    line: Line
-    base: Line | None
+    of: Mapping[str, Any]
+    """What the lines are of: any line of the same row."""
+    lines: pd.DataFrame
+    base: pd.DataFrame | None
+
+    @property
+    def cannot_be_run(self) -> bool:
+        return bool((self.lines["state"] == "cannot be run").any())
 
     @property
     def stale(self) -> bool:
-        return self.line.stale or (self.base is not None and self.base.stale)
+        return bool(self.lines["stale"].any()) or (self.base is not None and bool(self.base["stale"].any()))
 
-    def by_seed(self, metric: str) -> dict[int, float]:
-        values = self.line.values(metric)
+    def ours(self) -> dict[int, float]:
+        """By seed or image; a number over all of them is one of its own."""
+        values = _by_unit(self.lines)
         if self.base is None:
             return values
-        base = self.base.values(metric)
-        return {seed: values[seed] - base[seed] for seed in values.keys() & base.keys()}
+        base = _by_unit(self.base)
+        return {unit: values[unit] - base[unit] for unit in values.keys() & base.keys()}
 
-    def quoted(self, metric: str) -> float | None:
-        own = _quoted(self.line, metric)
-        if self.base is None:
-            return own
-        base = _quoted(self.base, metric)
+    def papers(self) -> float | None:
+        own = _quoted(self.lines)
+        base = 0.0 if self.base is None else _quoted(self.base)
         return None if own is None or base is None else own - base
 
 
-def _quoted(line: Line, metric: str) -> float | None:
-    return line.published.metrics.get(metric) if line.published is not None else None
+def _by_unit(lines: pd.DataFrame) -> dict[int, float]:
+    ours = lines[lines["source"] == "ours"]
+    unit = next((name for name in ("seed", "image") if ours[name].notna().any()), None)
+    if unit is None:
+        return {-1: float(ours["value"].iloc[0])} if ours["value"].notna().any() else {}
+    found: dict[int, list[float]] = {}
+    for one, value in zip(ours[unit], ours["value"], strict=True):
+        found.setdefault(int(one), []).append(np.nan if value is None else value)
+    means = {one: fmean(values) for one, values in found.items()}
+    return {one: mean for one, mean in means.items() if not np.isnan(mean)}
 
 
-def _compared(claim: Claim, rows: Rows) -> list[tuple[_Value, _Value]]:
-    """The subject's rows, each with each of its rivals.
+def _quoted(lines: pd.DataFrame) -> float | None:
+    values = lines.loc[lines["source"] == "paper", "value"].dropna()
+    return None if values.empty else float(values.iloc[0])
+
+
+def _judged(claim: Claim, pages: Mapping[str, pd.DataFrame]) -> Judgement:
+    compared = list(_compared(claim, pages))
+    if not compared:
+        return Judgement("not run")
+    numbers, supports = _papers(claim, compared)
+    run = [(subject, rival) for subject, rival in compared if not any(side.cannot_be_run for side in (subject, rival) if side)]
+    found = _speeds(claim, run) if claim.metric == "speed" else _differences(claim, run)
+    return replace(found, paper_numbers=numbers, paper_supports=supports)
+
+
+def _compared(claim: Claim, pages: Mapping[str, pd.DataFrame]) -> Iterator[tuple[_Numbers, _Numbers | None]]:
+    """The subject's lines of each pair and level, with those of each rival.
 
     A rival that a pair does not have is left out, if another pair has it.
     """
-    found = []
-    met: set[Side] = set()
-    subjects = _matching(claim, claim.subject, rows)
-    if not subjects:
-        raise _missing(claim, claim.subject, rows)
-    for subject in subjects:
-        for rival in _rivals(claim, subject.line, rows):
-            pair = {"student": rival.student or subject.line.row.student, "teachers": rival.teachers or subject.line.row.teachers}
-            others = _matching(claim, rival.model_copy(update=pair), rows)
-            found += [(subject, other) for other in others]
-            met |= {rival} if others else set()
-    for rival in () if claim.rivals == "others" else claim.rivals:
-        if rival not in met:
-            raise _missing(claim, rival, rows)
+    met: set[int] = set()
+    unmet: list[Side] = []
+    subjects = list(_groups(claim, claim.subject, pages))
+    if not subjects and _is_measured(claim, claim.subject, pages):
+        raise _missing(claim, claim.subject, pages)
+    for group, subject in subjects:
+        rivals = _others(claim, group, subject, pages) if claim.rivals == "others" else claim.rivals
+        if not rivals:
+            yield subject, None
+        for place, rival in enumerate(rivals):
+            for _, other in _groups(claim, group | rival, pages):
+                met.add(place)
+                yield subject, other
+        unmet = [rival for place, rival in enumerate(rivals) if place not in met]
+    for rival in unmet:
+        raise _missing(claim, rival, pages)
+
+
+def _is_measured(claim: Claim, side: Mapping[str, Any], pages: Mapping[str, pd.DataFrame]) -> bool:
+    """Whether there is anything that a side's lines could be of: a page of figures may not be measured yet, or lack a metric."""
+    metrics = pages[str(side.get("page", claim.page))]["metric"]
+    return "metric" not in side or bool((metrics == side["metric"]).any())
+
+
+def _groups(claim: Claim, side: Mapping[str, Any], pages: Mapping[str, pd.DataFrame]) -> Iterator[tuple[dict[str, Any], _Numbers]]:
+    """The lines of a side, by pair and level."""
+    page = pages[str(side.get("page", claim.page))]
+    lines = _matching(page, {name: value for name, value in side.items() if name != "page"})
+    if lines.empty:
+        return
+    by = [name for name in (*PAIR, "level") if lines[name].notna().any()]
+    for key, own in lines.groupby(by, sort=False) if by else [((), lines)]:
+        group = dict(zip(by, key, strict=True))
+        base = None
+        if claim.over is not None:
+            base = _matching(page, group | {"row": claim.over})
+            if base.empty:
+                raise _missing(claim, {"row": claim.over}, pages)
+            base = _of_metric(claim, base)
+        row = {str(name): value for name, value in own.iloc[0].items()}
+        yield group, _Numbers(row, own if "metric" in side else _of_metric(claim, own), base)
+
+
+def _of_metric(claim: Claim, lines: pd.DataFrame) -> pd.DataFrame:
+    """The lines of the claim's metric; a row that is not run stands for each of its metrics."""
+    metric = "images_per_second" if claim.metric == "speed" else claim.metric
+    return lines[(lines["metric"] == metric) | lines["state"].isin(["not run", "cannot be run"])]
+
+
+def _matching(page: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
+    """The lines with these values."""
+    fits = page["role"] != "teacher"
+    for name, value in wanted.items():
+        if name not in page:
+            return page.iloc[:0]
+        fits &= page[name] == value
+    return page[fits]
+
+
+def _others(claim: Claim, group: dict[str, Any], subject: _Numbers, pages: Mapping[str, pd.DataFrame]) -> tuple[Side, ...]:
+    """Every other row of the subject's pair and recipe."""
+    rows = _matching(pages[claim.page], group | {"recipe": subject.of["recipe"], "role": "row"})["row"]
+    found: tuple[Side, ...] = tuple({"row": row} for row in dict.fromkeys(rows) if row != subject.of["row"])
     if not found:
-        raise StudyError(f"claim {claim.id}: {claim.subject.name!r} has no rivals on page {claim.page}")
+        raise StudyError(f"claim {claim.id}: {subject.of['row']!r} has no rivals on page {claim.page}")
     return found
 
 
-def _rivals(claim: Claim, subject: Line, rows: Rows) -> tuple[Side, ...]:
-    if claim.rivals != "others":
-        return claim.rivals
-    pair = [line for line in rows[claim.page] if line.pair == subject.pair and line.stage is None]
-    others = [line.row for line in pair if line.row.recipe == subject.row.recipe and line is not subject]
-    return tuple(Side(name=name_of(row)) for row in others)
+def _missing(claim: Claim, side: Mapping[str, Any], pages: Mapping[str, pd.DataFrame]) -> StudyError:
+    name = str(side.get("page", claim.page))
+    page = pages[name]
+    for column in (column for column in side if column != "page"):
+        if column not in page:
+            return StudyError(f"claim {claim.id}: page {name} has no {column!r}: {suggest(column, map(str, page.columns))}")
+        known, value = list(dict.fromkeys(map(str, page[column].dropna()))), str(side[column])
+        if value not in known:
+            return StudyError(f"claim {claim.id}: page {name} has no {column} {value!r}: {suggest(value, known)}")
+    if "pair" in page:
+        pairs = "; ".join(page.loc[page["row"] == side.get("row"), "pair"].drop_duplicates())
+        return StudyError(f"claim {claim.id}: page {name} has {side.get('row')!r} for other students or teachers alone: {pairs}")
+    return StudyError(f"claim {claim.id}: page {name} has no line with {dict(side)}")
 
 
-def _matching(claim: Claim, side: Side, rows: Rows) -> list[_Value]:
-    known = rows[side.page or claim.page]
-    found = []
-    for line in known:
-        row = line.row
-        if name_of(row) == side.name and side.student in (None, row.student) and side.teachers in (None, row.teachers):
-            base = next((b for b in known if name_of(b.row) == claim.over and b.pair == line.pair), None)
-            if claim.over is not None and base is None:
-                raise _missing(claim, side.model_copy(update={"name": claim.over}), rows)
-            found.append(_Value(line, base))
-    return found
-
-
-def _missing(claim: Claim, side: Side, rows: Rows) -> StudyError:
-    page = side.page or claim.page
-    names = list(dict.fromkeys(name_of(line.row) for line in rows[page]))
-    if side.name not in names:
-        return StudyError(f"claim {claim.id}: page {page} has no row {side.name!r}: {suggest(side.name, names)}")
-    pairs = "; ".join(line.pair for line in rows[page] if name_of(line.row) == side.name)
-    return StudyError(f"claim {claim.id}: page {page} has {side.name!r} for other students or teachers alone: {pairs}")
-
-
-def judge(claim: Claim, rows: Rows) -> Judgement:
-    """The verdict of the records, and the numbers behind it.
-
-    A claim about several rows holds if it holds for each of them, and fails if it fails for one. With fewer than three seeds a
-    difference is undecided, whatever it is. So it is where the interval reaches over the claim's margin, be it 0 or ``least``: it
-    may lie on either side. No repetition could confirm a size that a paper gives, such as "+3.5 AP", against that very size as
-    margin: half of all repetitions lie below it, and the intervals of most around it. For such a claim ``least`` is the size less
-    what still counts as the same. Rows that cannot be run decide nothing.
-
-    Args:
-        claim: The claim.
-        rows: Of its pages, see :func:`load`.
-
-    Raises:
-        StudyError: if its pages have no such rows.
-    """
-    compared = [pair for pair in _compared(claim, rows) if all(side.line.entries for side in pair)]
-    if claim.metric == "speed":
-        return _speed(claim, [(subject.line, rival.line) for subject, rival in compared])
-    differences = [stats.difference(a.by_seed(claim.metric), b.by_seed(claim.metric)) for a, b in compared]
-    run = [found for found in differences if found is not None]
+def _differences(claim: Claim, compared: Sequence[tuple[_Numbers, _Numbers | None]]) -> Judgement:
+    found = [_difference(subject, rival) for subject, rival in compared]
+    run = [one for one in found if one is not None]
     if not run:
         return Judgement("not run")
-    numbers = _numbers(run, claim.metric) + (f"; {len(differences) - len(run)} not run" if len(run) < len(differences) else "")
-    stale = any(a.stale or b.stale for (a, b), found in zip(compared, differences, strict=True) if found is not None)
-    return _judged(claim, run, numbers, complete=len(run) == len(differences), stale=stale)
-
-
-def look(claim: FigureClaim, scale: str) -> Judgement:
-    """The verdict of what a figure's page has measured, and the numbers behind it.
-
-    The intervals are over images. They decide what happens to an image, or what one network sees in its versions. Where trainings
-    are compared, of which there is one each, they decide nothing: the claim is undecided as with one seed.
-
-    Args:
-        claim: The claim.
-        scale: Of the page.
-
-    Raises:
-        StudyError: if the page is not there, or measures nothing of the kind.
-    """
-    page = _known(claim, claim.page, scale)
-    if not isinstance(page, ObservedPage):
-        raise StudyError(f"claim {claim.id}: page {page.page} measures nothing by itself; a claim about its rows has a subject")
-    found = findings.find(page, claim.id)
-    return Judgement("not run") if found is None else settle(claim, found)
-
-
-def settle(claim: FigureClaim, found: Finding) -> Judgement:
-    """The verdict of what was measured for a claim: it holds if it does so on each level."""
-    if not found.numbers:
-        return Judgement("not run")
-    parts = [f"{of} {_interval(one, _digits)}".strip() for of, one in found.numbers.items()]
-    run = [one if found.tested else replace(one, interval=None) for one in found.numbers.values()]
-    return _judged(claim, run, f"{', '.join(parts)} {claim.unit} ({found.about})", complete=True, stale=found.stale)
-
-
-def _judged(claim: Statement, run: Sequence[Estimate], numbers: str, *, complete: bool, stale: bool) -> Judgement:
-    verdicts = {_verdict(claim, found) for found in run} | (set() if complete else {"undecided"})
+    show = _digits if claim.unit else signed
+    parts = []
+    for (subject, _), one in zip(compared, found, strict=True):
+        if one is not None:
+            level = subject.of["level"]
+            parts.append((f"stride {level} " if level is not None else "") + _interval(one, show))
+    numbers = f"{', '.join(parts)} {claim.unit or claim.metric}"
+    units = min(len(one.values) for one in run)
+    if any(subject.lines["seed"].notna().any() for subject, _ in compared):
+        if units < stats.MIN_SEEDS:
+            numbers += f" ({units} seed{'s' * (units != 1)})"
+    elif units > 1:
+        numbers += f" ({units} images)"
+    if len(run) < len(found):
+        numbers += f"; {len(found) - len(run)} not run"
+    stale = any(side.stale for pair, one in zip(compared, found, strict=True) if one is not None for side in pair if side)
+    tested = [one if claim.tested else replace(one, interval=None) for one in run]
+    verdicts = {_verdict(claim, one) for one in tested} | ({"undecided"} if len(run) < len(found) else set())
     verdict: Verdict = "fails" if "fails" in verdicts else "undecided" if "undecided" in verdicts else "holds"
     if verdict != "undecided":
-        return Judgement(verdict, numbers, stale=stale)
-    return Judgement(verdict, numbers, "holds" if all(claim.reaches(found.mean) for found in run) else "fails", stale)
+        return Judgement(verdict, "", numbers, stale)
+    return Judgement(verdict, "holds" if all(claim.reaches(one.mean) for one in run) else "fails", numbers, stale)
 
 
-def _verdict(claim: Statement, found: Estimate) -> Verdict:
+def _difference(subject: _Numbers, rival: _Numbers | None) -> Estimate | None:
+    values = subject.ours()
+    if rival is not None:
+        return stats.difference(values, rival.ours())
+    return stats.estimate(values) if values else None
+
+
+def _verdict(claim: Claim, found: Estimate) -> Verdict:
     sides = {claim.reaches(end) for end in found.interval} if found.interval else {True, False}
     return "undecided" if len(sides) == 2 else "holds" if True in sides else "fails"
-
-
-def _numbers(run: Sequence[Estimate], metric: str) -> str:
-    parts = [_interval(found, signed) for found in run]
-    seeds = min(len(found.values) for found in run)
-    note = f" ({seeds} seed{'s' * (seeds != 1)})" if seeds < stats.MIN_SEEDS else ""
-    return f"{', '.join(parts)} {metric}{note}"
 
 
 def _interval(found: Estimate, show: Callable[[float], str]) -> str:
     return show(found.mean) + (f" [{show(found.interval[0])}, {show(found.interval[1])}]" if found.interval else "")
 
 
+def signed(value: float) -> str:
+    """A difference in percent with its sign.
+
+    Example:
+        >>> signed(1.26), signed(-0.04)
+        ('+1.3', '−0.0')
+    """
+    return f"{value:+.1f}".replace("-", "−")
+
+
 def _digits(value: float) -> str:
     return f"{value:+.2g}".replace("-", "−")
 
 
-def _speed(claim: Claim, compared: Sequence[tuple[Line, Line]]) -> Judgement:
-    """Where speeds on the same hardware point. No record tells what else the machine did meanwhile, so they decide nothing."""
+def _speeds(claim: Claim, compared: Sequence[tuple[_Numbers, _Numbers | None]]) -> Judgement:
+    """Where speeds on the same hardware point."""
     ratios = []
-    for pair in compared:
-        ours, theirs = (_speeds(line) for line in pair)
-        ratios += [ours[machine] / theirs[machine] for machine in sorted(ours.keys() & theirs.keys())[:1]]
-    if len(ratios) < len(compared):
+    for subject, rival in compared:
+        assert rival is not None
+        ours, theirs = (side.lines.groupby("hardware")["value"].max() for side in (subject, rival))
+        ratios += [float(ours[machine] / theirs[machine]) for machine in sorted(set(ours.index) & set(theirs.index))[:1]]
+    if not compared or len(ratios) < len(compared):
         return Judgement("not run")
     numbers = ", ".join(f"{ratio:.2f}" for ratio in ratios) + " of the speed, measured beside other processes"
-    stale = any(line.stale for pair in compared for line in pair)
-    return Judgement("undecided", numbers, "holds" if min(ratios) >= claim.least else "fails", stale)
+    stale = any(side.stale for pair in compared for side in pair if side)
+    return Judgement("undecided", "holds" if min(ratios) >= claim.least else "fails", numbers, stale)
 
 
-def _speeds(line: Line) -> dict[tuple[str, int], float]:
-    """The highest speed of a row, by hardware and threads."""
-    found: dict[tuple[str, int], float] = {}
-    for provenance in (record.provenance for record in line.records.values()):
-        if provenance.images_per_second > 0:
-            machine = provenance.hardware, provenance.threads
-            found[machine] = max(found.get(machine, 0.0), provenance.images_per_second)
-    return found
-
-
-def quote(claim: Claim | FigureClaim, rows: Rows) -> Quote:
-    """The paper's own numbers for a claim: it contradicts itself if one of them does.
-
-    For what its figures show it gives none, nor for comparisons that it lacks.
-
-    Args:
-        claim: The claim.
-        rows: Of its pages, see :func:`load`.
-    """
-    if claim.ours:
-        return Quote("ours", None)
-    if isinstance(claim, FigureClaim):
-        return Quote(NONE, None)
+def _papers(claim: Claim, compared: Sequence[tuple[_Numbers, _Numbers | None]]) -> tuple[str, bool | None]:
+    """The paper's own numbers for a claim: it contradicts itself if one of them does."""
+    if claim.ours or claim.metric == "speed":
+        return "", None
     found: list[float | None] = []
-    for subject, rival in _compared(claim, rows):
-        ours, theirs = subject.quoted(claim.metric), rival.quoted(claim.metric)
+    for subject, rival in compared:
+        ours, theirs = subject.papers(), rival.papers() if rival else None
         found.append(None if ours is None or theirs is None else round(ours - theirs, 1) + 0.0)  # no negative zero
     given = [value for value in found if value is not None]
     if not given:
-        return Quote(NONE, None)
-    return Quote(", ".join(signed(value) for value in found), all(claim.reaches(value) for value in given))
-
-
-def table(page: PageSpec) -> Styler | Markdown:
-    """The claims that a page's rows settle by themselves."""
-    own = [claim for claim in claims() if isinstance(claim, Claim) and claim.pages() == [page.page]]
-    if not own:
-        return Markdown("No claim is about these rows alone.")
-    rows = load(own, page.scale, page)
-    found = []
-    for claim in own:
-        judgement = judge(claim, rows)
-        verdict = judgement.words + stale_mark(stale=judgement.stale)
-        shown = {"claim": claim.text, "paper": quote(claim, rows).cell, page.scale: verdict, "numbers": judgement.numbers}
-        found.append(shown)
-    caption = "Ours: a comparison that the papers lack." if any(claim.ours for claim in own) else ""
-    return styled(pd.DataFrame(found), "claims", caption).hide(axis="index")
+        return "", None
+    return ", ".join("–" if value is None else signed(value) for value in found), all(map(claim.reaches, given))

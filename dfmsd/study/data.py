@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
-import threading
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dfmsd.errors import StudyError
-from dfmsd.study import paths, shapes
-from dfmsd.study.spec import CocoData, DataSpec, ShapesData
+from dfmsd.study import files, paths, shapes
+from dfmsd.study.spec import CocoData, DataSpec, ShapesData, canonical, digest
 
 ABSENT = "absent"
 """The digest of a COCO that is not there."""
@@ -42,55 +37,28 @@ class Split:
 
 @dataclass(frozen=True)
 class DataRoot:
-    """A data set that stands on disk.
-
-    Attributes:
-        train: Images to learn from.
-        val: Images that pages report.
-        tune: Images on which the miniature was tuned; None if there are none.
-        classes: Names of the categories, in the order of their ids.
-        fingerprint: Hash of all that identifies the data (not of the pixels).
-    """
+    """A data set that stands on disk."""
 
     train: Split
+    """Images to learn from."""
     val: Split
+    """Images that pages report."""
     tune: Split | None
+    """Images on which the miniature was tuned; None if there are none."""
     classes: tuple[str, ...]
+    """Names of the categories, in the order of their ids."""
     fingerprint: str
+    """Twelve hex digits that identify the data: generator version, seed, parameters and annotations, not pixels."""
 
 
 def ensure(spec: DataSpec, *, jobs: int | None = None, progress: bool = False) -> DataRoot:
-    """The data set of a specification, generated first if it is missing.
-
-    Args:
-        spec: The data set.
-        jobs: Processes that generate; as many as there are CPU cores if None.
-        progress: Show a progress bar while generating.
+    """The data set of a specification, generated first if it is missing, by ``jobs`` processes or as many as there are cores.
 
     Raises:
         StudyError: The stored data is damaged, the disk is full, or COCO is not as it should be.
     """
-    try:
+    with files.full_disk_in_plain_words():
         return _ensure_shapes(spec, jobs, progress) if isinstance(spec, ShapesData) else _ensure_coco(spec)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        place = paths.data()
-        raise StudyError(f"the disk is full: make room in {place}, or let DFMSD_DATA name a larger place") from None
-
-
-def fingerprint(spec: DataSpec) -> str:
-    """Twelve hex digits that identify a data set: generator version, seed, parameters and annotations, not pixels.
-
-    For a generated set the annotations are computed anew, without painting a picture: 6 ms an image.
-    """
-    if isinstance(spec, CocoData):
-        return _hash(_canonical(spec.model_dump(mode="json")))
-    contents = []
-    for split, count in _counts(spec):
-        rows = [_row(spec, index, shapes.scene(spec, split, index)) for index in range(count)]
-        contents.append(_coco(spec, split, rows))
-    return _fingerprint(spec, contents)
 
 
 def coco_digest() -> str:
@@ -99,8 +67,8 @@ def coco_digest() -> str:
     A hash is computed once for each size and time of change of a file.
     """
     root = paths.coco()
-    files = [_coco_annotations(root, split) for split in ("train", "val")] if root else []
-    if not files or not all(file.is_file() for file in files):
+    sources = [_coco_annotations(root, split) for split in ("train", "val")] if root else []
+    if not sources or not all(file.is_file() for file in sources):
         return ABSENT
     store = paths.data() / "coco-digests.json"
     try:
@@ -108,7 +76,7 @@ def coco_digest() -> str:
     except (OSError, ValueError):
         known = {}
     digests = {}
-    for file in files:
+    for file in sources:
         state = file.stat()
         stamp = [state.st_size, state.st_mtime_ns]
         before = known.get(str(file.resolve()))
@@ -118,43 +86,10 @@ def coco_digest() -> str:
         digests[str(file.resolve())] = before
     if known != known | digests:
         try:
-            _write(store, _canonical(known | digests))
+            files.write_atomic(store, canonical(known | digests))
         except OSError:
             pass  # A read-only folder costs time, not the plan.
     return _hash("".join(entry["digest"] for entry in digests.values()))
-
-
-def statistics(spec: DataSpec) -> dict[str, list[Json]]:
-    """What is in a data set, from its annotation files; generated first if it is missing.
-
-    Returns:
-        Three lists of rows, each ready for ``pandas.DataFrame``: ``splits`` (images, objects, their mean,
-        objects of each of COCO's size classes by area, and the share of each kind of image where images have one),
-        ``objects_per_image`` (a histogram) and ``classes`` (objects of each class).
-    """
-    root = ensure(spec)
-    tables: dict[str, list[Json]] = {"splits": [], "objects_per_image": [], "classes": []}
-    for split, place in (("train", root.train), ("val", root.val), ("tune", root.tune)):
-        if place is None:
-            continue
-        content = json.loads(place.annotations.read_text())
-        images, objects = content["images"], content["annotations"]
-        row = {"split": split, "images": len(images), "objects": len(objects)}
-        row |= {"mean_objects": len(objects) / len(images)}
-        sizes = Counter(size_class(item["area"]) for item in objects)
-        row |= {size: sizes[size] for size in ("small", "medium", "large")}
-        if "kind" in images[0]:
-            kinds = Counter(image["kind"] for image in images)
-            row |= {f"{kind}_images": kinds[kind] / len(images) for kind in shapes.KINDS}
-        tables["splits"].append(row)
-        per_image = Counter(item["image_id"] for item in objects)
-        histogram = Counter(per_image[image["id"]] for image in images)
-        for number in sorted(histogram):
-            tables["objects_per_image"].append({"split": split, "objects": number, "images": histogram[number]})
-        per_class = Counter(item["category_id"] for item in objects)
-        for category in content["categories"]:
-            tables["classes"].append({"split": split, "class": category["name"], "objects": per_class[category["id"]]})
-    return tables
 
 
 def size_class(area: float) -> str:
@@ -171,15 +106,10 @@ def _counts(spec: ShapesData) -> list[tuple[str, int]]:
     return [(split, count) for split in shapes.SPLITS if (count := getattr(spec, split))]
 
 
-def _root(spec: ShapesData, home: Path, digest: str) -> DataRoot:
-    splits = {split: Split(home / f"annotations/{split}.json", home / f"images/{split}") for split, _ in _counts(spec)}
-    return DataRoot(splits["train"], splits["val"], splits.get("tune"), shapes.CLASSES, digest)
-
-
 def _ensure_shapes(spec: ShapesData, jobs: int | None, progress: bool) -> DataRoot:
-    home = paths.data() / f"shapes-{_hash(_canonical(spec.model_dump(mode='json')))}"
+    home = paths.data() / f"shapes-{digest(spec.model_dump(mode='json'))}"
     if not home.is_dir():
-        with _locked(home.with_name(f"{home.name}.lock")):
+        with files.locked(home.with_name(f"{home.name}.lock")):
             if not home.is_dir():
                 _generate(spec, home, jobs or os.cpu_count() or 1, progress)
     return _checked(spec, home)
@@ -196,9 +126,9 @@ def _generate(spec: ShapesData, home: Path, jobs: int, progress: bool) -> None:
         contents = []
         for split, _ in _counts(spec):
             contents.append(_coco(spec, split, rows[split]))
-            _write(partial / f"annotations/{split}.json", contents[-1])
+            files.write_atomic(partial / f"annotations/{split}.json", contents[-1])
         meta = {"spec": spec.model_dump(mode="json"), "fingerprint": _fingerprint(spec, contents)}
-        _write(partial / "meta.json", _canonical(meta))
+        files.write_atomic(partial / "meta.json", canonical(meta))
         partial.rename(home)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -214,7 +144,7 @@ def _work(spec: ShapesData, folder: Path, jobs: int, progress: bool) -> dict[str
     rows: dict[str, list[Json]] = {split: [] for split, _ in _counts(spec)}
     # Workers start before the bar's thread does: a fork copies no half-held lock.
     fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(min(jobs, len(chunks)), fork, initializer=_follow_parent) as pool:
+    with ProcessPoolExecutor(min(jobs, len(chunks)), fork, initializer=files.end_with_parent) as pool:
         futures = [pool.submit(_make, spec, split, indices, folder / f"images/{split}") for split, indices in chunks]
         with Progress(console=Console(stderr=True), disable=not progress) as bar:
             task = bar.add_task("generating shapes", total=sum(count for _, count in _counts(spec)))
@@ -228,18 +158,6 @@ def _work(spec: ShapesData, folder: Path, jobs: int, progress: bool) -> dict[str
     return rows
 
 
-def _follow_parent() -> None:
-    """End this worker when its parent dies, even by ``kill -9``: it would wait, and hold the lock, for ever."""
-
-    def wait() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def _make(spec: ShapesData, split: str, indices: range, folder: Path) -> list[Json]:
     """Write some images of a split; return their :func:`_row`."""
     import cv2
@@ -249,13 +167,10 @@ def _make(spec: ShapesData, split: str, indices: range, folder: Path) -> list[Js
     for index in indices:
         image, scene = shapes.generate(spec, split, index)
         _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        (folder / _file_name(index)).write_bytes(encoded.tobytes())
-        rows.append(_row(spec, index, scene))
+        row = _row(spec, index, scene)
+        (folder / row["image"]["file_name"]).write_bytes(encoded.tobytes())
+        rows.append(row)
     return rows
-
-
-def _file_name(index: int) -> str:
-    return f"{index:06d}.jpg"
 
 
 def _row(spec: ShapesData, index: int, scene: shapes.Scene) -> Json:
@@ -263,7 +178,7 @@ def _row(spec: ShapesData, index: int, scene: shapes.Scene) -> Json:
     import numpy as np
     from pycocotools import mask as codec
 
-    image = {"id": index, "file_name": _file_name(index), "width": spec.size, "height": spec.size, "kind": scene.kind}
+    image = {"id": index, "file_name": f"{index:06d}.jpg", "width": spec.size, "height": spec.size, "kind": scene.kind}
     annotations = []
     for number, item in enumerate(scene.objects):
         run_lengths = codec.encode(np.asfortranarray(item.mask, dtype=np.uint8))
@@ -283,7 +198,7 @@ def _row(spec: ShapesData, index: int, scene: shapes.Scene) -> Json:
 
 def _coco(spec: ShapesData, split: str, rows: Sequence[Json]) -> str:
     """The text of an annotation file."""
-    return _canonical(
+    return canonical(
         {
             "info": {"description": f"shapes, version {spec.version}, seed {spec.seed}, {split}"},
             "images": [row["image"] for row in rows],
@@ -294,7 +209,7 @@ def _coco(spec: ShapesData, split: str, rows: Sequence[Json]) -> str:
 
 
 def _fingerprint(spec: ShapesData, contents: Sequence[str]) -> str:
-    return _hash("\n".join([_canonical(spec.model_dump(mode="json")), *contents]))
+    return _hash("\n".join([canonical(spec.model_dump(mode="json")), *contents]))
 
 
 def _checked(spec: ShapesData, home: Path) -> DataRoot:
@@ -302,7 +217,6 @@ def _checked(spec: ShapesData, home: Path) -> DataRoot:
     mend = f"remove the folder {home} and it is generated anew"
     try:
         stored = json.loads((home / "meta.json").read_text())["fingerprint"]
-        root = _root(spec, home, stored)
         contents = [(home / f"annotations/{split}.json").read_text() for split, _ in _counts(spec)]
         found = {split: sum(1 for _ in os.scandir(home / f"images/{split}")) for split, _ in _counts(spec)}
     except (OSError, ValueError, KeyError) as error:
@@ -310,12 +224,13 @@ def _checked(spec: ShapesData, home: Path) -> DataRoot:
     if _fingerprint(spec, contents) != stored:
         raise StudyError(f"the generated annotations do not match their fingerprint {stored}: {mend}")
     first = _row(spec, 0, shapes.scene(spec, "train", 0))
-    if not all(_canonical(entry) in contents[0] for entry in [first["image"], *first["annotations"]]):
+    if not all(canonical(entry) in contents[0] for entry in [first["image"], *first["annotations"]]):
         raise StudyError(f"the stored data was generated by other code than this, under the same version: {mend}")
     for split, count in _counts(spec):
         if found[split] != count:
             raise StudyError(f"the generated data has {found[split]} images in {split} instead of {count}: {mend}")
-    return root
+    splits = {split: Split(home / f"annotations/{split}.json", home / f"images/{split}") for split, _ in _counts(spec)}
+    return DataRoot(splits["train"], splits["val"], splits.get("tune"), shapes.CLASSES, stored)
 
 
 def _coco_annotations(root: Path, split: str) -> Path:
@@ -327,21 +242,19 @@ def _ensure_coco(spec: CocoData) -> DataRoot:
     if root is None:
         raise StudyError("COCO is not set up: name its root, export DFMSD_COCO=/path/to/coco")
     for split in ("train", "val"):
-        name = f"annotations/instances_{split}2017.json"
-        if not _coco_annotations(root, split).is_file():
-            raise StudyError(f"DFMSD_COCO names {root}, which is not COCO's root: it has no {name}")
-    digest = coco_digest()
-    if spec.digest != digest:
-        raise StudyError(f"the annotations below {root} are {digest}, but the run was planned for {spec.digest}: plan again")
-    train, classes = _coco_split(root, "train", spec.train, digest)
-    val, _ = _coco_split(root, "val", spec.val, digest)
-    return DataRoot(train, val, None, classes, fingerprint(spec))
+        if not (file := _coco_annotations(root, split)).is_file():
+            raise StudyError(f"DFMSD_COCO names {root}, which is not COCO's root: it has no {file.relative_to(root)}")
+    if spec.digest != (found := coco_digest()):
+        raise StudyError(f"the annotations below {root} are {found}, but the run was planned for {spec.digest}: plan again")
+    train, classes = _coco_split(root, "train", spec.train, found)
+    val, _ = _coco_split(root, "val", spec.val, found)
+    return DataRoot(train, val, None, classes, digest(spec.model_dump(mode="json")))
 
 
-def _coco_split(root: Path, split: str, count: int | None, digest: str) -> tuple[Split, tuple[str, ...]]:
+def _coco_split(root: Path, split: str, count: int | None, whole: str) -> tuple[Split, tuple[str, ...]]:
     """A split of COCO, or its first images, with every image there."""
     source = _coco_annotations(root, split)
-    derived = paths.data() / f"coco-{digest}" / f"{split}-{count}.json"
+    derived = paths.data() / f"coco-{whole}" / f"{split}-{count}.json"
     file = source if count is None or not derived.is_file() else derived
     try:
         content = json.loads(file.read_text())
@@ -354,7 +267,7 @@ def _coco_split(root: Path, split: str, count: int | None, digest: str) -> tuple
         images = images[:count]
         chosen = {image["id"] for image in images}
         annotations = [item for item in annotations if item["image_id"] in chosen]
-        _write(derived, _canonical(content | {"images": images, "annotations": annotations}))
+        files.write_atomic(derived, canonical(content | {"images": images, "annotations": annotations}))
         file = derived
     folder = root / f"{split}2017"
     there = set(os.listdir(folder)) if folder.is_dir() else set()
@@ -365,26 +278,5 @@ def _coco_split(root: Path, split: str, count: int | None, digest: str) -> tuple
     return Split(file, folder), tuple(category["name"] for category in categories)
 
 
-def _canonical(plain: Any) -> str:
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _write(file: Path, text: str) -> None:
-    """Write all of a file or nothing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    partial.replace(file)
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock; it falls with the process that holds it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

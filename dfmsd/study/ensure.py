@@ -1,4 +1,4 @@
-"""Make sure that what a page needs has been run, and gather its results."""
+"""Make sure that what a page shows is there: train what is missing, measure, publish the records, compare them with the pages."""
 
 from __future__ import annotations
 
@@ -7,29 +7,44 @@ import gc
 import multiprocessing
 import os
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from graphlib import TopologicalSorter
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dfmsd.errors import StudyError
-from dfmsd.study import pages, paths, plan, records, scales
-from dfmsd.study.data import ABSENT
-from dfmsd.study.pages import PageSpec, TuningPage, name_of
+from dfmsd.study import data, files, pages, paths, plan, records, scales
+from dfmsd.study.pages import MeasuredPage, Page
 from dfmsd.study.records import Record
 from dfmsd.study.spec import CocoData, RunSpec
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Measure = Callable[[Any], tuple[pd.DataFrame, dict[str, Any]]]
+    """What measures for a page: a tidy table, and what figures show besides."""
+
 POLL = 0.3
 """Seconds between looks at running processes."""
+
+PRELOADED = [
+    "dfmsd.study.run",
+    "torch._dynamo",  # by torch's optimisers
+    "torch.utils.cpp_extension",  # by mmengine, to write down its environment,
+    "yapf.yapflib.yapf_api",  # and to write down a config, even as it is
+    "mmdet.engine",
+    "mmdet.visualization",
+]
+"""What every run's process would import anew, imported once in the server that they are forked from.
+
+It counts at the scale ``smoke``, whose runs are short. Nothing here may ask for a GPU: forked processes could not use it then.
+"""
 
 
 @dataclass
@@ -42,15 +57,15 @@ class Outcome:
     skipped: list[RunSpec] = field(default_factory=list)
     """Runs that need one that failed."""
 
+    def complaints(self) -> list[str]:
+        """A line for each run that was not trained."""
+        skipped = [f"{run.key} ({pages.describe(run)}): skipped, since a run that it needs failed" for run in self.skipped]
+        return [*(f"{key} {message}" for key, message in self.failed.items()), *skipped]
+
 
 def log_file(run: RunSpec) -> Path:
     """Where a run writes what it prints."""
     return paths.runs() / "logs" / f"{run.key}.log"
-
-
-def folder(run: RunSpec) -> Path:
-    """Where a finished run lies."""
-    return paths.runs() / run.key
 
 
 def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool = False, weights: bool = False) -> Outcome:
@@ -64,43 +79,35 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
         quiet: Show no progress bar.
         weights: Train the last run of a chain, too, if it has a record but no weights here.
 
-    Returns:
-        What was done, what failed and why, and what was skipped for it.
-
     Raises:
         StudyError: if ``jobs`` is less than 1, or the data cannot be had.
     """
     if jobs < 1:
         raise StudyError(f"jobs = {jobs}: at least 1 run at a time is needed")
     planned = [item for item in plan.plan(chains, weights=weights) if item.state != "done"]
-    outcome = Outcome(failed={item.run.key: item.note for item in planned if item.state == "damaged"})
+    damaged = [item for item in planned if item.state == "damaged"]
+    outcome = Outcome(failed={item.run.key: f"({pages.describe(item.run)}): {item.note}" for item in damaged})
     todo = {item.run.key: item for item in planned if item.state != "damaged"}
     if not todo:
         return outcome
-    from dfmsd.study import data
-
     for spec in {item.run.data for item in todo.values()}:
         data.ensure(spec, progress=not quiet)
-    sorter = TopologicalSorter({key: {need.key for need in item.run.needs()} & todo.keys() for key, item in todo.items()})
-    sorter.prepare()
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // jobs))
-    rank = {key: place for place, key in enumerate(todo)}
-    ready: list[str] = []
+    waiting = dict(todo)  # none before what it needs
+    lost = set(outcome.failed)
     running: dict[str, _Child] = {}
     with _progress(quiet) as bar:
         total = bar.add_task(f"{len(todo)} runs", total=sum(item.whole for item in todo.values()))
         try:
-            while sorter.is_active():
-                ready = sorted([*ready, *sorter.get_ready()], key=rank.__getitem__)
-                while ready and len(running) < jobs:
-                    item = todo[key := ready.pop(0)]
-                    if any(need.key in outcome.failed or need in outcome.skipped for need in item.run.needs()):
-                        outcome.skipped.append(item.run)
-                        sorter.done(key)
-                        ready = sorted([*ready, *sorter.get_ready()], key=rank.__getitem__)
-                        continue
-                    running[key] = _Child(item.run, threads)
-                    running[key].task = bar.add_task(pages.describe(item.run), total=item.whole)
+            while waiting or running:
+                for key, item in list(waiting.items()):
+                    needs = {need.key for need in item.run.needs()}
+                    if needs & lost:
+                        outcome.skipped.append(waiting.pop(key).run)
+                        lost.add(key)
+                    elif len(running) < jobs and not needs & (waiting.keys() | running.keys()):
+                        running[key] = _Child(waiting.pop(key).run, threads)
+                        running[key].task = bar.add_task(pages.describe(item.run), total=item.whole)
                 for key, child in list(running.items()):
                     over = child.process.exitcode is not None
                     share = 1.0 if over else plan.progress(key)
@@ -110,8 +117,8 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
                         if (message := child.message()) is None:
                             outcome.done.append(child.run)
                         else:
-                            outcome.failed[key] = f"{message}; its log: {log_file(child.run)}"
-                        sorter.done(key)
+                            outcome.failed[key] = f"({pages.describe(child.run)}): {message}; its log: {log_file(child.run)}"
+                            lost.add(key)
                 bar.update(total, completed=sum(task.completed for task in bar.tasks if task.id != total))
                 if running:
                     time.sleep(POLL)
@@ -119,6 +126,37 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
             for child in running.values():
                 child.process.kill()
                 child.process.join()
+    return outcome
+
+
+def make(page: Page, *, jobs: int, measure: Measure | None = None, quiet: bool = False) -> Outcome:
+    """Make what a page shows, as far as it is missing: train its runs, then measure if that is its kind.
+
+    Args:
+        page: The page.
+        jobs: Runs at a time; 0 makes nothing.
+        measure: Of a page that is measured: what gives its table and pictures. It is called if there is no record of today's code,
+            networks and page, once the weights of all its networks are here.
+        quiet: Show no progress bar.
+
+    Raises:
+        StudyError: if ``jobs`` is negative, or with the messages of the runs that failed.
+    """
+    if jobs < 0:
+        raise StudyError(f"jobs = {jobs}: 0 reads what is there, a whole number above trains so many runs at a time")
+    if jobs == 0:
+        return Outcome()
+    if isinstance(page, MeasuredPage):
+        found = records.measured(page)
+        if found is not None and not records.stale_reasons(found, page):
+            return Outcome()
+    outcome = ensure(page.chains(), jobs=jobs, quiet=quiet, weights=isinstance(page, MeasuredPage))
+    if complaints := outcome.complaints():
+        raise StudyError("; ".join(complaints))
+    if isinstance(page, MeasuredPage) and measure is not None:
+        root = data.ensure(scales.get(page.scale).data, progress=not quiet) if page.looks_at_images else None
+        frame, pictures = measure(page)
+        records.keep(frame, pictures, page, data_fingerprint=root.fingerprint if root else "")
     return outcome
 
 
@@ -135,18 +173,13 @@ def _progress(quiet: bool) -> Progress:
 
 
 class _Child:
-    """A run in a process of its own.
-
-    Args:
-        run: The run; what it needs has been trained.
-        threads: Of its process.
-    """
+    """A run, whose needs have been trained, in a process of its own with some threads."""
 
     def __init__(self, run: RunSpec, threads: int) -> None:
         # Processes are forked from a server that has imported torch. To ask the CUDA runtime for devices there would break them.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["dfmsd.study.warm"])
+        context.set_forkserver_preload(PRELOADED)
         log_file(run).parent.mkdir(parents=True, exist_ok=True)
         self.run = run
         self.task = TaskID(0)
@@ -165,21 +198,14 @@ class _Child:
         return f"its process {how}; called again, it goes on from its last checkpoint"
 
 
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
-
-
 def _work(run: RunSpec, threads: int, log: str, environment: dict[str, str], answer: Connection) -> None:
     """A run in its own process: prints go to its log, its parent's end is its end."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    files.end_with_parent()
     os.environ.clear()
     os.environ.update(environment)
     message: str | None = None
     try:
-        with records.full_disk_in_plain_words(), open(log, "a", buffering=1) as stream:
+        with files.full_disk_in_plain_words(), open(log, "a", buffering=1) as stream:
             os.dup2(stream.fileno(), 1)
             os.dup2(stream.fileno(), 2)
         import torch
@@ -204,27 +230,6 @@ def _work(run: RunSpec, threads: int, log: str, environment: dict[str, str], ans
     os._exit(0 if message is None else 1)
 
 
-def frame(page: PageSpec | TuningPage) -> pd.DataFrame:
-    """The results of a page, tidy: a line for each row, seed and metric.
-
-    Columns: ``row`` (place in the table), ``student``, ``teachers``, ``recipe``, ``name``, ``seed``, ``metric``, ``value`` in
-    percent, ``key``, ``stale`` (the code behind it has changed since).
-    """
-    lines = []
-    for entry in page.entries():
-        run, row = entry.runs[-1], entry.row
-        record = records.find(run.key)
-        if record is None or not record.is_result:
-            continue
-        stale = records.is_stale(record, run)
-        common = {"row": entry.place, "student": row.student, "teachers": row.teachers, "recipe": row.recipe}
-        common |= {"name": name_of(row), "seed": entry.seed}
-        for metric, value in record.metrics.items():
-            lines.append(common | {"metric": metric, "value": value, "key": run.key, "stale": stale})
-    columns = ["row", "student", "teachers", "recipe", "name", "seed", "metric", "value", "key", "stale"]
-    return pd.DataFrame(lines, columns=columns)
-
-
 def publish(chains: Iterable[tuple[RunSpec, ...]]) -> list[str]:
     """Copy the records of these runs into the book, as they are; returns the keys that were written there.
 
@@ -243,23 +248,16 @@ def publish(chains: Iterable[tuple[RunSpec, ...]]) -> list[str]:
         except StudyError as error:
             damaged.append(str(error))
             continue
-        if _replaceable(target, run, record):
-            with records.full_disk_in_plain_words():
-                records.write_atomic(target, records.dump(record))
+        before = None
+        with contextlib.suppress(StudyError):
+            before = records.read(target) if target.exists() else None
+        if before is None or (records.is_stale(before, run) and not records.is_stale(record, run)):
+            with files.full_disk_in_plain_words():
+                files.write_atomic(target, records.dump(record))
             new.append(run.key)
     if damaged:
         raise StudyError(f"{len(damaged)} not published: {'; '.join(damaged)}")
     return new
-
-
-def _replaceable(target: Path, run: RunSpec, record: Record) -> bool:
-    if not target.exists():
-        return True
-    try:
-        before = records.read(target)
-    except StudyError:
-        return True
-    return records.is_stale(before, run) and not records.is_stale(record, run)
 
 
 @dataclass(frozen=True)
@@ -276,31 +274,45 @@ class Check:
     """Messages about records that cannot be read."""
 
 
-def check(chains: Iterable[tuple[RunSpec, ...]], *, others: Iterable[tuple[RunSpec, ...]] = ()) -> Check:
+def check(selected: Iterable[Page], *, others: Iterable[tuple[RunSpec, ...]] = ()) -> Check:
     """Compare the published records with what pages want.
 
     Whether a page uses the records of a COCO that is not here cannot be told: they do not count as unused.
 
     Args:
-        chains: What the pages in question want.
+        selected: The pages in question.
         others: What other pages, or these at other scales, may use.
     """
-    runs = {run.key: run for run in plan.order(chains)}
+    selected = list(selected)
+    runs = {run.key: run for run in plan.order(chain for page in selected for chain in page.chains())}
     used = runs.keys() | {run.key for run in plan.order(others)}
-    found, damaged = {}, {}
+    result = Check([], [], [], [])
     for file in sorted(paths.records().glob("*.json")):
         try:
-            found[file.stem] = records.read(file)
+            record = records.read(file)
         except StudyError as error:
-            damaged[file.stem] = str(error)
-    return Check(
-        stale=[key for key, record in found.items() if key in runs and records.is_stale(record, runs[key])],
-        missing=[key for key in runs if key not in found and key not in damaged],
-        unused=[key for key, record in found.items() if key not in used and not _of_absent_coco(record)],
-        damaged=list(damaged.values()),
-    )
+            result.damaged.append(str(error))
+            continue
+        if file.stem in runs and records.is_stale(record, runs[file.stem]):
+            result.stale.append(file.stem)
+        if file.stem not in used and not _of_absent_coco(record):
+            result.unused.append(file.stem)
+    result.missing.extend(key for key in runs if not (paths.records() / f"{key}.json").exists())
+    for page in selected:
+        if not isinstance(page, MeasuredPage):
+            continue
+        try:
+            measured = records.measured(page)
+        except StudyError as error:
+            result.damaged.append(str(error))
+            continue
+        if measured is None:
+            result.missing.append(page.measured_file().stem)
+        elif reasons := records.stale_reasons(measured, page):
+            result.stale.append(f"{page.measured_file().stem} ({'; '.join(reasons)})")
+    return result
 
 
 def _of_absent_coco(record: Record) -> bool:
     here = scales.get("coco").data
-    return record.spec["data"]["source"] == "coco" and isinstance(here, CocoData) and here.digest == ABSENT
+    return record.spec["data"]["source"] == "coco" and isinstance(here, CocoData) and here.digest == data.ABSENT

@@ -16,6 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS, HOOKS
 
 from dfmsd.errors import StudyError
+from dfmsd.hyper import METHODS
 
 POINTS = 100
 """About as many points has a learning curve."""
@@ -27,11 +28,7 @@ class NaNLoss(StudyError):
 
 @HOOKS.register_module()
 class SeedHook(Hook):
-    """Draw all randomness from (seed, iteration), so that a run resumed at an epoch's end equals one that was never interrupted.
-
-    Args:
-        seed: The run's seed.
-    """
+    """Draw all randomness from (seed, iteration), so that a run resumed at an epoch's end equals one that was never interrupted."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -87,13 +84,10 @@ class LossGuard(Hook):
 
 @HOOKS.register_module()
 class CurveHook(Hook):
-    """Write the learning curve and the progress of a run, so that both outlive its process.
+    """Write the learning curve and the progress of a run into its folder, so that both outlive its process.
 
     ``curve.jsonl`` holds a line of losses, averaged over the iterations since the last line; ``progress.json`` the iterations
     done and the seconds that the run has taken, those before an interruption too.
-
-    Args:
-        folder: Where to write.
     """
 
     def __init__(self, folder: str) -> None:
@@ -164,8 +158,6 @@ def shares(curve: list[dict[str, Any]]) -> dict[str, float]:
         >>> shares([{"iteration": 1, "loss": 3.0, "loss_cls": 2.0, "loss_mgd_rec": 1.0}])
         {'loss_mgd_rec': 0.5}
     """
-    from dfmsd.hyper import METHODS
-
     prefixes = tuple(f"loss_{name}_" for name in METHODS)
     terms = {name for point in curve for name in point if name.startswith(prefixes)}
     totals = {name: math.fsum(point.get(name, 0.0) for point in curve) for name in terms}

@@ -55,11 +55,8 @@ def order(chains: Iterable[tuple[RunSpec, ...]]) -> list[RunSpec]:
 def plan(chains: Iterable[tuple[RunSpec, ...]], *, weights: bool = False) -> list[Planned]:
     """The runs of some chains with their state and an estimate.
 
-    A run that has a published record but no weights here is done, unless one that is not done needs it.
-
-    Args:
-        chains: The chains.
-        weights: The last run of a chain is done only if its weights are here.
+    A run that has a published record but no weights here is done, unless one that is not done needs it, or ``weights`` are asked
+    for and it is the last of its chain.
     """
     chains, speeds = list(chains), _speeds()
     planned = {run.key: _planned(run, speeds) for run in order(chains)}
@@ -74,11 +71,6 @@ def plan(chains: Iterable[tuple[RunSpec, ...]], *, weights: bool = False) -> lis
             if found.state == "done" and not has_weights(needed):
                 planned[needed.key] = _unrecorded(needed, found.whole, "recorded, but others need its weights")
     return list(planned.values())
-
-
-def missing(chains: Iterable[tuple[RunSpec, ...]]) -> list[RunSpec]:
-    """What must be trained here: runs without a record, and runs whose weights these need and are not here."""
-    return [item.run for item in plan(chains) if item.state != "done"]
 
 
 def has_weights(run: RunSpec) -> bool:
@@ -118,6 +110,18 @@ def progress(key: str) -> float:
         return float(state["iteration"]) / float(state["of"])
     except (OSError, ValueError, KeyError, ZeroDivisionError):
         return 0.0
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever is read most easily.
+
+    Example:
+        >>> duration(40), duration(240), duration(9000)
+        ('40 s', '4 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 Alike = tuple[str, str, bool, bool]

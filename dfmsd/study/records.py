@@ -1,63 +1,56 @@
-"""What a run leaves behind: a small JSON record, written once, checked when read."""
+"""What a run or a measurement leaves behind: a small JSON record, written once, checked when read."""
 
 from __future__ import annotations
 
-import ast
-import errno
-import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+import math
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from dfmsd.errors import StudyError
-from dfmsd.study import paths
-from dfmsd.study.spec import Frozen, RunSpec, _digest
+from dfmsd.study import code, machine, pages, paths
+from dfmsd.study.files import write_atomic
+from dfmsd.study.spec import Frozen, RunSpec, TeacherSpec, digest
 
-TRAINING = ("study/build", "study/hooks", "study/evaluate", "study/shapes")
-"""Modules whose code decides any run's numbers."""
-DISTILLATION = ("distiller", "preprocess", "balance", "levels", "losses/base", "losses/blocks")
-"""Modules that a run with a teacher uses besides."""
-ENHANCEMENT = ("augment", "study/ratios")
-"""Modules that a run with enhanced images uses besides."""
-SHARED: dict[str, tuple[str, ...]] = {
-    "MGD": ("masking",),
-    "AMD": ("attention", "masking"),
-    "DMKD": ("attention", "masking"),
-    "DFMSD": ("attention", "masking", "pearson", "dmkd"),
-    "FGD": ("attention",),
-    "FKD": ("attention", "fgd"),
-    "PKD": ("channels", "pearson"),
-    "SSIM": ("channels",),
-    "CrossKD": ("heads",),
-}
-"""What a method's module takes from others beside it."""
+if TYPE_CHECKING:
+    import pandas as pd
 
-MEND = "delete it and run its page again; finished runs are not repeated"
-"""The way out of a record that cannot be believed."""
+    from dfmsd.study.pages import MeasuredPage
+
+LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "pycocotools")
+
+Content = TypeVar("Content", bound=Frozen)
+
+DIGITS = 4
+"""Significant digits that a measurement keeps."""
 
 
-class Provenance(Frozen):
-    """Where a result comes from: recorded, not part of its identity."""
+class Origin(Frozen):
+    """Where numbers come from: recorded, not part of their identity."""
 
     commit: str
     versions: dict[str, str]
     hardware: str
     threads: int
-    seconds: float
-    images_per_second: float
-    peak_memory_mb: float
     finished: str
     data_fingerprint: str
     code_digest: str
+
+
+class Provenance(Origin):
+    """Where a run comes from, and what it took."""
+
+    seconds: float
+    images_per_second: float
+    peak_memory_mb: float
 
 
 class Record(Frozen):
@@ -88,108 +81,119 @@ class Record(Frozen):
         return self.state != "nan"
 
 
-class Replay(Frozen):
-    """A confirmation that changed code makes the same numbers as the code behind a record (:mod:`dfmsd.study.replay`)."""
+class Network(Frozen):
+    """A network that was measured."""
 
     key: str
-    code_digest: str
-    """Of the code that was confirmed."""
-    commit: str
-    hardware: str
-    iterations: int
-    """That were trained again, from the start; the evaluation was repeated, too."""
-    finished: str
+    """Of its run."""
+    weights: str
+    """SHA-256 of its weights; of mmdet's published ones the first digits."""
 
 
-def write_atomic(file: Path, text: str) -> None:
-    """Write a file that is either whole or absent, whatever happens meanwhile."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+class Measured(Frozen):
+    """What was measured for a page on images, in trained networks or on a machine: one tidy table, and pictures."""
+
+    page: str
+    scale: str
+    asked: str
+    """:meth:`dfmsd.study.pages.MeasuredPage.asked` when it was made."""
+    networks: dict[str, Network] = Field(default_factory=dict)
+    """By the page's name for each."""
+    frame: dict[str, list[Any]]
+    """Columns of one length. Lines that differ in ``image`` and ``value`` alone are one line with a list of each."""
+    pictures: dict[str, Any] = Field(default_factory=dict)
+    """What figures show besides: small arrays, and JPEGs in base 64."""
+    provenance: Origin
+
+    @model_validator(mode="after")
+    def _is_a_table(self) -> Measured:
+        if len({len(column) for column in self.frame.values()}) > 1:
+            raise ValueError("its columns differ in length")
+        return self
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table, a number a line; what is not defined is missing (NaN, None, or <NA> for an image)."""
+        import pandas as pd
+
+        frame = pd.DataFrame(self.frame)
+        if "image" not in frame:
+            return frame
+        lines = frame.explode(["image", "value"], ignore_index=True)
+        return lines.astype({"image": "Int64", "value": float})
+
+
+def origin(data_fingerprint: str, code_digest: str) -> Origin:
+    """Where something that is finished now comes from."""
+    import torch
+
+    return Origin(
+        commit=commit(),
+        versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        hardware=machine.hardware(),
+        threads=torch.get_num_threads(),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        data_fingerprint=data_fingerprint,
+        code_digest=code_digest,
+    )
+
+
+def commit() -> str:
+    """The commit of the code, marked if what decides numbers was changed since: code and parameters, not records or text."""
     try:
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        changed = _git("status", "--porcelain", "--", "dfmsd", "params")
+        return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
-@contextmanager
-def full_disk_in_plain_words() -> Iterator[None]:
-    """Say what to do when a disk is full; nothing that was whole before is lost by it.
-
-    Raises:
-        StudyError: instead of the system's error about space or quota.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        runs = paths.runs()
-        place = next(folder for folder in (runs, *runs.absolute().parents) if folder.exists())
-        raise StudyError(
-            f"the disk is full ({shutil.disk_usage(place).free // 2**20} MiB free in {place}): make room, or let DFMSD_RUNS name "
-            "a larger place; called again, a run goes on from its last checkpoint"
-        ) from None
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def dump(record: Record) -> str:
-    """A record as the JSON that is committed."""
+    """A run's record as the JSON that is committed."""
     return json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
 
 
 def read(file: Path) -> Record:
-    """A record from its file.
+    """A run's record from its file, which is parsed once a process.
 
     Raises:
         StudyError: if it is damaged, or its content does not belong to its name.
     """
-    try:
-        record = Record.model_validate_json(file.read_text())
-        digest = _digest(record.spec)
-    except (ValueError, OSError) as error:
-        raise StudyError(f"record {file} is damaged ({_reason(error)}): {MEND}") from None
-    if record.key != _key_in_path(file):
-        raise StudyError(f"record {file} is of run {record.key}: it was renamed or edited; {MEND}")
-    if digest != record.key:
-        raise StudyError(f"record {file}: its specification does not hash to its key, it was edited; {MEND}")
+    mend = "delete it and run its page again; finished runs are not repeated"
+    record, content = _load(Record, file, mend)
+    # A run's folder is called <key> or <key>.partial, a published record <key>.json.
+    key = file.parent.name.removesuffix(".partial") if file.name == "record.json" else file.stem
+    if record.key != key:
+        raise StudyError(f"record {file} is of run {record.key}: it was renamed or edited; {mend}")
+    if content != record.key:
+        raise StudyError(f"record {file}: its specification does not hash to its key, it was edited; {mend}")
     return record
 
 
-def _key_in_path(file: Path) -> str:
-    """The key of a run's folder (``<key>`` or ``<key>.partial``), or the stem of a published record."""
-    return file.parent.name.removesuffix(".partial") if file.name == "record.json" else file.stem
-
-
-def _reason(error: ValueError | OSError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error).splitlines()[0]
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]
-
-
-_published_only = ContextVar("_published_only", default=False)
-
-
-@contextmanager
-def published_only() -> Iterator[None]:
-    """Inside, runs have their published records alone: what is committed beside these depends on nothing else that was run here."""
-    token = _published_only.set(True)
+def _load(model: type[Content], file: Path, mend: str) -> tuple[Content, str]:
+    """A record of some kind, and the digest of its specification if it has one."""
     try:
-        yield
-    finally:
-        _published_only.reset(token)
+        state = file.stat()
+        return _parsed(model, file, state.st_mtime_ns, state.st_size)  # type: ignore[return-value]
+    except (ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+        raise StudyError(f"record {file} is damaged ({reason}): {mend}") from None
+
+
+@cache
+def _parsed(model: type[Frozen], file: Path, changed: int, size: int) -> tuple[Frozen, str]:
+    found = model.model_validate_json(file.read_text())
+    return found, digest(getattr(found, "spec", None))
 
 
 def find(key: str) -> Record | None:
     """The record of a run: from its folder, else from the published ones."""
-    published = paths.records() / f"{key}.json"
-    for file in (published,) if _published_only.get() else (paths.runs() / key / "record.json", published):
+    for file in (paths.runs() / key / "record.json", paths.records() / f"{key}.json"):
         if file.exists():
             return read(file)
     return None
@@ -213,50 +217,101 @@ def failure(key: str) -> Record | None:
     return None if record is None or record.is_result else record
 
 
-def modules_of(spec: RunSpec) -> tuple[str, ...]:
-    """The modules whose code decides a run's numbers."""
-    if spec.stage is None:
-        return TRAINING
-    methods = spec.stage.methods
-    names = {f"losses/{name}" for method in methods for name in (method.type.lower(), *SHARED.get(method.type, ()))}
-    if spec.stage.enhance is not None:
-        names |= set(ENHANCEMENT)
-    if spec.stage.adversarial is not None:
-        names.add("adversarial")
-    return (*TRAINING, *DISTILLATION, *sorted(names))
-
-
-def code_digest(spec: RunSpec) -> str:
-    """Hash of the code behind a run's numbers: syntax trees without docstrings, so that comments and layout do not count."""
-    return digest(modules_of(spec))
-
-
-def digest(modules: Iterable[str]) -> str:
-    """Hash of modules of this package."""
-    return hashlib.sha256("".join(_tree(module) for module in modules).encode()).hexdigest()[:12]
-
-
 def is_stale(record: Record, spec: RunSpec) -> bool:
-    """Whether the code behind a record has changed since, and no replay says that the numbers are the same."""
-    digest = code_digest(spec)
-    return record.provenance.code_digest != digest and not _is_replayed(record.key, digest)
+    """Whether the code behind a record has changed since."""
+    return record.provenance.code_digest != code.digest(spec)
 
 
-def _is_replayed(key: str, digest: str) -> bool:
-    file = paths.records() / "replays" / f"{key}.json"
+def measured(page: MeasuredPage, file: Path | None = None) -> Measured | None:
+    """What was measured for a page, by this machine or from another ``file`` of its records; None while nothing was.
+
+    Raises:
+        StudyError: if it is damaged, or of another page.
+    """
+    file = file or page.measured_file()
     if not file.exists():
-        return False
-    try:
-        return Replay.model_validate_json(file.read_text()).code_digest == digest
-    except ValueError as error:
-        raise StudyError(f"replay {file} is damaged ({_reason(error)}): delete it and replay the record again") from None
+        return None
+    mend = f"delete it and make it again: `{page.command()}`"
+    found, _ = _load(Measured, file, mend)
+    if (found.page, found.scale) != (page.page, page.scale):
+        raise StudyError(f"record {file} is of {found.page} at the scale {found.scale}: it was renamed or edited; {mend}")
+    return found
 
 
-@cache
-def _tree(module: str) -> str:
-    tree = ast.parse((paths.PACKAGE / f"{module}.py").read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
-            # A string that stands alone is documentation: a docstring, or the text below a constant.
-            node.body = [n for n in node.body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
-    return ast.dump(tree)
+def keep(found: pd.DataFrame, pictures: Mapping[str, Any], page: MeasuredPage, *, data_fingerprint: str = "") -> Measured:
+    """Write what was measured for a page, now, with today's code and networks; numbers get :data:`DIGITS` digits."""
+    measurement = Measured(
+        page=page.page,
+        scale=page.scale,
+        asked=page.asked(),
+        networks={name: Network(key=run.key, weights=_weights(run)) for name, run in page.runs().items()},
+        frame=_rounded(_columns(found)),
+        pictures=_rounded(dict(pictures)),
+        provenance=origin(data_fingerprint, code.digest_of(measuring(page))),
+    )
+    write_atomic(page.measured_file(), dump_measured(measurement))
+    return measurement
+
+
+def _columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    """A table's columns as :attr:`Measured.frame` holds them."""
+    if "image" in frame:
+        rest = [name for name in frame if name not in ("image", "value")]
+        lists = frame.astype({"image": object}).groupby(rest, dropna=False, sort=False).agg(list)
+        frame = lists.reset_index()[list(frame)]
+    return {str(name): frame[name].tolist() for name in frame}
+
+
+def _weights(run: RunSpec | TeacherSpec) -> str:
+    if isinstance(run, TeacherSpec):
+        return run.weights.sha256_prefix
+    record = result(run.key)
+    return "" if record is None else record.weights_sha256
+
+
+def measuring(page: MeasuredPage) -> str:
+    """The function that measures for a page: ``measure`` in the module of its notebook, as ``dfmsd.report.features:measure``."""
+    notebook = next(name for name, model in pages.NOTEBOOKS.items() if model is type(page))
+    return f"dfmsd.report.{notebook}:measure"
+
+
+def dump_measured(measurement: Measured) -> str:
+    """What was measured as JSON, with a line for each column."""
+    content = measurement.model_dump(mode="json")
+    return "{\n" + ",\n".join(f' "{name}": {_lines(part)}' for name, part in content.items()) + "\n}\n"
+
+
+def _lines(part: Any) -> str:
+    if not isinstance(part, dict) or not part:
+        return json.dumps(part)
+    return "{\n" + ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in part.items()) + "\n }"
+
+
+def _rounded(value: Any) -> Any:
+    """Plain data for JSON: numbers with as many digits as a record keeps, whole ones as they are; None for what is not finite."""
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(part) for part in value]
+    if hasattr(value, "tolist"):  # of NumPy and torch
+        return _rounded(value.tolist())
+    if not isinstance(value, float):
+        return value if isinstance(value, (int, str)) else None
+    return value if value.is_integer() else float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+
+
+def stale_reasons(measurement: Measured, page: MeasuredPage) -> list[str]:
+    """Why a measurement is not what the page would show if it were made now; empty if it is."""
+    found = []
+    if measurement.asked != page.asked():
+        found.append("the page asks for other things now")
+    for name, run in page.runs().items():
+        network = measurement.networks.get(name)
+        if network is None or network.key != run.key or not isinstance(run, RunSpec):
+            continue
+        record = result(run.key)
+        if record is not None and record.weights_sha256 != network.weights:
+            found.append(f"{name} was trained again since")
+    if measurement.provenance.code_digest != code.digest_of(measuring(page)):
+        found.append("the code that measures has changed since")
+    return found

@@ -1,21 +1,23 @@
-"""The order of things: which chain of runs a row of a table stands for.
+"""The rows of a page's table, and the chain of runs that each stands for.
 
-The only place that knows it. A row names student, teachers from weak to strong, and a recipe; its chain is one run for each stage,
-each with its predecessor as parent. Stage k starts from stage k-1's student with fresh alignment and generation blocks, optimiser
-and schedule, because the teacher changes.
+A row names student, teachers from weak to strong, and a recipe; its chain is one run for each stage that the rule of
+:mod:`dfmsd.stages` makes of it, each with its predecessor as parent.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from dfmsd.errors import StudyError, suggest
-from dfmsd.hyper import METHODS, for_pair
+from dfmsd.hyper import METHODS, Kind
+from dfmsd.stages import Stage, Switches, stages
 from dfmsd.study import zoo
 from dfmsd.study.scales import Scale
-from dfmsd.study.spec import AdversarialSpec, CocoData, EnhanceSpec, Frozen, NetworkSpec, RunSpec, Sides, StageSpec, TeacherSpec
+from dfmsd.study.spec import CocoData, EnhanceSpec, Frozen, NetworkSpec, RunSpec, StageSpec, TeacherSpec
 
 ALONE = ("baseline", "longer_baseline")
 """Recipes without a teacher. ``longer_baseline``: for as many epochs as all stages together."""
@@ -28,36 +30,18 @@ JOIN = " + "
 
 ALLOWED = "any_order: true in a params file, or --any-order, allows it"
 
-ADVERSARIAL = AdversarialSpec(epsilon=8 / 255, step=2 / 255, steps=5, decay=1.0, resize=0.9, diversity=0.5)
-"""IKD's attack, as its README calls it."""
+LABELS = {"baseline": "baseline", "longer_baseline": "baseline, equal budget", "equal_budget": "DMKD, equal budget"} | {
+    name: model.model_fields["type"].default for name, model in METHODS.items()
+}
+"""What a table calls each recipe."""
 
 CROSS_HEADS = ("retinanet", "gfl", "fcos")
 """Families whose dense heads CrossKD's method covers, each with its like only."""
 
 
-class Options(Frozen):
-    """DFMSD's parts, each of which can be switched off, and what Eq. (4) leaves open."""
+class Options(Frozen, Switches):
+    """The stages' switches, and changes to the method's numbers."""
 
-    sal: bool = True
-    """Stage-wise adaptation: one stage a teacher; off: the strongest teacher alone."""
-    me: Literal["last", "first", "all", "none"] = "last"
-    """The stages with masking enhancement."""
-    sfa: bool = True
-    """Semantic feature alignment."""
-    theta: float = Field(default=0.5, ge=0, le=1)
-    score: float = Field(default=0.3, ge=0, le=1)
-    """0.3 is mmdet's threshold for showing a box; the paper gives none."""
-    sigma: float = Field(default=0.08, ge=0)
-    """20.4 of 255: severity 1 of IKD."""
-    noise_probability: float = Field(default=0.3, ge=0, le=1)
-    crop: Sides = (0.8, 1.0)
-    """Smallest and largest side, drawn for height and width each for itself (IKD's ``relative_range``)."""
-    matching: Literal["stride", "index"] = "stride"
-    inherit: bool = False
-    epochs: Literal["each", "shared"] = "each"
-    """Whether each stage has the scale's epochs, or all stages of a chain share them."""
-    adversarial: bool = False
-    """Adversarial examples in the last stage, beside or instead of masking enhancement, with the weight beta."""
     hyper: dict[str, Any] = Field(default_factory=dict)
     """Changes to the method's hyper-parameters (:mod:`dfmsd.hyper`); of a recipe of several methods, as ``fgd.alpha``."""
     variant: str = ""
@@ -81,6 +65,90 @@ class Row(Frozen):
     """What a table calls the row, where the recipe does not tell it from another."""
     quotes: tuple[str, ...] | None = None
     """The paper's teachers, where this row has others in their place."""
+
+
+class Impossible(Row):
+    """A row that cannot be run."""
+
+    reason: str
+
+
+class Variant(Frozen):
+    """A recipe under a name of its own, with options besides its group's."""
+
+    recipe: str
+    name: str
+    options: Options = Options()
+    impossible: str = ""
+    """Why the row cannot be run, if so: it keeps its place in the table, beside the paper's numbers."""
+    possible_at: tuple[str, ...] = ()
+    """Scales at which it can be run all the same."""
+
+
+def _plain(recipe: object) -> object:
+    """A word alone is a recipe without a name of its own."""
+    return {"recipe": recipe, "name": ""} if isinstance(recipe, str) else recipe
+
+
+class Group(Frozen):
+    """Rows that share a student and its teachers."""
+
+    student: str
+    teachers: tuple[str, ...]
+    recipes: tuple[Annotated[Variant, BeforeValidator(_plain)], ...] = Field(min_length=1)
+    options: Options = Options()
+    any_order: bool = False
+    quotes: tuple[str, ...] | None = None
+    """The paper's teachers, where these stand in their place."""
+
+    def rows(self, scale: str) -> list[Row]:
+        """One row a recipe."""
+        shared = {name: value for name, value in self if name not in ("recipes", "options")}
+        found = []
+        for recipe in self.recipes:
+            changed = {name: getattr(recipe.options, name) for name in recipe.options.model_fields_set}
+            fields = shared | {"recipe": recipe.recipe, "name": recipe.name, "options": self.options.model_copy(update=changed)}
+            possible = not recipe.impossible or scale in recipe.possible_at
+            found.append(Row(**fields) if possible else Impossible(**fields, reason=recipe.impossible))
+        return found
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row with one seed, and the chain of runs behind it."""
+
+    place: int
+    """Of the row in the table, from 0."""
+    row: Row
+    seed: int
+    runs: tuple[RunSpec, ...]
+
+
+def _listed(seeds: object) -> object:
+    """One seed alone, or several as a text, as papermill's ``-p`` hands them on: ``0``, ``[0, 200]``, ``0, 200``."""
+    if isinstance(seeds, str):
+        words = [word.strip() for word in seeds.strip("[]() ").split(",")]
+        return tuple(int(word) if word.isdecimal() else word for word in words if word)
+    return (seeds,) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+
+
+def _unlike(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed stands there twice: the same run would count twice")
+    return seeds
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_listed), AfterValidator(_unlike)]
+
+
+def name_of(row: Row) -> str:
+    """What a table calls a row.
+
+    Example:
+        >>> name_of(Row(student="fcos_r50", teachers=("gfl_x101",), recipe="fgd + pkd"))
+        'FGD + PKD'
+    """
+    return row.name or JOIN.join(LABELS[part] for part in row.recipe.split(JOIN))
 
 
 def check(row: Row) -> None:
@@ -133,52 +201,54 @@ def _check_heads(student: str, teacher: str) -> None:
 
 
 def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = "val") -> tuple[RunSpec, ...]:
-    """The runs of a row, in order; the last one's result is the row's.
+    """The runs of a row, in order; the last one's result on a split is the row's.
 
-    Args:
-        row: The row.
-        scale: The scale.
-        seed: The student's seed. Teachers have the scale's own, the same for every student.
-        split: What the student is judged on.
+    The seed is the student's. Teachers have the scale's own, the same for every student.
 
     Raises:
         StudyError: see :func:`check`.
 
     Example:
-        >>> from dfmsd import scales
+        >>> from dfmsd.study import scales
         >>> row = Row(student="fcos_r50", teachers=("gfl_r101", "gfl_x101"), recipe="dfmsd")
         >>> [run.stage.teacher.network.name for run in chain(row, scales.get("mini"), seed=0)]
         ['gfl_r101', 'gfl_x101']
     """
     check(row)
-    stages = len(row.teachers) if row.recipe in ("longer_baseline", "equal_budget") else 1
+    length = len(row.teachers) if row.recipe in ("longer_baseline", "equal_budget") else 1
     if row.recipe in ALONE:
-        return (_run(row, scale, seed, split, budget=stages),)
-    staged = row.recipe == "dfmsd" and row.options.sal
-    teachers = row.teachers if staged else row.teachers[-1:]
-    budget = stages / len(teachers) if row.options.epochs == "shared" else stages
+        return (_run(row, scale, seed, split, budget=length),)
     runs: list[RunSpec] = []
-    for index, group in enumerate(teachers, start=1):
-        names = group.split(JOIN)
-        attacked = row.recipe == "dfmsd" and row.options.adversarial and index == len(teachers)
-        enhance = _enhance(row, index, len(teachers), scale)
+    for stage in stages(len(row.teachers), row.recipe, row.options):
+        names = row.teachers[stage.teacher].split(JOIN)
         first, *others = (teacher_of(name, scale) for name in names)
-        stage = StageSpec(
-            index=index,
+        enhance = None
+        if stage.enhance is not None:
+            enhance = EnhanceSpec(weak=teacher_of(row.teachers[0].split(JOIN)[0], scale), **dict(stage.enhance))
+        spec = StageSpec(
+            index=stage.index,
             teacher=first,
             beside=tuple(others),
-            methods=tuple(
-                _method(row, part, names[0], scale, enhanced=enhance is not None, attacked=attacked)
-                for part in row.recipe.split(JOIN)
-            ),
-            matching=row.options.matching,
+            methods=tuple(_method(row, part, stage, first.network.kind, scale) for part in row.recipe.split(JOIN)),
+            matching=stage.matching,
             balance=scale.balance,
             enhance=enhance,
-            adversarial=ADVERSARIAL if attacked else None,
-            inherit=row.options.inherit and index == 1,
+            adversarial=stage.adversarial,
+            inherit=stage.inherit,
         )
-        runs.append(_run(row, scale, seed, split, stage=stage, parent=runs[-1] if runs else None, budget=budget))
+        parent = runs[-1] if runs else None
+        runs.append(_run(row, scale, seed, split, stage=spec, parent=parent, budget=length * stage.share))
     return tuple(runs)
+
+
+def entries(rows: Iterable[Row], scale: Scale, seeds: Iterable[int], *, split: Literal["val", "tune"] = "val") -> tuple[Entry, ...]:
+    """Each row that can be run, with each seed."""
+    return tuple(
+        Entry(place, row, seed, chain(row, scale, seed, split=split))
+        for place, row in enumerate(rows)
+        if not isinstance(row, Impossible)
+        for seed in seeds
+    )
 
 
 def teacher_of(name: str, scale: Scale) -> RunSpec | TeacherSpec:
@@ -220,28 +290,11 @@ def _run(row: Row, scale: Scale, seed: int, split: Literal["val", "tune"], *, bu
     )
 
 
-def _method(row: Row, part: str, teacher: str, scale: Scale, *, enhanced: bool, attacked: bool) -> Any:
+def _method(row: Row, part: str, stage: Stage, teacher: Kind, scale: Scale) -> Any:
     name = "dmkd" if part == "equal_budget" else part
     changes = scale.changes(name, row.options.variant) | _hyper(row, name)
-    if name == "dfmsd" and not row.options.sfa:
-        changes["sfa"] = 0.0
-    times = dict(row.options.times)
-    if name == "dfmsd" and not (enhanced or attacked):
-        # Without changed images these decide nothing: rows that differ in them alone share their first stage.
-        times.pop("beta", None)
-        changes.pop("enhanced_masked", None)
-    if unknown := sorted(set(changes) - set(METHODS[name].model_fields)):
-        raise StudyError(f"{name} has no hyper-parameter {unknown[0]!r}: {suggest(unknown[0], METHODS[name].model_fields)}")
-    kinds = zoo.network(row.student, scale.name).kind, zoo.network(teacher, scale.name).kind
-    try:
-        method = for_pair(name, *kinds, zoo.family(row.student), **changes)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise StudyError(f"{name}: {problem['loc'][-1]} = {problem['input']!r}: {problem['msg']}") from None
-    if unknown := sorted(set(row.options.times) - set(METHODS[name].model_fields)):
-        raise StudyError(f"{name} has no weight {unknown[0]!r} to multiply: {suggest(unknown[0], METHODS[name].model_fields)}")
-    method = method.model_copy(update={weight: factor * getattr(method, weight) for weight, factor in times.items()})
-    return method.model_copy(update={"adv": method.beta}) if attacked else method
+    student = zoo.network(row.student, scale.name).kind
+    return stage.method(name, student, teacher, zoo.family(row.student), changes, row.options.times)
 
 
 def _hyper(row: Row, name: str) -> dict[str, Any]:
@@ -255,13 +308,3 @@ def _hyper(row: Row, name: str) -> dict[str, Any]:
                 f"hyper-parameter {key!r} of {row.recipe!r}: say whose it is, such as {parts[0]}.{key.rpartition('.')[2]}"
             )
     return {key.partition(".")[2]: value for key, value in row.options.hyper.items() if key.startswith(f"{name}.")}
-
-
-def _enhance(row: Row, index: int, stages: int, scale: Scale) -> EnhanceSpec | None:
-    if row.recipe != "dfmsd":
-        return None
-    on = {"last": index == stages, "first": index == 1, "all": True, "none": False}[row.options.me]
-    if not on:
-        return None
-    chosen = row.options.model_dump(include={"theta", "score", "sigma", "noise_probability", "crop"})
-    return EnhanceSpec(weak=teacher_of(row.teachers[0].split(JOIN)[0], scale), **chosen)

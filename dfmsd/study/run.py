@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
-import os
+import json
 import platform
+import resource
 import shutil
-import subprocess
 import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 import dfmsd.distiller
 import dfmsd.study.hooks  # noqa: F401  (registers the hooks)
-from dfmsd import checkpoints
+from dfmsd import augment, checkpoints
 from dfmsd.errors import StudyError
-from dfmsd.study import build, data, paths, ratios, records
+from dfmsd.study import build, code, data, files, paths, records
 from dfmsd.study.evaluate import evaluate
 from dfmsd.study.hooks import NaNLoss, read_curve, seconds_so_far, shares
 from dfmsd.study.records import Provenance, Record
-from dfmsd.study.spec import RunSpec, TeacherSpec
+from dfmsd.study.spec import EnhanceSpec, RunSpec, TeacherSpec
 
 RESAMPLES = 200
 """Bootstrap resamples of the images for a record's interval."""
-
-LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "pycocotools")
 
 
 def run(spec: RunSpec, *, workers: int = 0) -> Record:
     """Train, evaluate and record a run; return at once if it has a record and weights.
 
-    Work goes on in ``<key>.partial`` of :func:`dfmsd.study.paths.runs`, which is renamed to ``<key>`` when everything in it is whole. A
-    run that was interrupted goes on from its last checkpoint and ends in the same weights and metrics.
+    Work goes on in ``<key>.partial`` of :func:`dfmsd.study.paths.runs`, renamed to ``<key>`` when everything in it is whole. A run
+    that was interrupted goes on from its last checkpoint and ends in the same weights and metrics.
 
     Args:
         spec: The run. The runs it needs must have been trained.
@@ -53,7 +46,8 @@ def run(spec: RunSpec, *, workers: int = 0) -> Record:
             a checkpoint is damaged. What was computed until then stays.
     """
     final, partial = paths.runs() / spec.key, paths.runs() / f"{spec.key}.partial"
-    with records.full_disk_in_plain_words(), _locked(spec.key):
+    lock = files.locked(paths.runs() / f"{spec.key}.lock", f"run {spec.key} is being trained")
+    with files.full_disk_in_plain_words(), lock:
         if (final / "record.json").exists() and (final / "student.pth").exists():
             return records.read(final / "record.json")
         record = records.unfinished(spec.key)
@@ -71,10 +65,10 @@ def _recorded(spec: RunSpec, folder: Path, workers: int) -> Record:
     try:
         record = _train(spec, folder, workers)
     except NaNLoss as error:
-        broken = Record(key=spec.key, state="nan", spec=spec.flat(), note=str(error), provenance=_provenance(spec, 0.0, 0, ""))
-        records.write_atomic(folder / "record.json", records.dump(broken))
-        raise StudyError(f"{spec.network.name}: {error}; its last checkpoint stays in {folder}") from None
-    records.write_atomic(folder / "record.json", records.dump(record))
+        record = Record(key=spec.key, state="nan", spec=spec.flat(), note=str(error), provenance=_provenance(spec, 0.0, 0, ""))
+    files.write_atomic(folder / "record.json", records.dump(record))
+    if not record.is_result:
+        raise StudyError(f"{spec.network.name}: {record.note}; its last checkpoint stays in {folder}")
     return record
 
 
@@ -91,38 +85,23 @@ def _move(partial: Path, final: Path) -> None:
     shutil.rmtree(left, ignore_errors=True)
 
 
-def weights(run_or_teacher: RunSpec | TeacherSpec) -> str:
+def weights(run: RunSpec | TeacherSpec) -> str:
     """File or address of the weights of a trained run or a published teacher.
 
     Raises:
-        StudyError: see :func:`exported`, or if the run has no measured AP.
+        StudyError: if the run was not trained here, its weights are not those of its record, or it has no measured AP.
     """
-    if isinstance(run_or_teacher, TeacherSpec):
-        return run_or_teacher.weights.url
-    file, record = exported(run_or_teacher)
-    if record.state != "ok" and run_or_teacher.schedule.max_iters is None and run_or_teacher.scale != "smoke":
-        raise StudyError(f"{_name(run_or_teacher)} detects nothing on this data (AP 0): it cannot teach")
-    return str(file)
-
-
-def exported(run: RunSpec) -> tuple[Path, Record]:
-    """File of the weights of a run trained here, and its record.
-
-    Raises:
-        StudyError: if the run was not trained here, or its weights are not those of its record.
-    """
-    folder = paths.runs() / run.key
+    if isinstance(run, TeacherSpec):
+        return run.weights.url
+    name, folder = f"{run.network.name} ({run.key})", paths.runs() / run.key
     if not (folder / "record.json").exists():
-        raise StudyError(f"{_name(run)} has not been trained here: it has no weights to hand on")
-    record = records.read(folder / "record.json")
-    file = folder / "student.pth"
+        raise StudyError(f"{name} has not been trained here: it has no weights to hand on")
+    record, file = records.read(folder / "record.json"), folder / "student.pth"
     if not file.exists() or _sha256(file) != record.weights_sha256:
         raise StudyError(f"checkpoint {file} is damaged or not of its record: delete {folder} and train it again")
-    return file, record
-
-
-def _name(run: RunSpec) -> str:
-    return f"{run.network.name} ({run.key})"
+    if record.state != "ok" and run.schedule.max_iters is None and run.scale != "smoke":
+        raise StudyError(f"{name} detects nothing on this data (AP 0): it cannot teach")
+    return str(file)
 
 
 def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
@@ -132,45 +111,46 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
         StudyError: see :func:`weights`, and if the data cannot be had.
     """
     root = data.ensure(spec.data)
-    made = build.run_config(
+    return build.run_config(
         spec,
         root,
         folder,
         teacher_checkpoints=[weights(teacher) for teacher in spec.stage.teachers] if spec.stage else [],
         student_checkpoint=weights(spec.parent) if spec.parent else None,
-        ratios=ratios.ensure(spec, root, folder, weights(spec.stage.enhance.weak)) if spec.stage and spec.stage.enhance else None,
+        ratios=_area_ratios(spec, spec.stage.enhance, root, folder) if spec.stage and spec.stage.enhance else None,
         workers=workers,
     )
-    return unformatted(made.to_dict())
 
 
-def unformatted(content: dict[str, Any]) -> Config:
-    """A config that is printed as it is.
-
-    To lay it out, as often as mmengine prints it, takes as long as a run at the scale ``smoke``.
-    """
-    return Config(content, format_python_code=False)
+def _area_ratios(spec: RunSpec, enhance: EnhanceSpec, root: data.DataRoot, folder: Path) -> Path:
+    """The file of the training images' area ratios by the weak teacher, kept beside it; made if today's code has not made it."""
+    changed = code.digest_of("dfmsd.augment:area_ratios")
+    file = paths.runs() / enhance.weak.key / f"area-ratios-{enhance.score}-{root.fingerprint}-{changed}.json"
+    if not file.exists():
+        weak = enhance.weak.network
+        plain = spec.model_copy(update={"stage": None, "parent": None, "network": weak})
+        loader = build.run_config(plain, root, folder).val_dataloader
+        loader.dataset.ann_file, loader.dataset.data_prefix = str(root.train.annotations), {"img": str(root.train.images)}
+        teacher = build.built(weak, len(root.classes))
+        checkpoints.load(teacher, weights(enhance.weak))
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            batches = Runner.build_dataloader(loader)
+        found = augment.area_ratios(teacher.to("cuda" if torch.cuda.is_available() else "cpu"), batches, score=enhance.score)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomic(file, json.dumps(found, sort_keys=True))
+    return file
 
 
 def _plain(settings: Config) -> Config:
     """The student's own config, for mmdet's ``init_detector`` and test script: it needs nothing of this package."""
-    annotations = settings.val_evaluator.ann_file
-    return unformatted(
-        {
-            "default_scope": settings.default_scope,
-            "model": settings.model.get("student", settings.model),
-            "test_dataloader": settings.val_dataloader,
-            "test_evaluator": {"type": "CocoMetric", "ann_file": annotations, "metric": "bbox"},
-            "test_cfg": {"type": "TestLoop"},
-        }
-    )
-
-
-def evaluated_split(spec: RunSpec, root: data.DataRoot) -> data.Split:
-    """The split that a run is judged on."""
-    split = root.tune if spec.eval_split == "tune" else root.val
-    assert split is not None  # build.run_config has checked it
-    return split
+    content = {
+        "default_scope": settings.default_scope,
+        "model": settings.model.get("student", settings.model),
+        "test_dataloader": settings.val_dataloader,
+        "test_evaluator": {"type": "CocoMetric", "ann_file": settings.val_evaluator.ann_file, "metric": "bbox"},
+        "test_cfg": {"type": "TestLoop"},
+    }
+    return Config(content, format_python_code=False)
 
 
 def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
@@ -182,7 +162,7 @@ def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
     settings.load_from = str(last) if last else None
     settings.dump(folder / "config.py")
     runner = Runner.from_cfg(settings)
-    begun = _iterations_in(last)  # now: training removes old checkpoints
+    begun = int(checkpoints.read(last)["meta"]["iter"]) if last else 0  # now: training removes old checkpoints
     before = time.monotonic()
     runner.train()
     trained = time.monotonic() - before
@@ -193,7 +173,7 @@ def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
         raise NaNLoss("the last steps made weights that are not finite: lower the learning rate or the method's weight")
     runner.val()
     metrics, interval = evaluate(
-        evaluated_split(spec, root).annotations,
+        Path(settings.val_evaluator.ann_file),
         folder / "predictions.bbox.json",
         resamples=RESAMPLES if spec.scale != "smoke" else 10,
         seed=spec.seed,
@@ -204,6 +184,7 @@ def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
     (folder / "student.pth").write_bytes(exported.getvalue())
     _plain(settings).dump(folder / "student.py")
     curve = read_curve(folder / "curve.jsonl")
+    sizes = shares(curve)
     balance = getattr(model, "balance", None)
     return Record(
         key=spec.key,
@@ -211,8 +192,8 @@ def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
         spec=spec.flat(),
         metrics=metrics,
         ap_interval=interval,
-        shares=shares(curve),
-        factors={} if balance is None else {name: float(f"{float(balance.factor(name)):.6g}") for name in balance.index},
+        shares=sizes,
+        factors={} if balance is None else {name: float(f"{float(balance.factor(name)):.6g}") for name in sizes},
         curve=tuple(curve),
         weights_sha256=hashlib.sha256(exported.getvalue()).hexdigest(),
         provenance=_provenance(spec, time.monotonic() - start, images / trained if trained > 1 else 0.0, root.fingerprint),
@@ -248,78 +229,16 @@ def _is_whole(checkpoint: Path) -> bool:
         return False
 
 
-def _iterations_in(checkpoint: Path | None) -> int:
-    return 0 if checkpoint is None else int(checkpoints.read(checkpoint)["meta"]["iter"])
-
-
-@contextmanager
-def _locked(key: str) -> Iterator[None]:
-    """One process a key; the system releases the lock when its process ends, however it ends."""
-    folder = paths.runs()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{key}.lock").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            raise StudyError(f"run {key} is being trained by process {stream.read().strip() or 'unknown'}: wait for it") from None
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield
-
-
 def _provenance(spec: RunSpec, seconds: float, images_per_second: float, fingerprint: str) -> Provenance:
-    cuda = torch.cuda.is_available()
-    peak = torch.cuda.max_memory_allocated() if cuda else _peak_resident()
+    # Linux counts in KiB, macOS in bytes.
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident
     return Provenance(
-        commit=commit(),
-        versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        hardware=hardware(),
-        threads=torch.get_num_threads(),
+        **dict(records.origin(fingerprint, code.digest(spec))),
         seconds=round(seconds, 1),
         images_per_second=round(images_per_second, 2),
         peak_memory_mb=round(peak / 2**20, 1),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        data_fingerprint=fingerprint,
-        code_digest=records.code_digest(spec),
     )
-
-
-def _peak_resident() -> int:
-    import resource
-
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def hardware() -> str:
-    """The GPU, or the processor if there is none."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
-
-
-def processor() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    """The commit of the code, marked if what decides numbers was changed since: code and parameters, not records or text."""
-    try:
-        changed = _git("status", "--porcelain", "--", "dfmsd", "params")
-        return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _sha256(file: Path) -> str:

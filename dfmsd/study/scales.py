@@ -31,8 +31,6 @@ class Scale(Frozen):
     data: DataSpec
     image_size: tuple[int, int]
     schedule: _Schedule
-    lr: dict[str, float]
-    """Learning rate of each detector family, for this batch."""
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """The optimiser of a family that has another than SGD, with its weight decay: fields of the schedule."""
     teacher_epochs: dict[str, int] = Field(default_factory=dict)
@@ -72,16 +70,16 @@ class Scale(Frozen):
             budget: Multiplies the epochs: as many as a chain has stages, for a run of equal budget to it.
 
         Raises:
-            StudyError: if the scale has no learning rate for the network's family.
+            StudyError: see :func:`dfmsd.study.zoo.learning_rate`.
         """
         family, _, backbone = network.rpartition("_")
-        if family not in self.lr:
-            raise StudyError(f"params/scales.yaml: {self.name}: lr has no {family!r}, the family of {network}: add it")
         epochs = self.schedule.epochs
         if teacher:
             epochs = self.teacher_epochs.get(network, self.teacher_epochs.get(backbone, epochs))
         plain = self.schedule.model_dump() | {"epochs": max(1, round(budget * epochs))}
-        return ScheduleSpec(**plain, **self.optimizers.get(family, {}), lr=self.lr[family], max_iters=self.rehearsal)
+        return ScheduleSpec(
+            **plain, **self.optimizers.get(family, {}), lr=zoo.learning_rate(network, self.name), max_iters=self.rehearsal
+        )
 
     def rehearse(self, iterations: int, *, images: int = 2) -> Scale:
         """This scale's own path, tried out: a few iterations of small batches, and an evaluation on a few images.

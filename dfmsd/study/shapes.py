@@ -153,15 +153,12 @@ _TEMPLATES = tuple(make() for make in _OUTLINES.values())
 
 @dataclass(frozen=True)
 class Shape:
-    """An object in a scene.
-
-    Attributes:
-        label: Index into :data:`CLASSES`.
-        mask: Its visible pixels, ``(H, W)``; the masks of a scene are disjoint and none is empty.
-    """
+    """An object in a scene."""
 
     label: int
+    """Index into :data:`CLASSES`."""
     mask: Mask
+    """Its visible pixels, ``(H, W)``; the masks of a scene are disjoint and none is empty."""
 
     @property
     def box(self) -> tuple[int, int, int, int]:
@@ -273,18 +270,7 @@ def scene(spec: ShapesData, split: str, index: int) -> Scene:
 
 
 def generate(spec: ShapesData, split: str, index: int) -> tuple[Image, Scene]:
-    """One image and what it shows.
-
-    Args:
-        spec: The data set; ``size`` is the side of the image in pixels.
-        split: One of :data:`SPLITS`.
-        index: Number of the image in its split.
-
-    Returns:
-        The image, ``(H, W, 3)`` uint8 in the order blue, green, red, and its scene.
-
-    Raises:
-        StudyError: The split is unknown, or the data set belongs to another version of the generator.
+    """One image, ``(H, W, 3)`` uint8 in the order blue, green, red, and what it shows: see :func:`scene`.
 
     Example:
         >>> spec = ShapesData(version=VERSION, seed=0, train=1, val=1, tune=0, size=64)
@@ -297,16 +283,7 @@ def generate(spec: ShapesData, split: str, index: int) -> tuple[Image, Scene]:
 
 
 def render(shown: Scene, size: int, rng: np.random.Generator) -> Image:
-    """Paint a scene.
-
-    Args:
-        shown: The scene.
-        size: Side of the image in pixels.
-        rng: Draws the background, the colours and the textures.
-
-    Returns:
-        ``(size, size, 3)`` uint8 in the order blue, green, red.
-    """
+    """Paint a scene: ``(size, size, 3)`` uint8 in the order blue, green, red; ``rng`` draws ground, colours and textures."""
     import cv2
 
     ground = rng.uniform(60, 195) + rng.uniform(-35, 35, 3)

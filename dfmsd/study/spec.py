@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dfmsd.hyper import MethodSpec
+from dfmsd.stages import Attack, Enhance, Matching
 
 SPEC_VERSION = 1
 """Raised when the meaning of a field changes, so that old records cannot pass for new ones."""
@@ -30,10 +31,10 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A changed copy; unlike pydantic's, it does not keep a key that was computed before the change."""
+        """A changed copy; unlike pydantic's, it does not keep what was computed and cached before the change."""
         copy = super().model_copy(update=update, deep=deep)
-        if "key" not in type(self).model_fields:  # a record's key is a fact, not computed
-            copy.__dict__.pop("key", None)
+        for computed in copy.__dict__.keys() - type(self).model_fields.keys():
+            del copy.__dict__[computed]
         return copy
 
 
@@ -111,46 +112,11 @@ class Balance(Frozen):
     iterations: int = Field(gt=0)
 
 
-def _ordered(sides: tuple[float, float]) -> tuple[float, float]:
-    if sides[0] > sides[1]:
-        raise ValueError(f"the smallest side {sides[0]} is larger than the largest, {sides[1]}: swap them")
-    return sides
-
-
-Side = Annotated[float, Field(gt=0, le=1)]
-Sides = Annotated[tuple[Side, Side], AfterValidator(_ordered)]
-"""Smallest and largest side relative to a whole."""
-
-
-class EnhanceSpec(Frozen):
-    """Masking enhancement (ME), Eq. (4): noise for images dominated by small objects, a crop for the others."""
+class EnhanceSpec(Enhance):
+    """Masking enhancement, and the teacher whose boxes decide about it."""
 
     weak: RunSpec | TeacherSpec
-    """The weaker (first-stage) teacher, whose boxes decide."""
-    theta: float = Field(ge=0, le=1)
-    score: float = Field(ge=0, le=1)
-    """Boxes of the weak teacher count from this score on."""
-    sigma: float = Field(ge=0)
-    """Standard deviation of the noise, in units of the full pixel range."""
-    noise_probability: float = Field(ge=0, le=1)
-    crop: Sides
-    """Smallest and largest side of the crop relative to the image's."""
-
-
-class AdversarialSpec(Frozen):
-    """Adversarial examples against the teacher (:func:`dfmsd.adversarial.di2_fgsm`) as a further enhanced image; IKD's values."""
-
-    epsilon: float = Field(ge=0, le=1)
-    """Largest change of a value, in units of the image's range."""
-    step: float = Field(ge=0, le=1)
-    """Change of a value in one step, likewise."""
-    steps: int = Field(gt=0)
-    decay: float = Field(ge=0)
-    """Of the momentum."""
-    resize: float = Field(gt=0, le=1)
-    """Smallest side that diversity shrinks an image to, relative to its own."""
-    diversity: float = Field(ge=0, le=1)
-    """Probability of shrinking in a step."""
+    """The weaker (first-stage) teacher."""
 
 
 class TeacherSpec(Frozen):
@@ -162,7 +128,7 @@ class TeacherSpec(Frozen):
     @cached_property
     def key(self) -> str:
         """Its identity: network and weights."""
-        return _digest(self.model_dump(mode="json"))
+        return digest(self.model_dump(mode="json"))
 
 
 class StageSpec(Frozen):
@@ -171,7 +137,7 @@ class StageSpec(Frozen):
     index: int = Field(ge=1)
     teacher: RunSpec | TeacherSpec
     methods: tuple[MethodSpec, ...] = Field(min_length=1)
-    matching: Literal["stride", "index"] = "stride"
+    matching: Matching = "stride"
     balance: Balance | None = None
     enhance: EnhanceSpec | None = None
     inherit: bool = False
@@ -179,7 +145,7 @@ class StageSpec(Frozen):
     # What was added after the first records were published counts in the key only where it is used.
     beside: tuple[RunSpec | TeacherSpec, ...] = ()
     """Further teachers at the same time: every term is the mean over all of them."""
-    adversarial: AdversarialSpec | None = Field(default=None, exclude_if=lambda value: value is None)
+    adversarial: Attack | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def teachers(self) -> tuple[RunSpec | TeacherSpec, ...]:
@@ -224,7 +190,7 @@ class RunSpec(Frozen):
     @cached_property
     def key(self) -> str:
         """Twelve hex digits: the hash of everything above, with runs it contains replaced by their keys."""
-        return _digest(self.flat())
+        return digest(self.flat())
 
     def flat(self) -> dict[str, Any]:
         """The specification as plain data, with the runs it contains replaced by their keys."""
@@ -253,9 +219,14 @@ class RunSpec(Frozen):
                 yield self.stage.enhance.weak
 
 
-def _digest(plain: Any) -> str:
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def canonical(plain: Any) -> str:
+    """Plain data as JSON that is the same for equal data."""
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(plain: Any) -> str:
+    """Twelve hex digits that identify plain data."""
+    return hashlib.sha256(canonical(plain).encode()).hexdigest()[:12]
 
 
 for _model in (EnhanceSpec, StageSpec, RunSpec):

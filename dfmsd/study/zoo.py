@@ -49,6 +49,22 @@ def family(name: str) -> str:
     return name.rpartition("_")[0]
 
 
+def learning_rate(name: str, scale: str) -> float:
+    """The learning rate of a network's family, for the batch of a scale.
+
+    Raises:
+        StudyError: if the family has none for the scale.
+
+    Example:
+        >>> learning_rate("faster_rcnn_r50", "coco")
+        0.02
+    """
+    rates = _row(name)[1].get("lr", {})
+    if scale not in rates:
+        raise StudyError(f"dfmsd/study/zoo.yaml: families: {family(name)}: lr has none for the scale {scale}: add it")
+    return float(rates[scale])
+
+
 def label(name: str) -> str:
     """The name that a table prints.
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-import dfmsd.losses  # noqa: F401
+from dfmsd import losses
 from dfmsd.hyper import METHODS
 from dfmsd.losses import Levels
 
 IMAGE = (40, 48)
 """Height and width of an image; a map at stride 8 is 5 x 6."""
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "channels-last": lambda feat: feat.contiguous(memory_format=torch.channels_last),
+    "cropped": lambda feat: F.pad(feat, (1, 2, 2, 1))[..., 2:-1, 1:-2],
+    "transposed": lambda feat: feat.mT.contiguous().mT,
+}
+"""How a map can lie in memory other than row by row."""
 
 
 def maps(*, shape: tuple[int, ...] = (2, 4, 5, 6), dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -34,8 +41,8 @@ def method(name: str, *, channels_s: int = 4, channels_t: int = 4, learnt: bool 
         **changes: Hyper-parameters and their values.
     """
     torch.manual_seed(0)
-    spec = METHODS[name].model_validate({"strides": (8, 16)} | changes)
-    module = MODELS.build(dict(spec) | {"channels_s": channels_s, "channels_t": channels_t})
+    kind = getattr(losses, METHODS[name].__name__)
+    module = kind(channels_s=channels_s, channels_t=channels_t, **{"strides": (8, 16)} | changes)
     for parameter in module.parameters() if learnt else ():
         nn.init.normal_(parameter)
     return module

@@ -1,61 +1,85 @@
-"""What all methods share: weighted terms under their names."""
+"""What all methods share: their numbers, and weighted terms under their names, summed over the levels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from dfmsd.losses.base import Levels, Method, sum_squares
+from dfmsd.errors import StudyError
+from dfmsd.losses import DMKD, MGD, SSIM
+from dfmsd.losses.base import Levels, Method, squared_error
 
 
 class Two(Method):
-    name = "two"
-    uses_enhanced = True
+    """With DFMSD's numbers."""
 
-    def terms(self, levels_s: Levels, levels_t: Levels, **_: Any) -> dict[str, Tensor]:
-        return {"a": levels_s[8].sum(), "b": levels_t[8].sum()}
+    name = "dfmsd"
+    WEIGHTS: ClassVar = {"a": "alpha", "b": "sfa", "aug": "beta"}
 
-    def enhanced_term(self, levels_s: Levels, levels_t: Levels) -> Tensor:
-        return (levels_s[8] * levels_t[8]).sum()
+    def level(self, block: Any, feat_s: Tensor, feat_t: Tensor, **_: Any) -> dict[str, Tensor]:
+        return {"a": feat_s.sum(), "b": feat_t.sum()}
 
-
-def call(method: Method, **options: Any) -> Mapping[str, Tensor]:
-    levels_s, levels_t = {8: torch.full((1, 1, 2, 2), 2.0)}, {8: torch.ones(1, 1, 2, 2)}
-    return method(levels_s, levels_t, [torch.zeros(0, 4)], [(16, 16)], generator=torch.Generator(), **options)
+    def enhanced(self, block: Any, feat_s: Tensor, feat_t: Tensor) -> Tensor:
+        return (feat_s * feat_t).sum()
 
 
-def test_terms_are_named_and_weighted() -> None:
-    terms = call(Two([8], {"a": 0.5, "b": 3.0, "c": 1.0}))
-    assert {name: value.item() for name, value in terms.items()} == {"loss_two_a": 4.0, "loss_two_b": 12.0}
+def two(strides: tuple[int, ...] = (8,), **options: Any) -> Two:
+    return Two(channels_s=1, channels_t=1, strides=strides, **{"alpha": 0.5, "sfa": 3.0, "beta": 10.0} | options)
 
 
-def test_enhanced_terms_appear_with_enhanced_features_only_where_a_method_uses_them() -> None:
-    enhanced = {"c": ({8: torch.full((1, 1, 1, 2), 3.0)}, {8: torch.ones(1, 1, 1, 2)})}
-    method = Two([8], {"a": 1.0, "b": 1.0, "c": 10.0})
-    assert call(method, enhanced=enhanced)["loss_two_c"].item() == 60.0
-    method.uses_enhanced = False  # type: ignore[misc]
-    assert "loss_two_c" not in call(method, enhanced=enhanced)
+LEVELS = {8: torch.full((1, 1, 2, 2), 2.0), 16: torch.ones(1, 1, 1, 2)}
+
+
+def call(method: Method, **options: Any) -> Mapping[str, float]:
+    ones = {stride: torch.ones_like(feat) for stride, feat in LEVELS.items()}
+    terms = method(LEVELS, ones, [torch.zeros(0, 4)], [(16, 16)], generator=torch.Generator(), **options)
+    return {name: value.item() for name, value in terms.items()}
+
+
+def test_terms_are_named_weighted_and_summed_over_the_levels() -> None:
+    assert call(two()) == {"loss_dfmsd_a": 0.5 * 8, "loss_dfmsd_b": 3 * 4}
+    assert call(two((8, 16))) == {"loss_dfmsd_a": 0.5 * (8 + 2), "loss_dfmsd_b": 3 * (4 + 2)}
+
+
+def test_terms_on_changed_images_appear_with_them_unless_they_are_off() -> None:
+    images: dict[str, tuple[Levels, Levels]] = {"aug": (LEVELS, LEVELS)}
+    assert call(two((8, 16)), enhanced=images)["loss_dfmsd_aug"] == 10 * (4 * 4 + 2)
+    for off in (two(beta=0.0), two(changed=()), MGD(channels_s=1, channels_t=1, strides=(8,))):
+        assert not any(name.endswith("aug") for name in call(off, enhanced=images))
 
 
 def test_weights_travel_with_the_checkpoint_and_are_not_learned() -> None:
-    method = Two([8], {"a": 0.5, "b": 3.0, "c": 0.0})
+    method = two(beta=0.0)
     assert {name: value.item() for name, value in method.state_dict().items()} == {
         "weight_a": 0.5,
         "weight_b": 3.0,
-        "weight_c": 0.0,
+        "weight_aug": 0.0,
     }
     assert list(method.parameters()) == []
 
 
-def test_a_bare_method_has_no_terms() -> None:
-    with pytest.raises(NotImplementedError):
-        call(Method([8], {"a": 1.0}))
+@pytest.mark.parametrize(
+    ("method", "fields", "message"),
+    [
+        (MGD, {"raito": 0.5}, r"^MGD has no hyper-parameter 'raito': did you mean 'ratio'\?$"),
+        (MGD, {"ratio": 1.5}, "^MGD: ratio = 1.5: Input should be less than or equal to 1$"),
+        (SSIM, {"window": 10}, "^SSIM: window = 10: the window has a position in its centre: its side is odd$"),
+        (SSIM, {"luminance": 0, "contrast": 0, "structure": 0}, "^SSIM: .* so nothing is compared: switch one on$"),
+        (DMKD, {"se_ratio": 16}, "^se_ratio = 16 squeezes a map of 8 channels to none: take at most 8$"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(method: type[Method], fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        method(channels_s=8, channels_t=8, strides=(8,), **fields)
 
 
-def test_sum_squares_is_a_sum_per_image_and_a_mean_over_images() -> None:
-    difference = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(2, 1, 1, 2)
-    assert sum_squares(difference).item() == (1 + 4 + 9 + 16) / 2
+def test_squared_error_by_hand_in_half_precision_too() -> None:
+    """300 squared is more than float16 holds."""
+    difference = torch.tensor([1.0, -2.0, 3.0, 300.0]).view(2, 1, 1, 2)
+    for given in (difference, difference.half()):
+        assert squared_error(given).item() == (1 + 4 + 9 + 90000) / 2
+        assert squared_error(given, "mean").item() == (1 + 4 + 9 + 90000) / 4

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from dfmsd.errors import StudyError
-from dfmsd.losses import heads as _heads
+from dfmsd.losses import heads
 from dfmsd.losses.crosskd import cross_standardise, crosskd_bins_loss, crosskd_cls_loss
 from tests.fixtures_detectors import batch, detector
 from tests.losses import helpers
 
 STRIDES = (8, 16, 32, 64, 128)
 FAMILIES = ("retinanet_r50", "gfl_r101", "fcos_r50")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def mmdets_scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        yield
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -58,18 +50,10 @@ def test_bins_loss_is_the_divergence_from_the_teachers_distribution() -> None:
 def test_standardised_features_have_the_teachers_statistics() -> None:
     feat_s, feat_t = 5 * random(2, 3, 4, 4) - 7, 0.5 * random(2, 3, 4, 4, seed=1) + 2
     crossed = cross_standardise(feat_s, feat_t)
-    for statistic in (Tensor.mean, Tensor.std):
-        torch.testing.assert_close(statistic(crossed, dim=(0, 2, 3)), statistic(feat_t, dim=(0, 2, 3)), rtol=1e-5, atol=1e-5)
-    expected = (feat_s.numpy() - feat_s.numpy().mean((0, 2, 3), keepdims=True)) / (
-        feat_s.numpy().std((0, 2, 3), keepdims=True, ddof=1) + 1e-6
-    ) * feat_t.numpy().std((0, 2, 3), keepdims=True, ddof=1) + feat_t.numpy().mean((0, 2, 3), keepdims=True)
-    np.testing.assert_allclose(crossed.numpy(), expected, rtol=1e-12)
-
-
-def test_scale_and_offset_of_the_student_do_not_matter_but_its_pattern_does() -> None:
-    feat_s, feat_t = random(2, 3, 4, 4), random(2, 3, 4, 4, seed=1)
-    torch.testing.assert_close(cross_standardise(3 * feat_s + 9, feat_t), cross_standardise(feat_s, feat_t), rtol=1e-5, atol=1e-5)
-    assert not torch.allclose(cross_standardise(feat_s.flip(3), feat_t), cross_standardise(feat_s, feat_t))
+    (s, mean_s, std_s), (_, mean_t, std_t) = (
+        (x, x.mean((0, 2, 3), keepdims=True), x.std((0, 2, 3), keepdims=True, ddof=1)) for x in (feat_s.numpy(), feat_t.numpy())
+    )
+    np.testing.assert_allclose(crossed.numpy(), (s - mean_s) / (std_s + 1e-6) * std_t + mean_t, rtol=1e-12)
 
 
 def test_a_single_element_and_a_constant_channel_become_the_teachers_mean() -> None:
@@ -92,8 +76,8 @@ def test_gradients() -> None:
 # Heads
 
 
-def method(student: Any, teacher: Any, layer: int = 1, *, before_activation: bool = False) -> Any:
-    made = helpers.method("crosskd", strides=STRIDES, layer=layer, before_activation=before_activation)
+def method(student: Any, teacher: Any, layer: int = 1, *, before_activation: bool = False, strides: Any = STRIDES) -> Any:
+    made = helpers.method("crosskd", strides=strides, layer=layer, before_activation=before_activation)
     made.connect(student, teacher)
     return made
 
@@ -107,14 +91,17 @@ def changed(name: str, amount: float = 0.3) -> Any:
     return student
 
 
-def terms(student: Any, teacher: Any, *, before_activation: bool = False) -> dict[str, Tensor]:
+def terms(
+    student: Any, teacher: Any, *, before_activation: bool = False, strides: tuple[int, ...] = STRIDES, shift: Any = None
+) -> dict[str, Tensor]:
+    """Weighted terms on some of the levels; ``shift`` is added to the teacher's maps, by stride."""
     data = teacher.data_preprocessor(batch(), True)
-    made = method(student, teacher, before_activation=before_activation)
+    made = method(student, teacher, before_activation=before_activation, strides=strides)
     with made.watching():
         student.loss(data["inputs"], data["data_samples"])
         feats_s = student.extract_feat(data["inputs"])
     feats_t = teacher.extract_feat(data["inputs"]) if student is not teacher else feats_s
-    levels = {stride: feat.detach() for stride, feat in zip(STRIDES, feats_t, strict=True)}
+    levels = {stride: feat.detach() + (shift or {}).get(stride, 0.0) for stride, feat in zip(STRIDES, feats_t, strict=True)}
     return helpers.run(made, levels, levels)
 
 
@@ -125,7 +112,7 @@ def test_the_opened_head_predicts_what_the_closed_one_does(name: str, layer: int
     """The head as mmdet runs it is the reference; every level, in mmdet's order of anchors."""
     teacher = detector(name)
     feats = teacher.extract_feat(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
-    opened = _heads.of(teacher)
+    opened = heads.of(teacher)
     teacher.bbox_head.train()  # FCOS multiplies by the stride in eval mode
     with torch.no_grad():
         scores, regressions, *_ = teacher.bbox_head(feats)
@@ -133,10 +120,10 @@ def test_the_opened_head_predicts_what_the_closed_one_does(name: str, layer: int
             cls, reg = opened.predict(opened.towers_until(feat, layer, before_activation=before_activation), level, layer)
             torch.testing.assert_close(cls, scores[level].permute(0, 2, 3, 1).reshape(2, -1, 10))
             own = regressions[level].permute(0, 2, 3, 1).reshape(2, -1, 4)
-            if isinstance(opened, _heads.Retina):
+            if isinstance(opened, heads.Retina):
                 anchors = teacher.bbox_head.prior_generator.grid_priors([f.shape[2:] for f in feats], device="cpu")[level]
                 own = torch.stack([teacher.bbox_head.bbox_coder.decode(anchors, changes) for changes in own])
-            elif isinstance(opened, _heads.Gfl):
+            elif isinstance(opened, heads.Gfl):
                 own = regressions[level].permute(0, 2, 3, 1).reshape(2, -1, 4, 17)
             else:
                 own = own.clamp(min=1e-3)
@@ -154,13 +141,33 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(name: str, before_ac
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_a_teacher_that_differs_at_one_level_is_seen_there_and_only_there(name: str) -> None:
+    """Student and teacher are one network; noise is added to the map at stride 32, the third of the head's five."""
+    teacher = copy.deepcopy(detector(name))
+    noise = {32: random(2, 1, 1, 1, dtype=torch.float32) * 5 + random(1, 1, 2, 2, dtype=torch.float32)}
+    silent = terms(teacher, teacher, strides=(16, 64), shift=noise)
+    assert {term: value.item() for term, value in silent.items()} == pytest.approx({"cls": 0.0, "reg": 0.0}, abs=1e-4)
+    heard = terms(teacher, teacher, strides=(16, 32), shift=noise)
+    assert min(heard.values()) > 1e-3
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_levels_add_up(name: str) -> None:
+    """The normaliser is of all levels; GFL's boxes are divided by their own weights instead."""
+    student, teacher = changed(name), detector(name).requires_grad_(False)
+    whole, parts = terms(student, teacher), [terms(student, teacher, strides=part) for part in ((8, 128), (16, 32), (64,))]
+    for term in ("cls",) if name == "gfl_r101" else ("cls", "reg"):
+        torch.testing.assert_close(torch.stack([part[term] for part in parts]).sum(), whole[term], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("before_activation", [False, True])
 def test_the_features_that_cross_are_those_around_the_activation(name: str, before_activation: bool) -> None:
     """Mmdet's own convolution, run by hand; what lies below zero tells on which side of its ReLU a feature was taken."""
     student = changed(name).eval()
-    opened = _heads.of(student)
+    opened = heads.of(student)
     data = student.data_preprocessor(batch(), True)
-    with _heads.seen(opened, 1, before_activation=before_activation) as seen, torch.no_grad():
+    with opened.watched(1, before_activation=before_activation) as seen, torch.no_grad():
         student.loss(data["inputs"], data["data_samples"])
         feats = student.extract_feat(data["inputs"])
     for level, feat in enumerate(feats):
@@ -214,17 +221,17 @@ def test_the_normaliser_is_the_heads_own(name: str, monkeypatch: pytest.MonkeyPa
         return plain(*arguments, avg_factor=avg_factor, **options)
 
     monkeypatch.setattr(getattr(student.bbox_head, loss), "forward", spy)
-    opened = _heads.of(student)
-    with _heads.seen(opened, 1, before_activation=False) as seen:
+    opened = heads.of(student)
+    with opened.watched(1, before_activation=False) as seen:
         student.loss(data["inputs"], data["data_samples"])
-    assert opened.targets(seen.targets)[1].item() == pytest.approx(factors[0], rel=1e-5)
+    assert opened.targets(seen.targets, range(5))[1].item() == pytest.approx(factors[0], rel=1e-5)
 
 
 def test_a_head_can_be_watched_for_two_teachers_at_once() -> None:
     student = detector("retinanet_r50")
     data = student.data_preprocessor(batch(), True)
-    opened = _heads.of(student)
-    with _heads.seen(opened, 1, before_activation=True) as outer, _heads.seen(opened, 1, before_activation=True) as inner:
+    opened = heads.of(student)
+    with opened.watched(1, before_activation=True) as outer, opened.watched(1, before_activation=True) as inner:
         student.loss(data["inputs"], data["data_samples"])
     assert outer.targets is inner.targets is not None
     for one, other in zip(outer.features(0), inner.features(0), strict=True):

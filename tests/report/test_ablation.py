@@ -1,96 +1,89 @@
-"""What a part adds, from records the test has chosen."""
+"""Effects of parts and of open choices, against numbers worked out by hand."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from dfmsd.report import ablation as effects
+from dfmsd.report import ablation
 from dfmsd.study import pages
-from dfmsd.study.frame import lines
 from dfmsd.study.pages import PageSpec
-from dfmsd.study.rows import Options
-from tests.conftest import WriteRecord
+from tests.report.conftest import PAIR, lines
 
-ROWS = {
-    "none": {"sal": False, "me": "none", "sfa": False},
-    "ME": {"sal": False, "sfa": False},
-    "SFA": {"sal": False, "me": "none"},
-    "ME + SFA": {"sal": False},
-    "other crop": {"sal": False, "crop": (0.5, 1.0)},
-    "ME in stage 1": {"me": "first"},
+# What AP becomes with each part switched on: 40, and 1 for SAL, 2 for ME, 4 for SFA, which together lose 3.
+AP = {
+    on: 40.0 + sum(gain for gain, is_on in zip((1, 2, 4), on, strict=True) if is_on) - 3 * all(on)
+    for on in product((False, True), repeat=3)
 }
-ALONE = {"recipe": "dfmsd", "name": "strong teacher alone", "options": {"sal": False}}
-AP = {"baseline": 1.0, "none": 20.0, "ME": 21.0, "SFA": 24.0, "ME + SFA": 24.5, "other crop": 50.0, "ME in stage 1": 60.0}
 
 
-def page(seeds: tuple[int, ...] = (0,)) -> PageSpec:
-    recipes: list[Any] = ["baseline", *({"recipe": "dfmsd", "name": name, "options": options} for name, options in ROWS.items())]
+def variant(name: str, **options: Any) -> dict[str, Any]:
+    return {"recipe": "dfmsd", "name": name, "options": options}
+
+
+def parts(on: tuple[bool, ...]) -> dict[str, Any]:
+    return {"sal": on[0], "me": "last" if on[1] else "none", "sfa": on[2]}
+
+
+def page(*recipes: Any) -> PageSpec:
     group = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": recipes}
-    return pages.spec(page="mine", title="Mine", question="Why?", groups=[group], scale="mini", seeds=seeds)
+    return pages.spec(page="example", title="t", question="q", groups=[group])
 
 
-def run(spec: PageSpec, write_record: WriteRecord, *names: str) -> None:
-    for entry in spec.entries():
-        if (name := entry.row.name or entry.row.recipe) in names:
-            write_record(entry.runs[-1], AP[name])
+def frame(recipes: dict[str, dict[int, float | None]]) -> pd.DataFrame:
+    return lines({(name, "dfmsd"): aps for name, aps in recipes.items()})
 
 
-def test_pairs_of_rows_differ_in_the_part_alone(write_record: WriteRecord) -> None:
-    run(page(), write_record, *AP)
-    found = {
-        part: {tuple(sorted(rest)): difference.mean for rest, difference in by_rest.items() if difference}
-        for part, by_rest in effects.effects(lines(page())).items()
+def test_a_part_is_judged_by_the_rows_that_differ_in_it_alone() -> None:
+    whole = page(*(variant(str(on), **parts(on)) for on in AP))
+    found = ablation.added(frame({str(on): {0: ap, 1: ap + 1} for on, ap in AP.items()}), whole).loc[PAIR]
+    assert found["Δ alone"].tolist() == [1, 2, 4]
+    assert found["Δ with the two others"].tolist() == [-2, -1, 1]
+    assert found["Δ mean"].tolist() == pytest.approx([0.25, 1.25, 3.25])  # the loss of 3 in one of four pairs
+    assert set(found["pairs of rows"]) == {"4 of 4 run"}
+
+
+def test_a_mean_waits_for_all_its_rows() -> None:
+    whole = page(*(variant(str(on), **parts(on)) for on in AP))
+    aps: dict[str, dict[int, float | None]] = {str(on): {0: ap} for on, ap in AP.items()}
+    aps[str((True, True, True))] = {0: None}
+    found = ablation.added(frame(aps), whole).loc[PAIR]
+    assert found["Δ mean"].isna().all() and found["Δ with the two others"].isna().all()
+    assert set(found["pairs of rows"]) == {"3 of 4 run"}
+
+
+def test_other_changes_are_no_parts() -> None:
+    known = page(variant("theta", theta=0.2), variant("first", me="first"), "dfmsd")
+    assert ablation.added(frame({"theta": {0: 1.0}, "first": {0: 2.0}, "DFMSD": {0: 3.0}}), known).empty
+
+
+def test_choices_stand_beside_modules_by_size_whatever_the_sign() -> None:
+    known = page(variant("theta", theta=0.2), variant("mean", hyper={"reduction": "mean"}), variant("no SFA", sfa=False), "dfmsd")
+    aps: dict[str, dict[int, float | None]] = {
+        "theta": {0: 42.0, 1: 43.0, 2: 44.0},
+        "mean": {0: None},
+        "no SFA": {0: 39.0, 1: 40.0, 2: 41.0},
+        "DFMSD": {0: 40.0, 1: 41.0, 2: 42.0},
     }
-    assert found == {"me": {(): 1.0, ("sfa",): 0.5}, "sfa": {(): 4.0, ("me",): 3.5}}
+    found = ablation.moves(frame(aps), known)
+    assert found.index.tolist() == ["theta", "without semantic alignment", "mean"]
+    assert found["Δ"].tolist()[:2] == [2.0, -1.0] and pd.isna(found["Δ"].iloc[2])
+    assert found["is"].tolist() == [ablation.CHOICE, ablation.MODULE, ablation.CHOICE]
+    assert found["moves AP more than"].tolist() == ["SFA", "", ""]
+    drawn = ablation.figure(found, "mini")
+    assert drawn is not None
+    assert str(drawn.get_label()).endswith("theta +2.0; without semantic alignment −1.0; mean not run.")
 
 
-def test_the_table_has_the_mean_only_when_all_pairs_are_run(write_record: WriteRecord) -> None:
-    run(page(), write_record, "none", "ME", "SFA")
-    by_part = effects.table(page()).data.set_index("part")  # type: ignore[union-attr]
-    assert by_part.loc["masking enhancement"].tolist() == ["+1.0", "–", "–", "1 of 2 run"]
-    run(page(), write_record, "ME + SFA")
-    by_part = effects.table(page()).data.set_index("part")  # type: ignore[union-attr]
-    assert by_part.loc["semantic alignment"].tolist() == ["+4.0", "–", "+3.8", "2 of 2 run"]
+def test_a_larger_move_without_three_seeds_is_doubted() -> None:
+    known = page(variant("theta", theta=0.2), variant("no SFA", sfa=False), "dfmsd")
+    found = ablation.moves(frame({"theta": {0: 42.0}, "no SFA": {0: 39.0}, "DFMSD": {0: 40.0}}), known)
+    assert found.loc["theta", "moves AP more than"] == "SFA?"
 
 
-def test_three_seeds_have_an_interval(write_record: WriteRecord) -> None:
-    spec = page((0, 1, 2))
-    for entry in spec.entries():
-        write_record(entry.runs[-1], AP[entry.row.name or entry.row.recipe] + entry.seed * (entry.row.name == "ME"))
-    assert "+2.0" in effects.table(spec).to_html()  # type: ignore[union-attr]
-    assert "+1.0 to +3.0" in effects.table(spec).to_html()  # type: ignore[union-attr]
-
-
-def test_pairs_of_rows_have_one_student_and_its_teachers(write_record: WriteRecord) -> None:
-    groups = [
-        {"student": "fcos_r50", "teachers": [f"{family}_r101", f"{family}_x101"], "recipes": [ALONE, "dfmsd"]}
-        for family in ("gfl", "retinanet")
-    ]
-    spec = pages.spec(page="mine", title="Mine", question="Why?", groups=groups, scale="mini", seeds=(0,))
-    for entry, ap in zip(spec.entries(), (20.0, 21.0, 30.0, 33.0), strict=True):
-        write_record(entry.runs[-1], ap)
-    frame = effects.table(spec).data  # type: ignore[union-attr]
-    assert frame["with the two others"].tolist() == ["+1.0", "+3.0"]
-    assert frame["student and teachers"].tolist() == [f"FCOS R50 ← {name} R101 → {name} X101" for name in ("GFL", "RetinaNet")]
-
-
-def test_the_table_says_its_scale_and_which_parts_rest_on_stale_rows(write_record: WriteRecord) -> None:
-    run(page(), write_record, "none", "ME", "SFA")
-    text = effects.table(page()).to_html()  # type: ignore[union-attr]
-    assert "Scale mini" in text and "stale" not in text
-    (entry,) = (entry for entry in page().entries() if entry.row.name == "SFA")
-    fresh = write_record(entry.runs[-1], AP["SFA"])
-    write_record(entry.runs[-1], AP["SFA"], provenance=fresh.provenance.model_copy(update={"code_digest": "another"}))
-    parts = effects.table(page()).data["part"].tolist()  # type: ignore[union-attr]
-    assert ["stale" in part for part in parts] == [False, True]
-
-
-def test_a_page_without_such_pairs_says_so() -> None:
-    assert effects.table(pages.get("structural")).data == "No two rows differ in a part alone."  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("options", "on"), [({}, {"sal", "me", "sfa"}), ({"me": "first", "sfa": False}, {"sal", "me"})])
-def test_a_part_is_on_whatever_its_stages(options: dict[str, Any], on: set[str]) -> None:
-    assert effects.parts_on(Options(**options)) == on
+def test_a_page_of_modules_alone_has_no_choices_to_show() -> None:
+    found = ablation.moves(frame({"no SFA": {0: 39.0}, "DFMSD": {0: 40.0}}), page(variant("no SFA", sfa=False), "dfmsd"))
+    assert found.empty and ablation.figure(found, "mini") is None

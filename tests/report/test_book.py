@@ -1,103 +1,115 @@
-"""Building the book, on real notebooks."""
+"""The book at the scale smoke: built once, every page opened once in headless Chromium; what is wrong is listed page by page.
+
+One test builds; where that fails the others are skipped with its reason. Nothing here has a limit of time: a slow machine is none
+that fails.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-import papermill
 import pytest
 import yaml
 
 from dfmsd.errors import StudyError
-from dfmsd.report import book, scoreboard
-from dfmsd.report.scoreboard import Board
-from dfmsd.study import claims, pages, paths, plan, records
-from tests.conftest import Built, copy_book
-from tests.fixtures_study import finish
+from dfmsd.report import book
+from dfmsd.study import doctor, pages, paths, plan, records
 
 pytestmark = [pytest.mark.book, pytest.mark.slow, pytest.mark.xdist_group("book")]
 
-
-def toc() -> list[str]:
-    content = yaml.safe_load((paths.ROOT / "book" / "_toc.yml").read_text())
-    return [content["root"], *(chapter["file"] for part in content["parts"] for chapter in part["chapters"])]
+PHONE = 390
+"""Width in pixels."""
 
 
-@pytest.fixture
-def environment(built_book: Built, monkeypatch: pytest.MonkeyPatch) -> Built:
-    for name, value in built_book.environment.items():
-        monkeypatch.setenv(name, value)
-    return built_book
+def copy_book(study: Path) -> Path:
+    """The book's sources in a folder of their own, beside what they quote from."""
+    study.mkdir(parents=True, exist_ok=True)
+    for name in ("dfmsd", "params"):
+        (study / name).symlink_to(paths.ROOT / name)
+    made = shutil.ignore_patterns("_build", "pages", "records")
+    return Path(shutil.copytree(paths.ROOT / "book", study / "book", ignore=made))
 
 
-@pytest.mark.parametrize("name", toc())
-def test_every_page_of_the_contents_is_built(name: str, built_book: Built) -> None:
-    assert (built_book.html / f"{name}.html").stat().st_size > 1000
+@dataclass(frozen=True)
+class Attempt:
+    """The one attempt to build the book."""
+
+    html: Path
+    error: BaseException | None
 
 
-def test_nothing_is_fetched_while_reading(built_book: Built) -> None:
-    for page in built_book.html.rglob("*.html"):
-        text = page.read_text()
-        loaded = re.findall(r"<(?:script|img|iframe)[^>]*src=\"([^\"]*)\"|<link[^>]*rel=\"stylesheet\"[^>]*href=\"([^\"]*)\"", text)
-        assert not [url for pair in loaded for url in pair if url.startswith(("http", "//"))], page
+@pytest.fixture(scope="module")
+def attempt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attempt]:
+    """The book of all pages, all runs trained, warnings taken for errors; the environment names its folders from then on."""
+    home = tmp_path_factory.mktemp("book")
+    source = copy_book(home / "study")
+    places = {"RUNS": home / "runs", "RECORDS": home / "records", "DATA": home / "data", "BOOK": source}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, place in places.items():
+            patch.setenv(f"DFMSD_{name}", str(place))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(paths.ROOT), os.environ.get("PYTHONPATH", "")]))
+        patch.delenv("DFMSD_COCO", raising=False)
+        error = None
+        try:
+            book.build(scale="smoke", strict=True)
+        except (Exception, SystemExit) as failed:
+            error = failed
+        yield Attempt(source / "_build" / "html", error)
 
 
-def test_links_lead_to_the_raw_records(environment: Built) -> None:
+@pytest.fixture(scope="module")
+def html(attempt: Attempt) -> Path:
+    """The root of the built book."""
+    if attempt.error is not None:
+        pytest.skip(f"the book was not built: {attempt.error}")
+    return attempt.html
+
+
+def contents() -> list[str]:
+    """Every page of the book, as its path without an ending."""
+    found = book.contents()
+    return [found["root"], *(chapter["file"] for part in found["parts"] for chapter in part["chapters"])]
+
+
+def test_the_book_is_built_without_a_warning(attempt: Attempt) -> None:
+    if attempt.error is not None:
+        raise attempt.error
+    assert [name for name in contents() if not (attempt.html / f"{name}.html").exists()] == []
+
+
+def test_records_and_files_lie_where_a_page_links_to_them(html: Path) -> None:
+    """The same links work from a notebook in this repository."""
     page = pages.get("table03", scale="smoke")
-    text = (environment.html / "pages" / "table03.html").read_text()
     for run in plan.order(page.chains()):
-        assert f'href="../records/{run.key}.json"' in text
-        assert records.read(environment.html / "records" / f"{run.key}.json").key == run.key
+        assert records.read(html / "book" / "records" / f"{run.key}.json").key == run.key
+    for file in [*paths.PARAMS.rglob("*.yaml"), *paths.NOTEBOOKS.glob("*.ipynb")]:
+        assert (html / file.relative_to(paths.ROOT)).read_text() == file.read_text()
 
 
-@pytest.mark.parametrize("name", pages.names())
-def test_every_page_leads_to_its_params_file_and_its_notebook(name: str, built_book: Built) -> None:
-    text = (built_book.html / "pages" / f"{name}.html").read_text()
-    file = pages.file_of(name)
-    for link in (f"params/{file.parent.name}/{name}.yaml", f"notebooks/{file.parent.name}.ipynb", f"_sources/pages/{name}.ipynb"):
-        assert f'href="../{link}"' in text
-        assert (built_book.html / link).exists()
+def test_nothing_on_a_page_names_this_machine(html: Path) -> None:
+    texts = {name: (paths.pages() / f"{name}.ipynb").read_text() for name in pages.names()}
+    assert [name for name, text in texts.items() if str(paths.ROOT) in text or str(paths.runs()) in text] == []
 
 
-def test_page_shows_its_numbers_and_hides_its_machinery(environment: Built) -> None:
+def test_a_page_is_executed_again_when_a_record_changes_and_not_before(html: Path) -> None:
     page = pages.get("table03", scale="smoke")
-    assert isinstance(page, pages.PageSpec)
-    text = (environment.html / "pages" / "table03.html").read_text()
-    assert f"<h1>{page.title}" in text
-    for entry in page.entries():
-        record = records.find(entry.runs[-1].key)
-        assert record is not None
-        assert f"{record.metrics['AP']:.1f}" in text
-    assert "Injected" not in text
-    assert str(paths.ROOT) not in (paths.pages() / "table03.ipynb").read_text()
-
-
-def test_a_page_is_not_executed_again_until_something_changes(environment: Built, monkeypatch: pytest.MonkeyPatch) -> None:
-    executed: list[str] = []
-
-    def stop(source: str, *_: Any, **__: Any) -> None:
-        executed.append(source)
-        raise InterruptedError
-
-    page = pages.get("table03", scale="smoke")
-    target = book.execute(page)
-    monkeypatch.setattr(papermill, "execute_notebook", stop)
-    assert book.execute(page) == target
-    assert executed == []
-    run = page.chains()[0][-1]
-    file = paths.runs() / run.key / "record.json"
+    assert book.job(page).is_done()
+    file = paths.runs() / page.chains()[0][-1].key / "record.json"
     before = file.read_text()
     try:
         file.write_text(json.dumps(json.loads(before) | {"note": "changed"}))
-        with pytest.raises(InterruptedError):
-            book.execute(page)
+        assert not book.job(page).is_done()
     finally:
         file.write_text(before)
-    assert len(executed) == 1
-    assert book.execute(page) == target
+    assert book.job(page).is_done()
 
 
 def test_a_broken_reference_fails_the_strict_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,47 +122,156 @@ def test_a_broken_reference_fails_the_strict_book(tmp_path: Path, monkeypatch: p
         book._render(strict=True)
 
 
+def test_a_page_that_the_contents_do_not_name_follows_the_last_of_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DFMSD_BOOK", str(tmp_path))
+    chapters = [["intro", "pages/table03", "pages/table04"], ["methods/mgd", "pages/losses"]]
+    parts = [{"chapters": [{"file": file} for file in part]} for part in chapters]
+    (tmp_path / "_toc.yml").write_text(yaml.safe_dump({"root": "x", "parts": parts}))
+    (tmp_path / "methods").mkdir()
+    for name in ("mgd", "newest"):
+        (tmp_path / "methods" / f"{name}.md").touch()
+    found = contents()
+    place = found.index("pages/table04")
+    assert found[place + 1 : place + 4] == ["pages/structural", "pages/table01", "pages/table02"]
+    assert found.index("methods/newest") == found.index("methods/mgd") + 1
+    assert {f"pages/{name}" for name in pages.names()} <= set(found)
+
+
 @pytest.fixture(scope="module")
-def board() -> Board:
-    return book.published_board()
+def browser() -> Iterator[Any]:
+    found = doctor.find_browser()
+    if found is None:
+        pytest.skip("no Chromium with its driver: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = found.binary
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(found.driver))
+    driver.set_script_timeout(600)
+    yield driver
+    driver.quit()
 
 
-def test_readme_has_its_generated_parts_as_they_are(board: Board) -> None:
-    text = (paths.ROOT / "README.md").read_text()
-    assert f"Of the papers' {board.count('mini').total()} claims" in text
-    assert book.with_generated_parts(text, board) == text, "`python -m dfmsd book` brings it up to date"
+SETTLED = """const done = arguments[0];
+const settle = () => window.MathJax ? MathJax.startup.promise.then(done) : done();
+document.readyState === 'complete' ? settle() : addEventListener('load', settle)"""
+
+LOOK = """const title = e => e.querySelector('title')?.textContent ?? '';
+const said = e => (e.getAttribute('alt') ?? e.getAttribute('aria-label') ?? title(e)).trim();
+const all = query => [...document.querySelectorAll(query)];
+const article = document.querySelector('article').cloneNode(true);
+article.querySelectorAll('pre, code').forEach(e => e.remove());
+const tables = all('article table').filter(t => t.tBodies[0]?.rows.length);
+return {
+  fetched: performance.getEntriesByType('resource').map(e => e.name).filter(name => !/^(file|data):/.test(name)),
+  broken: [...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 80)),
+  raw: ['$$', '\\\\(', '\\\\[', '\\\\frac', '{cite', '{ref'].filter(mark => article.textContent.includes(mark)),
+  maths: all('mjx-container').length - all('span.math, div.math').length,
+  wrong: all('mjx-merror, [data-mjx-error]').map(e => e.outerHTML.slice(0, 80)),
+  wordless: all('article img, article svg:not([aria-hidden=true]):not(mjx-container svg)')
+    .filter(e => !said(e)).map(e => e.outerHTML.slice(0, 80)),
+  links: all('article a[href]').map(a => a.href),
+  unsaved: tables.filter(t => !t.nextElementSibling?.matches('a.csv')).map(t => t.id || t.className),
+}"""
 
 
-def test_the_committed_scoreboard_is_that_of_the_committed_records(board: Board) -> None:
-    file = paths.ROOT / "book" / "figures" / "scoreboard.svg"
-    assert file.read_text() == scoreboard.overview(board).svg, "`python -m dfmsd book` brings it up to date"
+@dataclass(frozen=True)
+class Visit:
+    """What one look at a page found."""
+
+    found: dict[str, Any]
+    log: list[str]
+    width: int
+    """That a phone must scroll through."""
 
 
-def test_what_is_committed_shows_published_records_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DFMSD_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("DFMSD_RECORDS", str(tmp_path / "records"))
-    few = tuple(found for found in claims.claims() if found.id == "t3-rcnn-dmkd")
-    monkeypatch.setattr(scoreboard, "claims", lambda: few)
-    table = pages.get("table03")
-    assert isinstance(table, pages.PageSpec)
-    for entry in table.entries():
-        finish(entry.runs[-1])
-    assert "not run" not in scoreboard.board(_scoreboard_page()).count("mini")
-    assert book.published_board().count("mini") == {"not run": 1}
+@pytest.fixture(scope="module")
+def visits(html: Path, browser: Any) -> dict[str, Visit]:
+    """Every page of the book, opened once."""
+    seen = {}
+    phone = {"width": PHONE, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    for name in contents():
+        browser.get((html / f"{name}.html").as_uri())
+        browser.execute_async_script(SETTLED)
+        log = [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+        found = browser.execute_script(LOOK)
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+        width = browser.execute_script("return document.documentElement.scrollWidth")
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        seen[name] = Visit(found, log, width)
+    return seen
 
 
-def _scoreboard_page() -> pages.ScoreboardPage:
-    found = pages.get("scoreboard")
-    assert isinstance(found, pages.ScoreboardPage)
-    return found
+@pytest.mark.parametrize("fault", ["fetched", "broken", "raw", "wrong", "wordless", "unsaved"])
+def test_no_page_has_this_fault(visits: dict[str, Visit], fault: str) -> None:
+    """Fetched from the web, a broken image, raw maths, an error in maths, a picture without words, a table without a download."""
+    assert {name: visit.found[fault] for name, visit in visits.items() if visit.found[fault]} == {}
 
 
-def test_table_of_pages_counts_published_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DFMSD_RECORDS", str(tmp_path))
-    assert "complete" not in book.table_of_pages("{page}")
-    runs = plan.order(pages.get("table03").chains())
-    (tmp_path / f"{runs[0].key}.json").write_text("{}")
-    assert f"| 1 of {len(runs)} runs | not run | not run |" in book.table_of_pages("{page}")
-    for run in runs:
-        (tmp_path / f"{run.key}.json").write_text("{}")
-    assert f"| complete, {len(runs)} runs | not run | not run |" in book.table_of_pages("{page}")
+def test_the_console_says_nothing(visits: dict[str, Visit]) -> None:
+    assert {name: visit.log for name, visit in visits.items() if visit.log} == {}
+
+
+def test_all_maths_is_rendered(visits: dict[str, Visit]) -> None:
+    assert {name: visit.found["maths"] for name, visit in visits.items() if visit.found["maths"] < 0} == {}
+
+
+def test_a_phone_does_not_scroll_sideways(visits: dict[str, Visit]) -> None:
+    assert {name: visit.width for name, visit in visits.items() if visit.width > PHONE} == {}
+
+
+def test_links_inside_the_book_lead_somewhere(visits: dict[str, Visit]) -> None:
+    targets = {link: name for name, visit in visits.items() for link in visit.found["links"] if link.startswith("file:")}
+    places: dict[Path, set[str]] = {}
+    dead = {}
+    for link, name in targets.items():
+        parts = urlsplit(link)
+        file, place = Path(unquote(parts.path)), unquote(parts.fragment)
+        if file not in places:
+            is_page = file.suffix == ".html" and file.exists()
+            places[file] = set(re.findall(r'\bid="([^"]+)"', file.read_text())) if is_page else set()
+        if not file.exists() or (place and file.suffix == ".html" and place not in places[file]):
+            dead[link] = name
+    assert dead == {}
+
+
+def test_search_finds_a_word(html: Path, browser: Any) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(f"{(html / 'search.html').as_uri()}?q=bootstrap")
+    found = "return document.querySelectorAll('#search-results li a[href*=\"how-to-read.html\"]').length"
+    assert WebDriverWait(browser, 600).until(lambda shown: shown.execute_script(found)) > 0
+
+
+TABLE = """<!doctype html><meta charset="utf-8"><title>t</title><article><table id="T_mine">
+<thead><tr><th></th><th colspan="2">ours, mini</th></tr><tr><th>row</th><th>AP</th><th>seeds</th></tr></thead>
+<tbody><tr><th>x</th><td></td><td></td></tr><tr><th>a</th><td>9.5</td><td>1, 2</td></tr><tr><th>b "c"</th><td>–</td><td></td></tr>
+<tr><th>c</th><td>10.5</td><td></td></tr><tr><th>y</th><td></td><td></td></tr><tr><th>d</th><td>−2.0</td><td>–</td></tr>
+<tr><th>e</th><td>+1.0</td><td></td></tr></tbody></table></article><script src="{script}"></script>"""
+
+
+def test_tables_are_sorted_within_their_groups_and_downloaded(browser: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.html"
+    file.write_text(TABLE.replace("{script}", (paths.ROOT / "book" / "_static" / "tables.js").as_uri()))
+    browser.get(file.as_uri())
+    column = "return [...document.querySelectorAll('tbody tr')].map(row => row.cells[0].textContent)"
+    click = "document.querySelector('thead tr:last-child').cells[1].querySelector('button').click();" + column
+    assert browser.execute_script(click) == ["x", "a", "c", 'b "c"', "y", "d", "e"]
+    assert browser.execute_script(click) == ["x", "c", "a", 'b "c"', "y", "e", "d"]
+    assert browser.execute_script(click) == ["x", "a", 'b "c"', "c", "y", "d", "e"]
+    href = browser.execute_script(
+        "const link = document.querySelector('a.csv'); link.addEventListener('click', e => e.preventDefault());"
+        "link.click(); return link.href"
+    )
+    lines = unquote(href.removeprefix("data:text/csv;charset=utf-8,")).removeprefix("\ufeff").splitlines()
+    assert lines == [
+        'group,row,"ours, mini / AP","ours, mini / seeds"',
+        'x,a,9.5,"1, 2"',
+        'x,"b ""c""",,',
+        "x,c,10.5,",
+        "y,d,-2.0,",
+        "y,e,+1.0,",
+    ]

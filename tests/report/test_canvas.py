@@ -1,12 +1,15 @@
-"""What figures of features are drawn with."""
+"""What figures of features are drawn with, and the images that records keep."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from dfmsd.report import canvas
+from dfmsd.losses import spatial_attention
+from dfmsd.report import canvas, images
+from dfmsd.study import scales
 
 
 def test_the_cover_darkens_the_hidden_cells_and_no_other_pixel() -> None:
@@ -31,17 +34,43 @@ def test_boxes_lie_on_the_pixels_that_they_cover() -> None:
     assert box.get_bbox().bounds == (0.5, -0.5, 2.0, 2.0)
 
 
-def test_hidden_channels_are_told_from_kept_ones() -> None:
-    _, axes = canvas.grid(1, 1)
-    attention = torch.tensor([0.5, 2.0, 0.7, 0.8])
-    canvas.draw_channels(axes[0, 0], attention, attention > 0.75)
-    heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in axes[0, 0].containers}
-    assert heights == {"hidden": pytest.approx([2.0, 0.8]), "kept": pytest.approx([0.7, 0.5])}
+def test_a_record_keeps_an_image_but_not_one_of_others() -> None:
+    image = torch.full((3, 8, 16), 40, dtype=torch.uint8)
+    image[2] = 200  # red
+    kept = images.kept(image, torch.zeros(0, 4), own=True)
+    assert (canvas.pixels(kept) - image).abs().max() <= 2, "JPEG's loss alone"
+    foreign = canvas.pixels(images.kept(image, torch.zeros(0, 4), own=False))
+    assert foreign.shape == image.shape and foreign.unique().tolist() == [127.0]
 
 
-def test_a_mosaic_has_its_panels_in_the_order_of_their_letters() -> None:
-    figure, axes = canvas.mosaic("ABC;DEE")
-    figure.draw_without_rendering()
-    assert len(axes) == 5
-    assert axes[4].get_position().width > 1.5 * axes[3].get_position().width
-    assert axes[0].get_position().y0 > axes[3].get_position().y0
+def test_means_over_images_and_numbers_over_all_of_them() -> None:
+    lines = [("a", image, value, None, None) for image, value in enumerate([1.0, 2.0, 6.0, None])] + [("b", None, 0.5, 0.4, 0.7)]
+    frame = pd.DataFrame(lines, columns=["row", "image", "value", "low", "high"]).astype({"image": "Int64"})
+    found = canvas.means(frame, ["row"])
+    assert found.loc[("a",), "value"].item() == pytest.approx(3.0)
+    assert (found.loc[("a",), "low"].item(), found.loc[("a",), "high"].item()) == (1.0, 6.0), "three values: their range"
+    assert found.loc[("a",), "images"].item() == 3
+    assert found.loc[("b",), ["value", "low", "high"]].tolist() == [0.5, 0.4, 0.7]
+
+
+def test_magnitude_is_what_attention_is_a_softmax_of() -> None:
+    feat = torch.randn(1, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    energy = images.magnitude(feat)
+    torch.testing.assert_close(spatial_attention(energy[None, None], tau=0.5), spatial_attention(feat, tau=0.5))
+
+
+def test_a_box_touches_the_cells_that_it_reaches_into() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0], [23.0, 15.5, 24.5, 16.5]])  # one cell exactly, and a corner of four
+    expected = torch.zeros(4, 4, dtype=torch.bool)
+    expected[0, 0] = True
+    expected[1:3, 2:4] = True
+    assert images.touched(boxes, stride=8, size=(4, 4)).equal(expected)
+    nothing = torch.tensor([[9.0, 9.0, 9.0, 14.0]])  # without width, in the middle of a cell
+    assert not images.touched(nothing, stride=8, size=(4, 4)).any()
+    assert not images.touched(torch.zeros(0, 4), stride=8, size=(4, 4)).any()
+
+
+@pytest.mark.parametrize(("scale", "expected"), [("smoke", 1 / 16), ("mini", 1 / 16), ("gpu", 1 / 32)])
+def test_the_border_is_a_wave_on_an_object_at_the_limit_of_small_ones(scale: str, expected: float) -> None:
+    assert images.border(scales.get(scale), 1.0) == expected
+    assert images.border(scales.get(scale), 2.0) == 2 * expected

@@ -1,206 +1,157 @@
-"""What a page of features says, from records that were made up."""
+"""How alike features are: every number against one worked out by hand, and once from training to the frame."""
 
 from __future__ import annotations
 
-import ast
+import json
 from pathlib import Path
 from typing import Any
 
-import papermill
+import numpy as np
 import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import Tensor
 
+from dfmsd import study
 from dfmsd.errors import StudyError
-from dfmsd.report import featurefigures
-from dfmsd.report import features as featurepage
-from dfmsd.study import measured as observation
-from dfmsd.study import pages, paths
+from dfmsd.losses import standardise
+from dfmsd.report import canvas, features
+from dfmsd.study import ensure, records
+from dfmsd.study.data import Split
 from dfmsd.study.pages import FeaturesPage
-from tests import fixtures_features as features
+from tests.fixtures_detectors import detector
 
-STAGES: tuple[dict[str, Any], ...] = (
-    {"name": "baseline", "network": "fcos_r50"},
-    {"name": "taught", "network": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipe": "dfmsd", "stage": 1},
-    {"name": "taught twice", "network": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipe": "dfmsd"},
-)
-WEAK: dict[str, Any] = {"name": "weak", "network": "gfl_r101", "teaches": True}
-APART: tuple[dict[str, Any], ...] = (*features.TWINS, {"name": "third", "network": "retinanet_r50"})
+MAP = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
 
 
-@pytest.fixture(autouse=True)
-def own_folders(folders: Path) -> None:
-    """Runs and records of the test's own."""
-
-
-def stages(**changes: Any) -> FeaturesPage:
-    return features.page(networks=STAGES, **({"scale": "mini"} | changes))
-
-
-def test_a_network_is_the_student_after_its_stage() -> None:
-    page = stages()
-    first, second = (page.runs()[name] for name in ("taught", "taught twice"))
-    assert first == second.parent  # type: ignore[union-attr]
-    assert [runs[-1].key for runs in page.chains()] == [run.key for run in page.runs().values()]
-    assert page.pairs() == [("baseline", "teacher"), ("taught", "teacher"), ("taught twice", "teacher")]
+def feats(seed: int, channels: int = 3, side: int = 5) -> Tensor:
+    return torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("other", "expected"),
     [
-        ({"networks": [STAGES[0] | {"stages": 1}]}, "unknown parameter 'networks.0.stages': did you mean 'stage'?"),
-        ({"networks": [STAGES[0] | {"stage": 2}]}, "'baseline': stage = 2, but baseline has 1 here"),
-        ({"networks": [STAGES[0], STAGES[0]]}, "two networks have one name"),
-        ({"networks": [STAGES[0]], "teacher": None}, "a comparison needs two networks"),
-        ({"networks": [STAGES[0] | {"network": "fcos_r5"}]}, "unknown detector 'fcos_r5': did you mean 'fcos_r50'?"),
-        ({"networks": [*STAGES, WEAK | {"stage": 1}]}, "'weak' is a teacher: it has no stage"),
-        ({"networks": [STAGES[0] | {"like": "weka"}, WEAK]}, "'baseline' is like 'weka': did you mean 'weak'?"),
-        ({"teacher": "gfl_x10"}, "unknown detector 'gfl_x10': did you mean 'gfl_x101'?"),
-        ({"view": "stage"}, "view = 'stage'"),
+        (5 * MAP + 2, 1.0),
+        (-MAP, -1.0),
+        (torch.full((2, 2), 1e6), float("nan")),
+        # Centred: (-2, -1, 0, 3) and (1, -1, -1, 1): products -2 + 1 + 0 + 3 = 2, squares 14 and 4.
+        (torch.tensor([[2.0, 0.0], [0.0, 2.0]]), 2 / 56**0.5),
     ],
 )
-def test_a_wrong_page_is_refused_in_one_line(change: dict[str, Any], message: str) -> None:
-    fields = {"page": "mine", "title": "", "question": "", "view": "stages", "claim": "", "networks": STAGES, "teacher": "gfl_x101"}
-    with pytest.raises(StudyError) as caught:
-        pages.validate(FeaturesPage, fields | change)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+def test_correlation_of_maps(other: Tensor, expected: float) -> None:
+    assert features.map_correlation(MAP, other) == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
-def test_without_a_record_the_page_says_how_to_make_it() -> None:
-    page = stages()
-    seen = featurepage.look(page)
-    assert seen is None
-    text = featurepage.status(page, seen).data
-    assert text.startswith(
-        "**Not observed yet** at scale **mini**; 0 of the 5 runs behind it have a record, the others take about "
-    )
-    assert "`python -m dfmsd observe mine --scale mini`" in text and "`--train`" in text
-    for show in (
-        featurepage.answer,
-        featurepage.figure,
-        featurepage.legend,
-        featurepage.measures,
-        featurepage.table,
-        featurepage.provenance,
-    ):
-        assert show(page, seen) is None
+def test_masks_agree_by_the_share_of_cells_that_both_hide() -> None:
+    reverse = torch.tensor([[6.0, 3.0], [2.0, 1.0]])
+    assert features.mask_agreement(MAP, MAP, ratio=0.5) == 1.0
+    assert features.mask_agreement(MAP, reverse, ratio=0.5) == 0.0
+    assert features.mask_agreement(MAP, reverse, ratio=0.75) == pytest.approx(2 / 3)
 
 
-def test_a_stale_record_is_shown_and_marked() -> None:
-    page = stages()
-    observation.write(features.seen(page), page.observation())
-    assert "Stale" not in featurepage.status(page, featurepage.look(page)).data
-    more = stages(images=5)
-    text = featurepage.status(more, featurepage.look(more)).data
-    assert "**Stale**: the page names other networks, images or levels now; `python -m dfmsd observe mine --scale mini`" in text
+def test_objectness_is_the_chance_that_an_object_stands_out() -> None:
+    inside = torch.tensor([[False, True], [False, True]])
+    # 2 and 6 inside, 1 and 3 outside: 2 > 1, 6 > 1, 6 > 3.
+    assert features.objectness(MAP, inside) == 0.75
+    assert features.objectness(torch.ones(2, 2), inside) == 0.5
+    assert features.objectness(-MAP, inside) == 0.25
+    assert features.objectness(MAP.exp(), inside) == 0.75, "an increasing function changes nothing"
+    assert np.isnan(features.objectness(MAP, torch.ones(2, 2, dtype=torch.bool)))
+    assert np.isnan(features.objectness(MAP, torch.zeros(2, 2, dtype=torch.bool)))
 
 
-def test_stages_are_told_one_after_the_other() -> None:
-    page = stages()
-    seen = features.seen(page, maps={"baseline": 0.2, "taught": 0.6, "taught twice": 0.5})
-    short, like, first, second, about, *_ = featurepage.answer(page, seen).data.splitlines()  # type: ignore[union-attr]
-    assert "like the teacher than the one before on 2 (taught), 0 (taught twice); objects stand out more on 0 (taught)" in short
-    assert "0.20 → 0.60 → 0.50 on stride 8, 0.20 → 0.60 → 0.50 on stride 16 (baseline → taught → taught twice)" in like
-    assert "Taught against baseline: stride 8 higher, +0.40 [+0.40, +0.40]; stride 16 higher" in first
-    assert "Taught twice against taught: stride 8 lower, −0.10 [−0.10, −0.10]" in second
-    assert "0.80 → 0.80 → 0.80 → 0.80 on stride 8" in about and "teacher)" in about
+@pytest.mark.parametrize(("factor", "expected"), [(3.0, 1.0), (-1.0, -1.0), (0.0, 0.0)])
+def test_channels_correlate_with_themselves(factor: float, expected: float) -> None:
+    sums = sum(features.channel_sums(factor * feats(seed) + 7, feats(seed)) for seed in range(4))
+    assert_allclose(features.channel_correlations(sums), expected, atol=1e-9)
 
 
-def test_a_stage_is_set_beside_its_own_teacher() -> None:
-    page = features.page(networks=(STAGES[0], STAGES[1] | {"like": "weak"}, WEAK), scale="mini")
-    assert page.pairs() == [("baseline", "teacher"), ("taught", "teacher"), ("weak", "teacher"), ("taught", "weak")]
-    assert page.runs()["weak"] == page.runs()["taught"].stage.teacher  # type: ignore[union-attr]
-    text = featurepage.answer(page, features.seen(page, maps={"weak": 0.3})).data  # type: ignore[union-attr]
-    assert "0.50 → 0.50 on stride 8, 0.50 → 0.50 on stride 16 (baseline → taught)." in text
-    assert "Taught and weak correlate by 0.50 on stride 8" in text
-    assert "Weak and teacher: 0.30 on stride 8" in text
-    assert set(featurefigures.series(page, features.seen(page), "maps")) == {"baseline", "taught", "weak", "taught and weak"}
+def test_channel_correlation_is_that_of_equation_5_over_all_images() -> None:
+    feat_s, feat_t = (torch.cat([feats(seed) for seed in seeds]) for seeds in (range(4), range(4, 8)))
+    product = (standardise(feat_s) * standardise(feat_t)).sum(dim=(0, 2, 3)) / (feat_t[:, 0].numel() - 1)
+    sums = sum(features.channel_sums(s[None], t[None]) for s, t in zip(feat_s, feat_t, strict=True))
+    assert_allclose(features.channel_correlations(sums), product, atol=1e-5)
 
 
-def test_sfa_is_told_channel_by_channel_and_aligned() -> None:
-    page = stages(view="distribution")
-    text = featurepage.answer(page, features.seen(page, maps={"baseline": 0.1, "taught": 0.6})).data  # type: ignore[union-attr]
-    assert "taught twice against taught**, strides 8, 16: correlation channel by channel −0.05, −0.05; after the" in text
-    assert "best 1 × 1 convolution +0.00, +0.00; distance of the distributions +0.00, +0.00; distance of their shapes +0.00" in text
-    assert "0.05 [0.00, 0.10] → 0.30 [0.25, 0.35] → 0.25 [0.20, 0.30] on stride 8" in text
-    assert "For baseline about 0 is to be expected" in text
-    assert text.count("0.60 [0.55, 0.65]") == 6, "three networks, two levels"
-    assert "apart from the teacher's, in standard deviations, by 0.00 → 0.00 → 0.00 on stride 8" in text
+def test_distance_counts_shifts_in_standard_deviations() -> None:
+    values = np.random.default_rng(0).normal(5.0, 2.0, 1000)
+    assert features.distance(values, values) == 0.0
+    assert features.distance(values + 3, values) == pytest.approx(3 / values.std())
+    assert features.distance(values, np.full(10, 5.0)) == pytest.approx(np.abs(values - 5).mean()), "a constant has no deviation"
 
 
-def test_networks_of_other_widths_have_no_channels_to_compare() -> None:
-    page = stages(view="distribution")
-    seen = features.seen(page)
-    bare = seen.model_copy(update={"pairs": tuple(pair.model_copy(update={"channels": {}}) for pair in seen.pairs)})
-    text = featurepage.answer(page, bare).data  # type: ignore[union-attr]
-    assert "Channel by channel" not in text and "After the best 1 × 1" in text
-    assert set(featurepage.table(page, bare).data["channels"]) == {"", "–"}  # type: ignore[union-attr]
-    assert "not defined" in featurepage.measures(page, bare).alt  # type: ignore[union-attr]
+def test_padding_is_no_part_of_a_level() -> None:
+    images = [torch.rand(3, 64, 64) * 255, torch.rand(3, 51, 51) * 255]
+    whole, crop = features.levels(detector("retinanet_r101"), images)
+    assert list(whole) == [8, 16, 32, 64, 128]
+    assert whole[8].shape[2:] == (8, 8)
+    assert crop[8].shape[2:] == (7, 7)
 
 
-def test_types_are_set_against_two_trainings_of_one() -> None:
-    page = features.page(view="masks", networks=APART, teacher=None)
-    seen = features.seen(page)
-    twins = seen.pairs[0].model_copy(update={"maps": dict.fromkeys((8, 16), (0.9, 0.9, 0.9, 0.9))})
-    background = dict.fromkeys((8, 16), (0.1, 0.2, 0.3, None))
-    changed = {"pairs": (twins, *seen.pairs[1:]), "objects": seen.objects | {"third": background}}
-    maps, masks, objects = featurepage.answer(page, seen.model_copy(update=changed)).data.splitlines()  # type: ignore[union-attr]
-    assert "one and third 0.50 [0.49, 0.51]; other and third 0.50 [0.49, 0.51]; one and other 0.90 [0.90, 0.90]." in maps
-    assert "less alike than one and other: 2 of 2 on stride 8, 2 of 2 on stride 16" in maps
-    assert "less alike than one and other: 0 of 2 on stride 8" in masks and "each other: 0.65" in masks
-    assert "one 0.80 [0.79, 0.81]; " in objects and "hidden there first, are the features of third." in objects
+def split(folder: Path, *areas: tuple[int, ...]) -> Split:
+    """An annotation file of images with objects of such areas."""
+    images = [{"id": 10 + place} for place in range(len(areas))]
+    objects = [{"image_id": 10 + place, "area": area} for place, own in enumerate(areas) for area in own]
+    file = folder / "val.json"
+    file.write_text(json.dumps({"images": images, "annotations": objects}))
+    return Split(file, folder)
 
 
-@pytest.mark.parametrize("view", featurefigures.MEASURES)
-def test_every_view_is_drawn_with_words_and_numbers(view: str) -> None:
-    page = features.page(view="masks", networks=APART, teacher=None) if view == "masks" else stages(view=view)
-    seen = features.seen(page)
-    for drawn in (featurepage.figure(page, seen), featurepage.measures(page, seen)):
-        assert drawn is not None and drawn.svg.startswith("<?xml")
-        assert drawn.alt.endswith(".") and len(drawn.alt) > 100
-        assert all(name in drawn.alt for name in page.runs() if name != page.TEACHER)
-    assert featurepage.figure(page, seen) == featurepage.figure(page, seen), "one record gives one drawing"
-    table = featurepage.table(page, seen)
-    assert table is not None and len(table.data) > 4
-    assert featurepage.legend(page, seen) is not None
-    assert featurepage.provenance(page, seen) is not None
-    assert ".. math" not in featurepage.defined(page).data and "$$" in featurepage.defined(page).data
+SMALL, MEDIUM, LARGE = 10**2, 50**2, 100**2
 
 
-def test_what_a_params_file_leaves_out_is_the_same_in_the_notebook() -> None:
-    said = papermill.inspect_notebook(str(paths.NOTEBOOKS / "features.ipynb"))
-    for name, field in FeaturesPage.model_fields.items():
-        if not field.is_required() and name != "scale":
-            assert ast.literal_eval(said[name]["default"]) == field.default, name
+def test_the_first_images_with_every_size_are_drawn(tmp_path: Path) -> None:
+    found = split(tmp_path, (SMALL,), (SMALL, MEDIUM, LARGE), (), (LARGE, SMALL, SMALL, MEDIUM), (SMALL, MEDIUM, LARGE))
+    assert features.chosen(found, 3, 2) == ([0, 1, 2], [1, 3])
 
 
-def test_networks_without_a_record_are_listed_too() -> None:
-    frame = featurepage.networks(stages()).data
-    assert list(frame["name"]) == ["baseline", "taught", "taught twice", "teacher"]
-    assert set(frame["record"]) == {"–"} and set(frame["AP, mini"]) == {"–"}
+def test_where_none_has_every_size_those_with_most_are_drawn(tmp_path: Path) -> None:
+    found = split(tmp_path, (SMALL, SMALL), (), (SMALL, LARGE), (MEDIUM,))
+    assert features.chosen(found, 9, 2) == ([0, 1, 2, 3], [0, 2])
+    with pytest.raises(StudyError, match="shown = 5: there are only 4 validation images"):
+        features.chosen(found, 9, 5)
 
 
-def test_a_view_can_be_had_at_coco_with_the_published_teacher() -> None:
-    page = stages(scale="coco")
-    frame = featurepage.networks(page).data
-    assert list(frame["run"])[-1] == "mmdet's checkpoint"
-    assert len(page.chains()) == 3, "nothing of the teacher is to be trained"
+ONE, SAME, OTHER = (
+    {"name": name, "network": network} for name, network in (("one", "fcos_r50"), ("same", "fcos_r50"), ("other", "retinanet_r50"))
+)
 
 
-def test_colours_are_those_of_the_methods() -> None:
-    found = featurefigures.colours(stages())
-    assert found["baseline"] == "#555555" and found["taught twice"] == "#d55e00" and found["taught"] != found["taught twice"]
+def page(**changes: Any) -> FeaturesPage:
+    fields = {"page": "mine", "title": "Mine", "question": "Why?", "scale": "smoke", "view": "masks", "claim": "So."}
+    return FeaturesPage.model_validate(fields | {"networks": (ONE, SAME, OTHER), "images": 4, "shown": 2} | changes)
 
 
-def test_an_image_that_is_not_ours_is_grey() -> None:
-    shown = features.seen(stages()).shown[0]
-    assert featurefigures.pixels(shown).shape == (3, 64, 64)
-    assert featurefigures.pixels(shown.model_copy(update={"jpeg": ""})).unique().tolist() == [127.0]
+def test_from_training_to_the_frame(folders: Path) -> None:
+    found = page()
+    study.make(found, measure=features.measure, jobs=2, quiet=True)
+    frame, record = study.frame(found), records.measured(found)
+    assert record is not None and records.stale_reasons(record, found) == []
+    assert set(frame["level"]) == {8, 16} and set(frame["image"]) == {0, 1, 2, 3}
+    pairs = frame[frame["beside"].notna()].groupby(["metric", "row", "beside", "kind"])["value"]
+    # The same network twice is as two trainings that came out alike.
+    assert pairs.get_group(("maps", "one", "same", "twins")).tolist() == [1.0] * 8
+    assert pairs.get_group(("masks", "one", "same", "twins")).tolist() == [1.0] * 8
+    assert pairs.get_group(("maps", "one", "other", "others")).max() < 0.999
+    assert_allclose(pairs.get_group(("maps", "one", "other", "others")), pairs.get_group(("maps", "same", "other", "others")))
+    objects = frame[frame["metric"] == "objects"].dropna(subset="value")
+    assert set(objects["row"]) == {"one", "same", "other"} and objects["value"].between(0, 1).all()
+    for shown in record.pictures["images"]:
+        assert canvas.pixels(shown).shape == (3, 64, 64)
+        assert {name: np.shape(map_) for name, map_ in shown["maps"].items()} == dict.fromkeys(("one", "same", "other"), (8, 8))
 
+    taught = page(view="distribution", networks=(ONE, OTHER | {"like": "one"}), teacher="fcos_r50", stride=16)
+    ensure.ensure(taught.chains(), jobs=2, quiet=True, weights=True)
+    frame, pictures = features.measure(taught)
+    values = frame[(frame["level"] == 16) & frame["image"].isna()].set_index(["metric", "row", "beside"])
+    assert set(values.loc["distance", "kind"]) == {"taught", "like"} and (values.loc["distance", "value"] > 0).all()
+    channels = values.loc["channels"]
+    assert ((channels["low"] <= channels["value"]) & (channels["value"] <= channels["high"])).all()
+    samples = pictures["values"]["one"]["16"]
+    width = (samples["high"] - samples["low"]) / len(samples["density"])
+    assert sum(samples["density"]) * width == pytest.approx(1.0)
 
-def test_claims_about_the_figure_have_their_verdicts() -> None:
-    page = stages(page="fig04")
-    seen = features.seen(page, maps={"baseline": 0.2, "taught": 0.6, "taught twice": 0.5})
-    frame = featurepage.verdicts(page, seen).data
-    assert frame["mini"].tolist() == ["undecided, points to holds", *["undecided, points to fails"] * 3]
-    assert "stride 8 +0.4 [+0.4, +0.4], stride 16 +0.4 [+0.4, +0.4] of correlation (4 images, one training" in frame["numbers"][0]
-    assert set(featurepage.verdicts(page, None).data["mini"]) == {"not run"}
-    assert featurepage.verdicts(stages(), None).data == "No claim is about this figure."
+    with pytest.raises(StudyError, match=r"page mine: stride = 4: the networks share 8, 16$"):
+        features.measure(page(stride=4))
+    with pytest.raises(StudyError, match="has not been trained here"):
+        features.measure(page(networks=(ONE, {"name": "new", "network": "gfl_r50"})))

@@ -1,168 +1,195 @@
-"""The methods' pages: what they say is what code, specification and records say."""
+"""All methods side by side: what they looked at, what they gained, and what belongs to each."""
 
 from __future__ import annotations
 
 import inspect
-import io
+import json
+import re
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import papermill
+import pandas as pd
 import pytest
 import torch
+import yaml
+from mmengine.registry import init_default_scope
+from torch import Tensor
 
+from dfmsd import hyper, losses
+from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError
 from dfmsd.hyper import METHODS
-from dfmsd.report import docstrings, live
-from dfmsd.report import methods as methodpage
-from dfmsd.study import benchrecord as bench_record
-from dfmsd.study import pages, paths, plan, records
-from dfmsd.study.benchrecord import Bench, Cost, Measured, Sample, Shapes
-from dfmsd.study.pages import MethodPage
-from dfmsd.study.rows import Row, chain
-from dfmsd.study.spec import RunSpec
-from tests.fixtures_detectors import detector
-from tests.fixtures_study import folders, record, smoke  # noqa: F401
+from dfmsd.report import methods
+from dfmsd.report.methods import Scene
+from dfmsd.study import paths
+from dfmsd.study.rows import LABELS
+from tests.fixtures_detectors import checkpoint, network
 
-pytestmark = pytest.mark.usefixtures("folders")
+IMAGE = (torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255).round()
+BOXES = torch.tensor([[17.0, 9.0, 30.0, 14.0]])  # two cells wide, one high; FGD's borders make it three by two
 
 
-def page(name: str, **changes: Any) -> MethodPage:
-    found = pages.get(name, scale="smoke")
-    assert isinstance(found, MethodPage)
-    return found.model_copy(update=changes)
+def levels(seed: int) -> dict[int, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {stride: torch.randn(1, 16, 64 // stride, 64 // stride, generator=generator) for stride in (8, 16, 32, 64)}
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_page_tells_what_its_functions_and_its_class_say(name: str) -> None:
-    here = page(name)
-    text = methodpage.equations(here).data
-    for function in methodpage.functions(here).values():
-        for equation in docstrings.read(function).equations:
-            assert f"$$\n{equation}\n$$" in text
-        assert inspect.getsource(function).rstrip() in methodpage.code(here).data
-    assert f"class {METHODS[name].__name__}(" in methodpage.code(here).data
-    for shown in (methodpage.idea(here).data, text, methodpage.deviations(here).data, methodpage.references(here).data):
-        assert ":math:" not in shown and ":func:" not in shown and ":cite:" not in shown
-    assert "{cite:t}`" in methodpage.references(here).data
+def scene(levels_s: Mapping[int, Tensor], levels_t: Mapping[int, Tensor]) -> Scene:
+    return Scene(IMAGE, BOXES, 8, levels_s, levels_t)
 
 
-def test_all_methods_that_have_them_show_their_deviations() -> None:
-    assert "`fgd_focal`: The released code multiplies" in methodpage.deviations(page("fgd")).data
-    assert "Verified in the released code" in methodpage.deviations(page("fgd")).data
-    assert methodpage.deviations(page("mgd")).data.startswith("None that we know of.")
+def words(method: Any, seen: Scene) -> str:
+    return str(methods.draw(method, seen).get_label())
 
 
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("mgd.mgd_los", r"dfmsd/losses/mgd\.py has no function 'mgd_los': did you mean 'mgd_loss'\?"),
-        ("mdg.mgd_loss", r"there is no dfmsd/losses/mdg\.py"),
-    ],
-)
-def test_a_function_that_is_not_there_is_refused(path: str, message: str) -> None:
-    with pytest.raises(StudyError, match=message):
-        methodpage.equations(page("mgd", functions=(path,)))
+@pytest.fixture(scope="module")
+def distiller(tmp_path_factory: pytest.TempPathFactory) -> Distiller:
+    init_default_scope("mmdet")
+    file = checkpoint("retinanet_r101", tmp_path_factory.mktemp("methods"))
+    built = Distiller(network("retinanet_r50"), network("retinanet_r101"), [{"type": "DFMSD"}], teacher_checkpoint=file)
+    return built.eval()
 
 
-def test_a_method_that_is_not_there_is_refused() -> None:
-    fields = page("mgd").model_dump() | {"method": "mdg"}
-    with pytest.raises(StudyError, match=r"method = 'mdg': there is no such method: did you mean 'mgd'\?"):
-        pages.validate(MethodPage, fields)
-
-
-def test_hyper_parameters_are_the_specification_s_own() -> None:
-    frame = methodpage.hyper_parameters(page("fgd")).data.set_index("")
-    assert set(frame.index) == set(METHODS["fgd"].model_fields) - {"type"}
-    assert frame.loc["tau", ["one-stage", "two-stage student", "fcos student"]].tolist() == ["0.5", "", "0.8"]
-    assert frame.loc["alpha", ["one-stage", "two-stage student", "fcos student"]].tolist() == ["1e-3", "5e-5", "1.6e-3"]
-    assert "two-stage teacher" not in frame
-    assert methodpage.hyper_parameters(page("pkd")).data.set_index("").loc["alpha", "two-stage teacher"] == "6"
-    assert "shares of the detection loss" in methodpage.hyper_parameters(page("pkd")).to_html()
+@pytest.fixture(scope="module")
+def seen(distiller: Distiller) -> Scene:
+    return methods.scene(distiller, IMAGE, BOXES, 8)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_hyper_parameter_is_explained(name: str) -> None:
-    for field, info in METHODS[name].model_fields.items():
-        assert field == "type" or info.description, f"{name}.{field} has no docstring in dfmsd/hyper.py"
+def test_every_method_has_a_drawing_with_words_also_from_a_record(name: str, seen: Scene) -> None:
+    again = Scene.from_json(json.loads(json.dumps(seen.to_json())))
+    drawn = words(methods.specification(name, "smoke"), again)
+    assert drawn.endswith(".") and len(drawn) > 80
 
 
-def measurement(**costs: float) -> Bench:
-    shapes = Shapes(name="P3 to P7", sizes={8: (4, 4)}, kind="one_stage")
-    samples = {name: Sample(ms=ms, mse_ms=2.0, convolutions_ms=0.0, copy_gb_s=1.0) for name, ms in costs.items()}
-    found = {
-        name: Cost(spec={}, least_mb=5.0, convolutions={}, peak_mb=17.0, samples=(sample,), code=bench_record.code_digest(name))
-        for name, sample in samples.items()
-    }
-    facts = dict(clock="", memory="", versions={}, tf32=False, commit="", finished="", left_out={}, repeats=1)
-    return Bench(device="cpu", hardware="Tester", threads=2, results=(Measured(shapes=shapes, costs=found),), **facts)
+def test_a_record_keeps_a_scene_to_half_precision(seen: Scene) -> None:
+    again = Scene.from_json(seen.to_json())
+    assert again.image.shape == seen.image.shape and torch.equal(again.boxes, seen.boxes)
+    for kept, feats in ((again.levels_s, seen.levels_s), (again.levels_t, seen.levels_t)):
+        assert kept.keys() == feats.keys()
+        for stride, feat in feats.items():
+            torch.testing.assert_close(kept[stride], feat, rtol=1e-3, atol=1e-4)
 
 
-def test_cost_is_not_measured_until_it_is() -> None:
-    assert "Not measured yet" in methodpage.cost(page("mgd")).data
-    assert page("mgd").files() == []
-    file = bench_record.write(measurement(mse=2.0, mgd=10.0))
-    assert page("mgd").files() == [file], "the page is made anew when it is measured"
-    (row,) = methodpage.cost(page("mgd")).data.to_dict("records")
-    assert row == {
-        "machine": "Tester, 2 threads",
-        "maps": "P3 to P7",
-        "ms": "10",
-        "× MSE": "5.00",
-        "× floor": "2.00",
-        "peak, MiB": "17",
-    }
-    assert "Not measured yet" in methodpage.cost(page("fgd")).data
+def test_a_stride_that_is_not_shared_is_refused(distiller: Distiller) -> None:
+    with pytest.raises(StudyError, match="stride = 4: the levels that student and teacher share are 8, 16, 32, 64, 128"):
+        methods.scene(distiller, IMAGE, BOXES, 4)
 
 
-def trained_baseline() -> RunSpec:
-    """A student that the study has trained, as far as its files tell."""
-    (run,) = chain(Row(student="retinanet_r50", teachers=(), recipe="baseline"), smoke(), 0)
-    stream = io.BytesIO()
-    torch.save({"state_dict": detector("retinanet_r50").state_dict()}, stream)
-    folder = paths.runs() / run.key
-    folder.mkdir(parents=True)
-    (folder / "student.pth").write_bytes(stream.getvalue())
-    import hashlib
-
-    kept = record(run).model_copy(update={"weights_sha256": hashlib.sha256(stream.getvalue()).hexdigest()})
-    records.write_atomic(folder / "record.json", records.dump(kept))
-    assert plan.has_weights(run)
-    return run
+def test_an_error_inside_a_box_is_counted_there() -> None:
+    levels_t = levels(1)
+    feat_s = levels_t[8].clone()
+    feat_s[..., 1, 2] += 3.0
+    drawn = words(hyper.MSE(), scene({8: feat_s}, levels_t))
+    assert "100% of the error lies in the cells that a box touches, which are 9% of all" in drawn  # 6 of 64
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("notebooks")
-def test_pages_share_a_teacher_and_say_whose_features_they_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = page("mgd", teacher_epochs=0.25)
-    begun, _ = methodpage.look(first)
-    words = methodpage.legend(first, begun).data
-    assert "Teacher: RetinaNet R101, trained for 1 iteration only. Student: RetinaNet R50, with its initial weights." in words
-
-    def refuse(*_: Any) -> None:
-        raise AssertionError("it was trained already")
-
-    monkeypatch.setattr(live, "_fit", refuse)
-    trained_baseline()
-    other = page("fgd", teacher_epochs=0.25)
-    again, seen = methodpage.look(other)
-    assert "Student: RetinaNet R50, the study's baseline, AP 12.5." in methodpage.legend(other, again).data
-    for name, weight in detector("retinanet_r50").state_dict().items():
-        assert torch.equal(again.distiller.student.state_dict()[name], weight)
-    for mine, its in zip(begun.distiller.teachers[0].parameters(), again.distiller.teachers[0].parameters(), strict=True):
-        assert torch.equal(mine, its)
-    assert "% of the teacher's attention" in methodpage.figure(again, seen).alt
+def test_equal_features_are_alike_in_every_respect() -> None:
+    same = scene(levels(1), levels(1))
+    assert "luminance 1.00, contrast 1.00, structure 1.00, similarity 1.00" in words(hyper.SSIM(), same)
+    assert "8: 1.00, 16: 1.00, 32: 1.00, 64: 0.00" in words(hyper.PKD(), same), "one position has no correlation"
+    opposite = scene({stride: -feat for stride, feat in levels(1).items()}, levels(1))
+    assert "(8: -1.00, 16: -1.00)" in words(hyper.PKD(levels=2), opposite)
 
 
-def test_defaults_of_the_template_are_those_of_the_page() -> None:
-    known = papermill.inspect_notebook(str(paths.NOTEBOOKS / "method.ipynb"))
-    for name, field in MethodPage.model_fields.items():
-        if not field.is_required() and name != "scale":
-            assert known[name]["default"] == repr(field.default).replace("'", '"')
+def test_even_features_have_even_attention() -> None:
+    even = {8: torch.ones(1, 16, 8, 8)}
+    assert "hold 9% of the teacher's attention" in words(hyper.FGD(), scene(levels(1), even))
+    assert "the highest weight holds 9% of it" in words(hyper.FKD(), scene(even, even))
 
 
-def test_pages_of_methods_have_no_row_in_the_table_of_pages(tmp_path: Path) -> None:
-    from dfmsd.report import book
+def test_attention_hides_more_of_the_teacher_than_chance() -> None:
+    levels_t = {8: levels(1)[8] * torch.linspace(0, 4, 8)}
+    held = {}
+    for method in (hyper.MGD(ratio=0.5), hyper.AMD(ratio=0.5)):
+        said = words(method, scene(levels(2), levels_t))
+        held[method.type] = int(said.split("The hidden cells hold ")[1].split("%")[0])
+    assert held["AMD"] > 70 > 60 > held["MGD"]
 
-    table = book.table_of_pages("{page}")
-    assert "(mgd)" not in table and "(choosing)" in table and "(table03)" in table
+
+def test_dual_masks_hide_the_shares_that_they_are_told() -> None:
+    drawn = words(hyper.DMKD(spatial_ratio=0.25, channel_ratio=0.75), scene(levels(1), levels(2)))
+    assert "25% of the cells and 75% of the channels" in drawn
+
+
+def test_a_student_that_is_its_teacher_predicts_the_same_across(tmp_path: Path) -> None:
+    file, twin = checkpoint("retinanet_r101", tmp_path), network("retinanet_r101")
+    pair = Distiller(twin, twin, [{"type": "MSE"}], teacher_checkpoint=file)
+    (teacher,) = pair.teachers
+    pair.student.load_state_dict(teacher.state_dict())
+    seen = methods.scene(pair, IMAGE, BOXES, 8)
+    with torch.no_grad():
+        expected = teacher.bbox_head(teacher.extract_feat(pair.data_preprocessor.view([IMAGE])[0]))[0][0].sigmoid().amax(dim=1)[0]
+    for scores in seen.scores.values():
+        torch.testing.assert_close(scores, expected, rtol=0, atol=1e-4)
+    assert len(seen.scores) == 3
+    other = Distiller(network("fcos_r50"), twin, [{"type": "MSE"}], teacher_checkpoint=file)
+    assert methods.scene(other, IMAGE, BOXES, 8).scores == {}, "heads of different type"
+
+
+def rows(*lines: tuple[str, str, float, str, int]) -> pd.DataFrame:
+    """Rows of a comparison: recipe, row, AP, key and epochs, for one student with one seed."""
+    frame = pd.DataFrame(lines, columns=["recipe", "row", "value", "key", "end"])
+    return frame.assign(source="ours", metric="AP", role="row", student="fcos_r50", pair="FCOS R50 ← GFL R101", seed=0)
+
+
+def test_gains_are_over_a_baseline_that_trained_as_long() -> None:
+    found = methods.gains(
+        rows(
+            ("baseline", "baseline", 30.0, "a", 12),
+            ("longer_baseline", "baseline, equal budget", 50.0, "b", 24),
+            ("mgd", "MGD", 33.0, "c", 12),
+            ("mgd", "MGD", 33.0, "c", 12),  # the same run in another table
+            ("dfmsd", "DFMSD", 51.0, "d", 24),
+            ("dfmsd", "without stages", 40.0, "e", 12),  # another row than the method as it stands
+            ("pkd", "PKD", 60.0, "f", 36),  # no baseline trained as long
+        )
+    )
+    assert dict(zip(found["row"], found["gain"], strict=True)) == {"MGD": 3.0, "DFMSD": 1.0}
+
+
+def test_costs_stand_beside_needs_for_every_machine() -> None:
+    costs = pd.DataFrame(
+        {"row": ["MGD", "MGD"], "metric": "mse ratio", "size": "P3", "beside": ["one", "two"], "value": [2.0, 3.0]}
+    )
+    found = methods.needs(pd.DataFrame(), costs)
+    assert list(found.index) == [LABELS[name] for name in METHODS]
+    assert found.loc["MGD", ["× MSE, P3, one", "× MSE, P3, two"]].tolist() == [2.0, 3.0]
+
+
+def documented(file: Path) -> set[str]:
+    return set(re.findall(r"^\.\. auto\w+:: (\S+)$", file.read_text(), re.MULTILINE))
+
+
+def test_all_that_the_losses_export_is_documented_once() -> None:
+    pages = [documented(file) for file in sorted((paths.ROOT / "book" / "methods").glob("*.md"))]
+    found = [name for page in pages for name in page if name.startswith("dfmsd.losses.")]
+    assert sorted(set(found)) == sorted(found)
+    exported = [value for value in vars(losses).values() if inspect.isfunction(value) or inspect.isclass(value)]
+    public = {f"{value.__module__}.{value.__name__}" for value in exported}
+    assert public <= set(found)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_has_all_that_belongs_to_it(name: str) -> None:
+    """The five places of book/extend.md; a method that lacks a part is told which."""
+    module = import_module(f"dfmsd.losses.{name}")
+    assert re.search(r"arXiv \d{4}\.\d{5}|[A-Z]{2,} \d{4}", module.__doc__ or ""), (
+        "its docstring names no source: arXiv id or venue"
+    )
+    keys = re.findall(r":cite:[pt]:`(\w+)", module.__doc__ or "")
+    assert keys, "its docstring cites nothing"
+    known = re.findall(r"^@\w+\{(\w+),", (paths.ROOT / "book" / "references.bib").read_text(), re.MULTILINE)
+    assert set(keys) <= set(known), "book/references.bib lacks a source"
+    own = [value for value in vars(module).values() if inspect.isfunction(value) and value.__module__ == module.__name__]
+    assert any(".. math::" in (function.__doc__ or "") for function in own), "no function carries its equation"
+    kind = METHODS[name].__name__
+    page = documented(paths.ROOT / "book" / "methods" / f"{name}.md")
+    assert {f"dfmsd.losses.{name}.{kind}", f"dfmsd.hyper.{kind}"} <= page
+    assert (paths.ROOT / f"tests/losses/test_{name}.py").exists()
+    weights = set(getattr(module, kind).WEIGHTS.values()) - {"adv"}
+    for scale, content in yaml.safe_load((paths.PARAMS / "scales.yaml").read_text()).items():
+        if "balance" in content:
+            assert weights <= set(content["methods"].get(name, {})), f"no shares at {scale} in params/scales.yaml"

@@ -1,4 +1,4 @@
-"""The notebooks as they are committed: without outputs, thin, and with the parameters that their pages have."""
+"""The notebooks as they are committed, and how papermill executes them: real notebooks in real kernels."""
 
 from __future__ import annotations
 
@@ -11,91 +11,140 @@ import nbformat
 import papermill
 import papermill.cli
 import pytest
-import yaml
+from nbformat.v4 import new_code_cell, new_notebook
+from papermill.exceptions import PapermillExecutionError
 
+from dfmsd.errors import StudyError
+from dfmsd.report import book
+from dfmsd.report.book import Job
 from dfmsd.study import pages, paths
-from tests.conftest import Built
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-TEMPLATES = sorted(paths.NOTEBOOKS / f"{name}.ipynb" for name in pages.NOTEBOOKS)
 by_name = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-by_template = pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
+by_page = pytest.mark.parametrize("name", pages.NOTEBOOKS)
 
 
-def code(file: Path, *, parameters: bool = True) -> list[Any]:
-    cells = nbformat.read(file, as_version=4).cells
-    tagged = [cell for cell in cells if cell.cell_type == "code"]
-    return [cell for cell in tagged if parameters or "parameters" not in cell.metadata.get("tags", [])]
+def code(file: Path) -> list[Any]:
+    return [cell for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"]
+
+
+def parameters(name: str) -> dict[str, Any]:
+    """What the cell of parameters says."""
+    (cell,) = [cell for cell in code(paths.NOTEBOOKS / f"{name}.ipynb") if "parameters" in cell.metadata.get("tags", [])]
+    found: dict[str, Any] = {}
+    exec(cell.source, found)
+    return {key: value for key, value in found.items() if not key.startswith("_")}
 
 
 @by_name
-def test_no_outputs_are_committed(file: Path) -> None:
-    for cell in code(file):
-        assert cell.outputs == []
-        assert cell.execution_count is None
-
-
-@by_name
-def test_every_cell_has_an_id_of_its_own(file: Path) -> None:
+def test_no_outputs_are_committed_and_cells_have_ids_of_their_own(file: Path) -> None:
+    assert [cell for cell in code(file) if cell.outputs or cell.execution_count is not None] == []
     ids = [cell["id"] for cell in json.loads(file.read_text())["cells"]]
     assert len(set(ids)) == len(ids)
-
-
-@by_name
-def test_runs_with_the_kernel_that_every_environment_has(file: Path) -> None:
     assert nbformat.read(file, as_version=4).metadata.kernelspec.name == "python3"
 
 
-@by_template
-def test_parameters_are_the_fields_of_the_page(file: Path) -> None:
-    assert set(papermill.inspect_notebook(str(file))) == set(pages.NOTEBOOKS[file.stem].model_fields)
-
-
-@by_template
-def test_defaults_make_a_page(file: Path) -> None:
-    cell = next(cell for cell in code(file) if "parameters" in cell.metadata.get("tags", []))
-    names: dict[str, Any] = {}
-    exec(cell.source, names)
-    names.pop("__builtins__")
-    assert pages.validate(pages.NOTEBOOKS[file.stem], names).scale == names["scale"]
-
-
-@by_template
-def test_templates_are_thin(file: Path) -> None:
-    for cell in code(file, parameters=False):
-        for node in ast.walk(ast.parse(cell.source)):
-            assert not isinstance(node, (ast.FunctionDef, ast.Lambda, ast.ClassDef, ast.For, ast.While)), cell.source
-            number = isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
-            assert not number, f"a number outside the parameters: {cell.source}"
-
-
 @by_name
-def test_every_page_ends_with_its_origin(file: Path) -> None:
-    *_, last = code(file)
-    assert last.source.startswith("origin.of")
+def test_cells_define_nothing(file: Path) -> None:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    defined = [node for cell in code(file) for node in ast.walk(ast.parse(cell.source)) if isinstance(node, kinds)]
+    assert defined == []
 
 
-@pytest.mark.parametrize("name", pages.names())
-def test_every_key_of_a_page_is_a_parameter(name: str) -> None:
-    file = pages.file_of(name)
-    known = papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{file.parent.name}.ipynb"))
-    assert set(yaml.safe_load(file.read_text())) <= set(known)
+def test_every_kind_of_page_has_a_notebook_and_a_folder() -> None:
+    assert set(pages.NOTEBOOKS) <= {file.stem for file in NOTEBOOKS}
+    assert set(pages.NOTEBOOKS) == {file.name for file in paths.PARAMS.iterdir() if file.is_dir()}
+
+
+@by_page
+def test_parameters_are_the_fields_of_the_page_and_make_one(name: str) -> None:
+    given = parameters(name)
+    assert set(given) - {"jobs"} == set(pages.NOTEBOOKS[name].model_fields)
+    assert isinstance(pages.page(name, given), pages.NOTEBOOKS[name])
+
+
+def run_by_papermill(name: str, folder: Path, *words: str) -> list[Any]:
+    """What the command of plain papermill does; returns the code cells."""
+    target = folder / "out.ipynb"
+    papermill.cli.papermill.main([str(paths.NOTEBOOKS / f"{name}.ipynb"), str(target), *words], standalone_mode=False)
+    return code(target)
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("book")
-@pytest.mark.parametrize("name", {pages.file_of(name).parent.name: name for name in pages.names()}.values())
-def test_plain_papermill_runs_a_page_of_each_kind(
-    name: str, built_book: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    for variable, value in built_book.environment.items():
-        monkeypatch.setenv(variable, value)
-    file = pages.file_of(name)
-    notebook = paths.NOTEBOOKS / f"{file.parent.name}.ipynb"
+def test_papermill_alone_executes_a_table(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With jobs it trains what is missing; without, what is not there is not run."""
+    monkeypatch.chdir(folders)
+    monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
+    alone = ("-p", "scale", "smoke", "-p", "seeds", "[3]", "-y", "groups: [{student: fcos_r50, teachers: [], recipes: [baseline]}]")
+    for jobs in ("0", "1"):
+        cells = run_by_papermill("comparison", folders, *alone, "-p", "jobs", jobs)
+        shown = "".join(output.get("data", {}).get("text/html", "") for cell in cells for output in cell.outputs)
+        assert ("not run" in shown) == (jobs == "0") and shown.count("<img") >= 1
+    assert len(list(paths.runs().glob("*/record.json"))) == 1
+
+
+@pytest.mark.slow
+def test_a_wrong_parameter_stops_a_notebook_with_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    # What the command calls, with the words that it would be given.
-    words = [str(notebook), "out.ipynb", "-f", str(file), "-p", "scale", "smoke"]
-    papermill.cli.papermill.main(words, standalone_mode=False)
-    assert "unknown parameter" not in caplog.text.lower()
-    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
-    assert any(cell.outputs for cell in cells if cell.cell_type == "code")
+    monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
+    with pytest.raises(PapermillExecutionError) as caught:
+        run_by_papermill("comparison", tmp_path, "-p", "sede", "3")
+    assert caught.value.ename == "StudyError"
+    assert "comparison.ipynb has no parameter 'sede': did you mean 'seeds'?" in caught.value.evalue
+    assert len(caught.value.traceback) == 1 and "\n" not in caught.value.traceback[0]
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study of one notebook that the test writes: ``notebook(folder, code)``."""
+    monkeypatch.setenv("DFMSD_BOOK", str(tmp_path / "book"))
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    return tmp_path
+
+
+def notebook(folder: Path, code: str) -> Path:
+    cells = [new_code_cell("page = 'x'", metadata={"tags": ["parameters"]}), new_code_cell(code)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / "small.ipynb")
+    return folder / "small.ipynb"
+
+
+@pytest.mark.slow
+def test_a_failing_notebook_leaves_the_page_that_was_there(small: Path) -> None:
+    page = book.run(Job(notebook(small, "print(40 + 2)"), "x"))
+    before = page.read_text()
+    assert "42" in before
+    with pytest.raises(StudyError, match=r"^small\.ipynb failed for page x, cell \d: ValueError: the second$"):
+        book.run(Job(notebook(small, "raise ValueError('the second\\nline')"), "x"))
+    assert page.read_text() == before
+    with pytest.raises(StudyError, match=r"page x wants the notebook gone\.ipynb"):
+        book.run(Job(small / "gone.ipynb", "x"))
+
+
+WAIT = """
+import pathlib, time
+pathlib.Path({folder!r}, page).touch()
+while not pathlib.Path({folder!r}, "ab".replace(page, "")).exists():
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.slow
+def test_pages_are_executed_side_by_side_and_told_of_in_order(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    file = notebook(small, WAIT.format(folder=str(small)))
+    jobs = [Job(file, name, {"page": name}) for name in "ba"]
+    book.run_all(jobs)
+    assert capsys.readouterr().out == "page b\npage a\n"
+    assert all(job.is_done() for job in jobs)
+
+
+@pytest.mark.slow
+def test_a_page_that_fails_stops_the_others(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    file = notebook(small, "import time\nassert page != 'bad', 'it is bad'\ntime.sleep(36000)")
+    with pytest.raises(StudyError, match=r"^small\.ipynb failed for page bad, cell \d: AssertionError: it is bad$"):
+        book.run_all([Job(file, name, {"page": name}) for name in ("bad", "long")])
+    assert not list(paths.pages().glob("*"))

@@ -1,62 +1,42 @@
-"""Where a page comes from: links that lead somewhere, and commands that exist."""
+"""Where a page comes from: what it names exists."""
 
 from __future__ import annotations
 
 import re
-import shlex
 
-import papermill
+import pandas as pd
 import pytest
 
-from dfmsd.__main__ import _arguments
 from dfmsd.report import origin
-from dfmsd.study import pages, paths
-
-
-def links(text: str) -> list[str]:
-    """The files of the repository that a text links to."""
-    return [link for link in re.findall(r'href="\.\./([^"]*)"', text) if link.startswith(("params/", "notebooks/"))]
+from dfmsd.study import frames, pages, paths
+from tests.conftest import WriteRecord
 
 
 @pytest.mark.parametrize("name", pages.names())
-def test_every_page_leads_to_its_parameters_and_its_notebook(name: str) -> None:
-    file = pages.file_of(name)
-    found = links(origin.of(pages.get(name)).data)
-    assert found[0] == f"params/{file.parent.name}/{name}.yaml"
-    assert f"notebooks/{file.parent.name}.ipynb" in found
-    assert all((paths.ROOT / link).exists() for link in found)
+def test_files_exist_and_the_command_makes_the_page(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(paths.NOTEBOOKS)
+    page = pages.get(name)
+    text = origin.of(page).data
+    files = [file for file in re.findall(r'href="\.\./([^"]+)"', text) if not file.startswith("_sources")]
+    assert files and all((paths.ROOT / file).exists() for file in files)
+    assert page.command() in text and f"papermill notebooks/{pages.file_of(name).parent.name}.ipynb" in text
 
 
-@pytest.mark.parametrize("name", pages.names())
-def test_its_commands_are_commands(name: str) -> None:
-    text = origin.of(pages.get(name, scale="smoke")).data
-    ours, alone = (shlex.split(code) for code in re.findall("<code>(.*?)</code>", text))
-    assert ours[:3] == ["python", "-m", "dfmsd"]
-    assert _arguments().parse_args(ours[3:]).command in ("page", "observe", "bench")
-    program, notebook, output, *options = alone
-    assert (program, output) == ("papermill", f"{name}.ipynb")
-    assert options == ["-f", f"params/{pages.file_of(name).parent.name}/{name}.yaml", "-p", "scale", "smoke"]
-    assert "scale" in papermill.inspect_notebook(str(paths.ROOT / notebook))
+def test_provenance_names_each_version_and_commit_once(write_record: WriteRecord) -> None:
+    page = pages.spec(
+        page="example",
+        title="t",
+        question="q",
+        scale="smoke",
+        seeds=[0, 1],
+        groups=[{"student": "fcos_r50", "teachers": [], "recipes": ["baseline"]}],
+    )
+    for runs in page.chains():
+        write_record(runs[-1], 30.0)
+    found = origin.provenance(frames.origins(page))["these numbers"]
+    assert found["runs"] == 2 and found["computing time"] == "4 min" and found["images per second"] == "FCOS R50, alone: 100"
+    assert found["commit"] == "0123456789abcdef" and found["versions"] == "torch 2.13.0"
 
 
-def test_numbers_of_the_paper_have_their_file_where_there_are_any() -> None:
-    assert "params/published.yaml" in links(origin.of(pages.get("table03")).data)
-    assert "params/claims.yaml" in links(origin.of(pages.get("scoreboard")).data)
-    assert "params/published.yaml" not in links(origin.of(pages.get("fig06")).data)
-
-
-def test_a_page_that_keeps_a_record_leads_to_it() -> None:
-    assert "records/observations/fig05-mini.json" not in origin.of(pages.get("table03")).data
-    found = pages.get("fig05", scale="mini")
-    assert isinstance(found, pages.ObservedPage)
-    leads = "../records/observations/fig05-mini.json" in origin.of(found).data
-    assert leads == found.observation().exists()
-
-
-def test_a_page_of_ones_own_has_no_file() -> None:
-    assert "no params file" in origin.of(pages.get("table03").model_copy(update={"page": "mine"})).data
-
-
-def test_a_notebook_that_is_a_page_leads_to_itself() -> None:
-    (link,) = links(origin.of_notebook("explore").data)
-    assert (paths.ROOT / link).exists()
+def test_nothing_run_has_no_provenance() -> None:
+    assert origin.provenance(pd.DataFrame()).to_numpy().tolist() == [["not run"]]

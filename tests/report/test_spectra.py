@@ -1,19 +1,101 @@
-"""The page of spectra: what it says of an image is what was done to it."""
+"""Spectra of images whose spectrum is known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from dfmsd import study
 from dfmsd.errors import StudyError
-from dfmsd.report import fourier, spectra
-from dfmsd.report.spectra import AS_IS, CROP, ENLARGED, FLIP, NOISE, Spectra
-from dfmsd.study import claims, pages, scales
+from dfmsd.report import canvas, spectra
+from dfmsd.report.spectra import AS_IS, CROP, ENLARGED, FLIP, NOISE, NYQUIST, Array, power, radial
+from dfmsd.study import pages, records
 from dfmsd.study.pages import SpectraPage
 from dfmsd.study.rows import Options
+
+WINDOWS = ("hann", "none")
+
+
+def noise(*size: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).normal(size=size)
+
+
+def taper(window: str, height: int, width: int) -> Array:
+    """Hann's window by its formula."""
+    sides = [np.sin(np.pi * np.arange(side) / (side - 1)) ** 2 if window == "hann" else np.ones(side) for side in (height, width)]
+    return np.outer(*sides)
+
+
+def test_luminance_weighs_blue_green_and_red() -> None:
+    pixels = torch.zeros(3, 1, 3)
+    pixels[0, 0, 0] = pixels[1, 0, 1] = pixels[2, 0, 2] = 255.0
+    np.testing.assert_allclose(spectra.luminance(pixels), [[0.114, 0.587, 0.299]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_the_mean_of_the_spectrum_is_the_variance(window: str) -> None:
+    values, weights = noise(12, 20), taper(window, 12, 20)
+    centred = values - np.average(values, weights=weights)
+    assert power(values, window).mean() == pytest.approx(np.average(centred**2, weights=weights**2))
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_constant_has_no_power_and_no_image_has_any_at_frequency_0(window: str) -> None:
+    np.testing.assert_allclose(power(np.full((8, 6), 0.7), window), 0, atol=1e-28)
+    assert power(5 + noise(9, 16), window)[0, 0] == pytest.approx(0, abs=1e-20)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_flip_mirrors_the_spectrum_and_keeps_its_rings(window: str) -> None:
+    values = noise(16, 21)
+    before, after = power(values, window), power(values[:, ::-1], window)
+    np.testing.assert_allclose(after[:, 1:], before[:, :0:-1])  # u, v -> u, -v
+    np.testing.assert_allclose(after[:, 0], before[:, 0], atol=1e-20)
+    np.testing.assert_allclose(radial(after, 6), radial(before, 6))
+
+
+def test_a_wave_has_its_power_at_its_frequency() -> None:
+    wave = 3.0 * np.cos(2 * np.pi * 5 * np.arange(64) / 64) * np.ones((32, 1))
+    found = power(wave, "none")
+    # Half the squared amplitude is its variance, spread over 32 x 64 coefficients and found in two of them.
+    assert np.argwhere(found > 1e-9).tolist() == [[0, 5], [0, 59]]
+    assert found[0, 5] == pytest.approx(3.0**2 / 2 * 32 * 64 / 2)
+    assert spectra.frequencies(32, 64)[0, [5, 59]].tolist() == [5 / 64, 5 / 64]
+    assert np.flatnonzero(radial(found, 8) > 1e-9).tolist() == [1]  # 0.078 lies between 0.0625 and 0.125
+
+
+def test_a_window_keeps_borders_from_leaking() -> None:
+    ramp = np.tile(np.linspace(0, 1, 64), (64, 1))
+    high = {window: power(ramp, window)[0, 16:32].mean() for window in WINDOWS}
+    assert high["hann"] < 1e-6 * high["none"]
+
+
+def test_rings_leave_out_frequency_0_and_the_corners() -> None:
+    marked = np.zeros((4, 4))
+    marked[0, 0], marked[2, 2] = 7.0, 9.0
+    np.testing.assert_array_equal(radial(marked, 2), [np.nan, 0.0])  # 1/4 is the lowest, on the edge of the second
+
+
+def test_a_spectrum_in_numbers_by_hand() -> None:
+    spectrum = np.zeros((8, 8))
+    spectrum[0, 1] = spectrum[0, 7] = 3.0  # 1/8 cycle per pixel
+    spectrum[4, 0] = 2.0  # 1/2
+    # Eight neighbours of frequency 0 lie below the border, 55 others from it on.
+    expected = {"share": 75.0, "mean": (6 * 0.125 + 2 * 0.5) / 8, "low": 6 / 8, "high": 2 / 55}
+    assert spectra.summary(spectrum, 0.2) == pytest.approx(expected)
+
+
+def test_versions_are_what_their_names_say() -> None:
+    image = torch.arange(3 * 10 * 20).view(3, 10, 20) % 200
+    made = spectra.versions(image, Options(crop=(0.5, 1.0), sigma=0.01), torch.Generator().manual_seed(0))
+    assert torch.equal(made[AS_IS], image.float())
+    assert torch.equal(made[FLIP].flip(2), image.float())
+    assert made[CROP].shape == (3, 5, 10) and made[ENLARGED].shape == image.shape
+    assert 0 < (made[NOISE] - image)[:, 1:].std() < 5
 
 
 def page(**changes: object) -> SpectraPage:
@@ -22,90 +104,36 @@ def page(**changes: object) -> SpectraPage:
     return found.model_copy(update={"images": 5} | changes)
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spectra]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DFMSD_DATA", str(tmp_path_factory.mktemp("spectra")))
-        yield spectra.measure(page())
+def test_from_the_images_to_the_frame(folders: Path) -> None:
+    found = page()
+    study.make(found, measure=spectra.measure, jobs=1, quiet=True)
+    frame, record = study.frame(found), records.measured(found)
+    assert record is not None and records.stale_reasons(record, found) == []
+    values = frame[frame["image"].notna()].pivot(index="image", columns=["metric", "row"], values="value")
+    assert len(values) == 5
+    assert values["change", FLIP].max() < 1e-12
+    assert values["low", FLIP].abs().max() < 1e-12
+    assert values["high", NOISE].min() > 0, "noise lifts what is high"
+    assert (values["share", NOISE] < values["share", AS_IS]).all()
+    profile = frame[(frame["row"] == NOISE) & (frame["metric"] == "ratio")]
+    assert profile["frequency"].is_monotonic_increasing and profile["frequency"].max() < NYQUIST
+    assert (profile["low"] <= profile["value"]).all() and (profile["value"] <= profile["high"]).all()
+    assert profile["value"].iloc[-1] > 1
+    shown = record.pictures["versions"]
+    assert list(shown) == [AS_IS, FLIP, NOISE, CROP, ENLARGED]
+    before, after = (canvas.decoded(shown[name]["image"]).astype(int) for name in (AS_IS, FLIP))
+    assert np.abs(before - after[:, ::-1]).max() < 16, "JPEG's loss alone"
+    spectrum = canvas.decoded(shown[AS_IS]["spectrum"])
+    assert np.hypot(*(np.array(np.unravel_index(spectrum[..., 0].argmax(), spectrum.shape[:2])) - 32)) < 6, (
+        "brightest in the middle"
+    )
 
 
-@pytest.mark.parametrize(("scale", "expected"), [("smoke", 1 / 16), ("mini", 1 / 16), ("gpu", 1 / 32)])
-def test_the_border_is_a_wave_on_an_object_at_the_limit_of_small_ones(scale: str, expected: float) -> None:
-    assert spectra.border(scales.get(scale), 1.0) == expected
-    assert spectra.border(scales.get(scale), 2.0) == 2 * expected
+def test_a_seed_of_its_own_gives_the_same_numbers_again(folders: Path) -> None:
+    first, second = (spectra.measure(page())[0] for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
 
 
-def test_versions_are_what_their_names_say() -> None:
-    image = torch.arange(3 * 10 * 20).view(3, 10, 20) % 200
-    made = spectra.versions(image, Options(crop=(0.5, 1.0), sigma=0.01), torch.Generator().manual_seed(0))
-    assert torch.equal(made[AS_IS], image.float())
-    assert torch.equal(made[FLIP].flip(2), image.float())
-    assert made[CROP].shape == (3, 5, 10)
-    assert made[ENLARGED].shape == image.shape
-    assert 0 < (made[NOISE] - image)[:, 1:].std() < 5
-
-
-def test_a_spectrum_in_numbers_by_hand() -> None:
-    spectrum = np.zeros((8, 8))
-    spectrum[0, 1] = spectrum[0, 7] = 3.0  # 1/8 cycle per pixel
-    spectrum[4, 0] = 2.0  # 1/2
-    numbers = spectra.summary(spectrum, 0.2)
-    assert numbers["share"] == pytest.approx(6 / 8)
-    assert numbers["mean"] == pytest.approx((6 * 0.125 + 2 * 0.5) / 8)
-    assert numbers["low"] == pytest.approx(6 / 8)  # eight neighbours of frequency 0
-    assert numbers["high"] == pytest.approx(2 / 55)
-
-
-def test_the_first_images_are_measured_and_a_flip_changes_nothing(found: Spectra) -> None:
-    assert found.count == 5
-    assert set(found.numbers["image"]) == set(range(5))
-    np.testing.assert_allclose(found.profiles[FLIP], found.profiles[AS_IS])
-    assert found.times(FLIP, "low").mean == pytest.approx(1)
-    assert found.change(FLIP).mean == pytest.approx(0)
-    assert "**A flip** mirrors the spectrum" in spectra.findings(found).data
-
-
-def test_noise_lifts_what_is_high(found: Spectra) -> None:
-    assert min(found.times(NOISE, "high").values.values()) > 1
-    assert max(found.change(NOISE).values.values()) < 0
-    assert "**As the paper says** of their *share*" in spectra.findings(found).data
-
-
-def test_the_paper_s_words_are_those_of_the_claims(found: Spectra) -> None:
-    lines = spectra.findings(found).data.splitlines()
-    for line, name in zip(lines, ("f6-flip", "f6-noise", "f6-crop", "f6-crop-enlarged"), strict=True):
-        assert f"The paper: *{claims.of_figure(name).text}.*" in line
-
-
-def test_the_profile_is_the_mean_over_rings(found: Spectra) -> None:
-    _, spectrum = found.first[CROP]
-    np.testing.assert_array_equal(found.profiles[CROP][0], fourier.radial(spectrum, found.page.rings))
-
-
-def test_pictures_and_table_carry_the_numbers(found: Spectra) -> None:
-    share = found.values(NOISE, "share")[0]
-    assert f"noise {share:.1%}" in spectra.gallery(found).alt
-    assert f"noise: × {found.times(NOISE, 'low').mean:.2f} below" in spectra.profile(found).alt
-    frame = spectra.table(found).data.set_index("")
-    assert list(frame.index) == [AS_IS, FLIP, NOISE, CROP, ENLARGED]
-    mean = np.mean(list(found.values(NOISE, "share").values()))
-    assert frame.loc[NOISE, "share of low frequencies, %"].startswith(f"{100 * mean:.1f}<span")
-    assert "64 × 64 pixels" in spectra.setting(found).data
-
-
-def test_equations_are_the_code_s_own() -> None:
-    text = spectra.equations().data
-    assert "**`power`.**" in text and "$$\nP_{uv}" in text
-    assert ":math:" not in text and ":func:" not in text
-
-
-def test_a_wrong_choice_is_one_clear_line() -> None:
-    words = {"page": "fig06", "title": "t", "question": "q"}
-    with pytest.raises(StudyError, match="unknown parameter 'windw': did you mean 'window'"):
-        pages.validate(SpectraPage, words | {"windw": "none"})
-    with pytest.raises(StudyError, match="window = 'han'"):
-        pages.validate(SpectraPage, words | {"window": "han"})
-    with pytest.raises(StudyError, match=r"unknown parameter 'options\.sigm': did you mean 'sigma'"):
-        pages.validate(SpectraPage, words | {"options": {"sigm": 0.1}})
-    with pytest.raises(StudyError, match="take smoke, mini or gpu"):
+def test_images_of_unlike_size_have_no_border() -> None:
+    with pytest.raises(StudyError, match="scale = coco: its images differ in size"):
         spectra.measure(page(scale="coco"))

@@ -16,11 +16,9 @@ import pytest
 
 from dfmsd.errors import StudyError
 from dfmsd.study import ensure as study
-from dfmsd.study import pages, paths, plan, records
-from dfmsd.study import run as train
-from dfmsd.study.pages import PageSpec
+from dfmsd.study import files, pages, paths, plan, records
 from dfmsd.study.spec import RunSpec, StageSpec
-from tests.fixtures_study import baseline, distilled, diverging, finish, folders, record, smoke  # noqa: F401
+from tests.fixtures_study import baseline, distilled, diverging, finish, folders, publish, record, smoke  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("folders")
 
@@ -28,7 +26,7 @@ ENDLESS = baseline(smoke(epochs=2000))
 """A run that lasts for longer than any test."""
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 400) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 3000) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -45,7 +43,7 @@ def process_of(run: RunSpec) -> int:
 
 def is_free(run: RunSpec) -> bool:
     try:
-        with train._locked(run.key):
+        with files.locked(paths.runs() / f"{run.key}.lock", f"run {run.key} is being trained"):
             return True
     except StudyError:
         return False
@@ -65,15 +63,16 @@ def test_a_chain_is_trained_once_and_what_failed_costs_only_its_students() -> No
     assert first.failed.keys() == {bad_teacher.key}
     assert "loss is not finite at iteration" in first.failed[bad_teacher.key]
     assert first.skipped == [orphan]
+    assert [line.split(" (")[0] for line in first.complaints()] == [bad_teacher.key, orphan.key]
     assert all("Epoch(train)" in study.log_file(run).read_text() for run in first.done)
 
-    files = [paths.runs() / run.key / "record.json" for run in first.done]
-    before = [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
+    recorded = [paths.runs() / run.key / "record.json" for run in first.done]
+    before = [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in recorded]
     second = study.ensure([(orphan,), good], jobs=2, quiet=True)
     assert second.done == []
     assert "broke off before" in second.failed[bad_teacher.key]
     assert second.skipped == [orphan]
-    assert [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in files] == before
+    assert [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in recorded] == before
 
 
 @pytest.mark.slow
@@ -87,7 +86,7 @@ def test_a_run_that_is_killed_is_reported_and_stays_resumable() -> None:
     outcome = study.ensure([(ENDLESS,)], quiet=True)
     killer.join()
     message = "its process was killed by signal 9; called again, it goes on from its last checkpoint"
-    assert outcome.failed == {ENDLESS.key: f"{message}; its log: {study.log_file(ENDLESS)}"}
+    assert outcome.failed == {ENDLESS.key: f"({pages.describe(ENDLESS)}): {message}; its log: {study.log_file(ENDLESS)}"}
     assert plan.plan([(ENDLESS,)])[0].state == "partial"
 
 
@@ -96,7 +95,7 @@ def test_a_run_that_is_killed_is_reported_and_stays_resumable() -> None:
 def test_runs_end_with_the_process_that_started_them(how: signal.Signals) -> None:
     code = (
         "import signal\n"
-        "from dfmsd import study\n"
+        "from dfmsd.study import ensure as study\n"
         "from tests.study.test_ensure import ENDLESS\n"
         # Under a shell that started the tests in the background, interrupts would be ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -109,8 +108,8 @@ def test_runs_end_with_the_process_that_started_them(how: signal.Signals) -> Non
         wait_for(lambda: has_begun(ENDLESS))
         assert not is_free(ENDLESS)
         parent.send_signal(how)
-        assert parent.wait(120) == (130 if how == signal.SIGINT else -9)
-        wait_for(lambda: is_free(ENDLESS), 60)
+        assert parent.wait(3000) == (130 if how == signal.SIGINT else -9)
+        wait_for(lambda: is_free(ENDLESS))
     finally:
         parent.kill()
     assert plan.plan([(ENDLESS,)])[0].state == "partial"
@@ -119,11 +118,10 @@ def test_runs_end_with_the_process_that_started_them(how: signal.Signals) -> Non
 @pytest.mark.slow
 def test_a_run_that_another_process_trains_is_left_to_it() -> None:
     run = baseline()
-    with train._locked(run.key):
+    with files.locked(paths.runs() / f"{run.key}.lock", f"run {run.key} is being trained"):
         outcome = study.ensure([(run,)], quiet=True)
-    assert outcome.failed == {
-        run.key: f"run {run.key} is being trained by process {os.getpid()}: wait for it; its log: {study.log_file(run)}"
-    }
+    message = f"run {run.key} is being trained by process {os.getpid()}: wait for it; its log: {study.log_file(run)}"
+    assert outcome.failed == {run.key: f"({pages.describe(run)}): {message}"}
 
 
 @pytest.mark.slow
@@ -138,7 +136,7 @@ def test_a_disk_too_full_for_a_log_is_still_told_clearly(tmp_path: Path, monkeyp
         (message,) = study.ensure([(baseline(),)], quiet=True).failed.values()
     finally:
         subprocess.run(["umount", "-l", str(runs)], check=True)
-    assert message.startswith("the disk is full (0 MiB free")
+    assert "the disk is full (0 MiB free" in message
 
 
 def test_a_damaged_record_is_reported_kept_and_stops_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,42 +154,9 @@ def test_at_least_one_run_at_a_time() -> None:
         study.ensure([(baseline(),)], jobs=0)
 
 
-def page(**changes: Any) -> PageSpec:
-    group = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": ["baseline", "mgd"]}
-    fields = {"page": "mine", "title": "Mine", "question": "Why?", "groups": [group], "scale": "smoke", "seeds": [0, 1]}
-    return pages.spec(**(fields | changes))
-
-
-def test_a_frame_has_a_line_for_each_row_seed_and_metric() -> None:
-    mine = page()
-    first, second = (entry.runs[-1] for entry in mine.entries() if entry.seed == 0)
-    finish(first)
-    finish(second, code="0" * 12)
-    records.write_atomic(
-        paths.runs() / f"{mine.entries()[1].runs[-1].key}.partial" / "record.json",
-        records.dump(record(mine.entries()[1].runs[-1], state="nan")),
-    )
-    frame = study.frame(mine)
-    assert list(zip(frame["row"], frame["metric"], frame["stale"], frame["key"], strict=True)) == [
-        (0, "AP", False, first.key),
-        (0, "AP50", False, first.key),
-        (1, "AP", True, second.key),
-        (1, "AP50", True, second.key),
-    ]
-    assert set(frame["seed"]) == {0}
-    assert set(frame["recipe"]) == {"baseline", "mgd"}
-    assert frame["value"].tolist() == [12.5, 25.0] * 2
-
-
-def test_a_frame_without_results_has_its_columns() -> None:
-    frame = study.frame(page())
-    assert frame.empty
-    assert {"row", "metric", "value", "stale"} <= set(frame.columns)
-
-
 def test_publishing_copies_what_is_here_once() -> None:
-    chains = page().chains()
-    run = chains[0][-1]
+    run = baseline()
+    chains = [(run,)]
     source = finish(run)
     assert study.publish(chains) == [run.key]
     target = paths.records() / f"{run.key}.json"
@@ -205,8 +170,8 @@ def test_publishing_copies_what_is_here_once() -> None:
 def test_publishing_replaces_what_is_stale_or_damaged_by_what_is_not() -> None:
     run = baseline()
     target = paths.records() / f"{run.key}.json"
-    records.write_atomic(target, records.dump(record(run, code="0" * 12)))
-    finish(run, code="1" * 12)
+    publish(run, digest="0" * 12)
+    finish(run, digest="1" * 12)
     assert study.publish([(run,)]) == [], "one stale record is no better than another"
     finish(run)
     assert study.publish([(run,)]) == [run.key]
@@ -225,21 +190,26 @@ def test_publishing_goes_on_past_a_damaged_record_and_says_so() -> None:
     assert not (paths.records() / f"{first.key}.json").exists()
 
 
+class Given(pages.Page):
+    """A page that shows some runs."""
+
+    given: tuple[RunSpec, ...]
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        return [(run,) for run in self.given]
+
+
 def test_check_tells_stale_missing_unused_and_damaged() -> None:
     fresh, stale, missing, damaged, unused, other = (baseline(seed=seed) for seed in range(6))
     for run in (fresh, unused, other):
-        records.write_atomic(paths.records() / f"{run.key}.json", records.dump(record(run)))
-    records.write_atomic(paths.records() / f"{stale.key}.json", records.dump(record(stale, code="0" * 12)))
-    records.write_atomic(paths.records() / f"{damaged.key}.json", "{")
-    found = study.check([(fresh,), (stale,), (missing,), (damaged,)], others=[(other,)])
-    assert (found.stale, found.missing, found.unused) == ([stale.key], [missing.key], [unused.key])
+        publish(run)
+    publish(stale, digest="0" * 12)
+    files.write_atomic(paths.records() / f"{damaged.key}.json", "{")
+    page = Given(page="mine", title="Mine", question="Why?", given=(fresh, stale, missing, damaged))
+    figure = pages.get("fig04", scale="mini")
+    found = study.check([page, figure], others=[(other,), *figure.chains()])
+    assert found.stale == [stale.key]
+    assert found.unused == [unused.key]
+    assert {missing.key, "fig04-mini"} < set(found.missing)
     (message,) = found.damaged
     assert damaged.key in message
-
-
-def test_changed_code_makes_a_record_stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = baseline()
-    records.write_atomic(paths.records() / f"{run.key}.json", records.dump(record(run)))
-    assert study.check([(run,)]).stale == []
-    monkeypatch.setattr(records, "_tree", lambda module: "changed")
-    assert study.check([(run,)]).stale == [run.key]

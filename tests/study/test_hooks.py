@@ -167,7 +167,7 @@ class Exploding(Toy):
         return losses
 
 
-@pytest.mark.parametrize("last_good", [5, 7, 9])
+@pytest.mark.parametrize("last_good", [5, 9])
 def test_nan_stops_before_the_next_checkpoint(tmp_path: Path, last_good: int) -> None:
     with pytest.raises(NaNLoss, match=r"not finite at iteration 10 \(loss, .*loss_mgd_rec\): lower the learning rate"):
         train(tmp_path, model=Exploding(last_good))

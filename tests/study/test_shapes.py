@@ -82,12 +82,12 @@ def test_a_ring_is_a_disc_without_its_middle() -> None:
     assert (disc & ~ring).sum() == pytest.approx(math.pi * 13**2, rel=0.02)
 
 
-@pytest.mark.parametrize("label", range(len(shapes.CLASSES)), ids=shapes.CLASSES)
-@pytest.mark.parametrize("degrees", [0, 17, 90, 233])
-def test_a_pose_fills_its_side_and_starts_at_the_corner(label: int, degrees: int) -> None:
-    points = np.concatenate(shapes.pose(label, degrees, 80, 30))
-    assert points.min(axis=0).tolist() == [0, 0]
-    assert points.max() == 30 * shapes.SUBPIXEL
+@pytest.mark.parametrize("degrees", [0, 233])
+def test_a_pose_fills_its_side_and_starts_at_the_corner(degrees: int) -> None:
+    for label in range(len(shapes.CLASSES)):
+        points = np.concatenate(shapes.pose(label, degrees, 80, 30))
+        assert points.min(axis=0).tolist() == [0, 0]
+        assert points.max() == 30 * shapes.SUBPIXEL
 
 
 def test_the_table_of_cosines_cannot_depend_on_the_last_bit_of_a_machine() -> None:

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from dfmsd.hyper import DFMSD, MGD
+from dfmsd.stages import Attack
 from dfmsd.study.spec import (
-    AdversarialSpec,
     Balance,
     CocoData,
     EnhanceSpec,
@@ -46,7 +46,7 @@ def changed(run: Any, place: tuple[str, ...], value: Any) -> Any:
 
 
 WEAK = changed(TEACHER, ("seed",), 101)
-ATTACK = AdversarialSpec(epsilon=0.03, step=0.01, steps=5, decay=1.0, resize=0.9, diversity=0.5)
+ATTACK = Attack(epsilon=0.03, step=0.01, steps=5, decay=1.0, resize=0.9, diversity=0.5)
 STAGE = StageSpec(
     index=1,
     teacher=TEACHER,
@@ -131,7 +131,7 @@ def test_every_field_is_in_the_key(place: tuple[str, ...], value: Any) -> None:
     assert changed(STUDENT, place, value).key != STUDENT.key
 
 
-@pytest.mark.parametrize("field", AdversarialSpec.model_fields)
+@pytest.mark.parametrize("field", Attack.model_fields)
 def test_an_attacks_fields_are_in_the_key(field: str) -> None:
     attacked = changed(STUDENT, ("stage", "adversarial"), ATTACK)
     assert changed(attacked, ("stage", "adversarial", field), getattr(ATTACK, field) / 2).key != attacked.key

@@ -31,13 +31,7 @@ def test_three_seeds_give_their_range() -> None:
 
 def test_the_order_of_seeds_does_not_matter() -> None:
     forward = {0: 1.0, 1: 5.0, 2: 2.0, 3: 4.0}
-    assert stats.estimate(forward).interval == stats.estimate(dict(reversed(forward.items()))).interval
-
-
-def test_the_same_call_gives_the_same_interval() -> None:
-    values = {0: 1.0, 1: 5.0, 2: 2.0, 3: 4.0}
-    np.random.default_rng().random(7)
-    assert stats.estimate(values) == stats.estimate(values)
+    assert stats.estimate(forward).interval == stats.estimate(dict(reversed(forward.items()))).interval, "nor is it drawn anew"
 
 
 @pytest.mark.parametrize("count", [1, 2])

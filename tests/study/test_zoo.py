@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import re
 
 import pytest
 
 from dfmsd.errors import StudyError
 from dfmsd.study import build, zoo
 
-STUDENTS = {f"{family}_r50" for family in ("faster_rcnn", "retinanet", "fcos", "gfl", "reppoints")}
-TEACHERS = {f"{family}_{backbone}" for family in ("retinanet", "fcos", "gfl", "reppoints") for backbone in ("r101", "x101")}
 MASK_TEACHERS = {
     "mask_rcnn_swint": "Mask R-CNN Swin-T",
     "mask_rcnn_swins": "Mask R-CNN Swin-S",
@@ -49,20 +46,11 @@ def test_checkpoints_and_their_ap_are_mmdets() -> None:
     assert {name: ((found := zoo.weights(name)).sha256_prefix, found.ap) for name in zoo.names()} == PUBLISHED
 
 
-def test_every_detector_of_the_papers_tables_is_in_the_zoo() -> None:
-    assert set(zoo.names()) >= STUDENTS | TEACHERS | set(MASK_TEACHERS)
-
-
-@pytest.mark.parametrize("name", zoo.names())
-def test_a_row_has_everything(name: str) -> None:
-    weights = zoo.weights(name)
-    assert weights.url.startswith("https://")
-    assert re.fullmatch(r"[0-9a-f]{8}", weights.sha256_prefix)
-    assert 30 < weights.ap < 60
-    assert zoo.label(name) == MASK_TEACHERS.get(name, zoo.label(name))
-    assert zoo.label(name).split()[-1].replace("-", "").upper() == name.rpartition("_")[2].upper()
-    family = "two_stage" if "rcnn" in name else "one_stage"
-    assert zoo.network(name, "mini").kind == family
+def test_a_network_has_its_label_and_kind() -> None:
+    assert {name: zoo.label(name) for name in MASK_TEACHERS} == MASK_TEACHERS
+    for name in zoo.names():
+        assert zoo.label(name).split()[-1].replace("-", "").upper() == name.rpartition("_")[2].upper()
+        assert zoo.network(name, "mini").kind == ("two_stage" if "rcnn" in name else "one_stage")
 
 
 @pytest.mark.parametrize("name", zoo.names())
@@ -92,14 +80,6 @@ def test_networks_of_a_family_go_from_weak_to_strong_on_coco() -> None:
         families.setdefault(zoo.family(name), []).append(zoo.weights(name).ap)
     for published in families.values():
         assert published == sorted(published)
-
-
-@pytest.mark.parametrize(
-    ("name", "hint"), [("gfl_r10", "gfl_r101"), ("faster_rcnn_50", "faster_rcnn_r50"), ("retinanet", "retinanet_")]
-)
-def test_an_unknown_detector_suggests_the_nearest(name: str, hint: str) -> None:
-    with pytest.raises(StudyError, match=f"unknown detector '{name}': did you mean '{hint}"):
-        zoo.network(name, "mini")
 
 
 @pytest.mark.parametrize(

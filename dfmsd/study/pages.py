@@ -1,0 +1,678 @@
+"""Pages: one YAML each in ``params/<notebook>/``, executed by the notebook of that folder's name.
+
+The keys of the YAML are the fields of the notebook's page model (:data:`NOTEBOOKS`) and the parameters of the notebook itself.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
+from itertools import combinations
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from dfmsd.errors import StudyError, suggest
+from dfmsd.hyper import METHODS, MethodSpec, for_pair
+from dfmsd.study import machine, paths, scales, zoo
+from dfmsd.study.rows import (
+    JOIN,
+    Entry,
+    Group,
+    Impossible,
+    Options,
+    Row,
+    Seeds,
+    Variant,
+    chain,
+    check,
+    entries,
+    name_of,
+    teacher_of,
+)
+from dfmsd.study.spec import Frozen, RunSpec, TeacherSpec, digest
+
+Network = RunSpec | TeacherSpec
+"""The run behind a network, or the published teacher."""
+
+
+class Page(Frozen):
+    """What every page has: its fields are the keys of its YAML and the parameters of its notebook."""
+
+    page: str
+    title: str
+    question: str
+    scale: Literal["smoke", "mini", "gpu", "coco"] = "mini"
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """The chains of runs that the page shows; none unless its kind says otherwise."""
+        return []
+
+    def sources(self) -> Sequence[Page]:
+        """The pages whose numbers it shows: its own, unless it is about others."""
+        return [self]
+
+    def command(self) -> str:
+        """What makes what the page shows, as far as it is missing."""
+        return f"python -m dfmsd page {self.page} --scale {self.scale}"
+
+
+# Pages whose rows are runs
+
+
+class PageSpec(Page):
+    """A comparison: rows of one table, each a recipe for a student and its teachers."""
+
+    table: int | str | tuple[int, ...] | None = None
+    """The table, or tables, whose numbers stand beside ours (``params/published.yaml``)."""
+    groups: tuple[Group, ...] = Field(min_length=1)
+    seeds: Seeds | None = None
+    """None: the scale's."""
+
+    @model_validator(mode="after")
+    def _check(self) -> PageSpec:
+        for row in self.rows():
+            if not isinstance(row, Impossible):
+                check(row)
+                _check_matching(row, self.scale)
+        return self
+
+    def rows(self) -> tuple[Row, ...]:
+        """All rows, in the order of the table."""
+        return tuple(row for group in self.groups for row in group.rows(self.scale))
+
+    @property
+    def subject(self) -> str:
+        """The name of the last row, which the verdicts compare with all others."""
+        return name_of(self.rows()[-1])
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """Each row that can be run, with each seed; planned once."""
+        scale = scales.get(self.scale)
+        return entries(self.rows(), scale, self.seeds or scale.seeds)
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """The chains of runs of all entries."""
+        return [entry.runs for entry in self.entries]
+
+
+def _check_matching(row: Row, scale: str) -> None:
+    """Refuse levels matched by index where that is matching by stride: networks of one kind have the same strides."""
+    names = [row.student, *(name for group in row.teachers for name in group.split(JOIN))]
+    if row.options.matching == "index" and len({zoo.network(name, scale).kind for name in names}) == 1:
+        raise StudyError(
+            f"matching: index changes nothing for {row.student} <- {' -> '.join(row.teachers)}, whose levels have the same "
+            "strides: take a one-stage and a two-stage network"
+        )
+
+
+class SensitivityPage(PageSpec):
+    """Rows of one pair that differ in the values of one or two options, drawn over these values."""
+
+    vary: tuple[str, ...] = Field(min_length=1, max_length=2)
+    """Fields of :class:`dfmsd.study.rows.Options`, or weights that its ``times`` multiplies."""
+
+    def values(self, row: Row) -> tuple[float, ...]:
+        """A row's values of what is varied; of a weight its factor."""
+        return tuple(float(getattr(row.options, name, row.options.times.get(name, 1.0))) for name in self.vary)
+
+
+class Tried(Frozen):
+    """A method, or a variant of one, whose weights are tried."""
+
+    weights: tuple[str, ...] = Field(min_length=1)
+    """The weight of each of its terms, which divide a share equally among them."""
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    """Its other fields during the trials: what the scale sets in the end must not change what a trial was."""
+    variant_of: str = ""
+    """The method, if what is tried is one of its variants (:attr:`dfmsd.study.scales.Scale.variants`)."""
+
+
+def _plain(tried: object) -> object:
+    """A list alone is the weights."""
+    return {"weights": tried} if isinstance(tried, list) else tried
+
+
+class TuningPage(Page):
+    """Which share of the detection loss each method gets at a scale: the same trials for all, on the split kept for it."""
+
+    notes: str
+    """What is particular to these trials, as MyST Markdown."""
+    student: str
+    teacher: str
+    methods: dict[str, Annotated[Tried, BeforeValidator(_plain)]] = Field(min_length=1)
+    """By the method's name, or the variant's."""
+    shares: tuple[float, ...] = Field(min_length=1)
+    epochs: int = Field(gt=0)
+    seed: int
+    """One that no table uses."""
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """The baseline, then each method with each share, as one stage; planned once."""
+        scale = scales.get(self.scale)
+        # At the scale smoke a trial shows that its path runs, whatever the share.
+        shares = self.shares[:1] if self.scale == "smoke" else self.shares
+        # Teachers train as long as in the tables: they are the same runs.
+        taught = {self.teacher: scale.schedule_of(self.teacher, teacher=True).epochs}
+        schedule = scale.schedule.model_copy(update={"epochs": self.epochs})
+        rows = [Row(student=self.student, teachers=(), recipe="baseline")]
+        for name, tried in self.methods.items():
+            recipe, named = (tried.variant_of, name) if tried.variant_of else (name, "")
+            for share in shares:
+                hyper = tried.fixed | dict.fromkeys(tried.weights, share / len(tried.weights))
+                options = Options(sal=False, me="none", hyper=hyper)
+                rows.append(Row(student=self.student, teachers=(self.teacher,), recipe=recipe, name=named, options=options))
+        short = scale.model_copy(update={"schedule": schedule, "teacher_epochs": taught})
+        return entries(rows, short, [self.seed], split="tune")
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """The chains of runs of all trials."""
+        return [entry.runs for entry in self.entries]
+
+    def departures(self, method: str) -> list[str]:
+        """The fields of a method that the scale sets otherwise than the trials: if there are any, these did not decide its weights.
+
+        A weight that was fixed in the trials does not count: its term had no effect there. A variant has no other fields.
+        """
+        if self.methods[method].variant_of:
+            return []
+        row = Row(student=self.student, teachers=(self.teacher,), recipe=method)
+        stage = chain(row, scales.get(self.scale), self.seed)[-1].stage
+        assert stage is not None
+        used = {field: value for field, value in stage.methods[0] if not isinstance(value, float)}
+        return [field for field, value in self.methods[method].fixed.items() if used.get(field, value) != value]
+
+
+# Pages that show what was measured
+
+
+class MeasuredPage(Page):
+    """A page that shows what was measured in images or networks, from a record (:class:`dfmsd.study.records.Measured`)."""
+
+    looks_at_images: ClassVar[bool] = True
+    """Of the data of its scale."""
+
+    def runs(self) -> dict[str, Network]:
+        """The run behind each network that is looked into, by the page's name for it."""
+        return {}
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """Those networks that are trained here, each alone."""
+        return [(run,) for run in self.runs().values() if isinstance(run, RunSpec)]
+
+    @abstractmethod
+    def asked(self) -> str:
+        """Hash of all that decides what the record holds."""
+
+    def keys(self) -> dict[str, str]:
+        """The keys of its runs."""
+        return {name: run.key for name, run in self.runs().items()}
+
+    def measured_file(self) -> Path:
+        """Where the record lies once it is made: among the published ones, but those of tests."""
+        home = paths.runs() if self.scale == "smoke" else paths.records()
+        return home / "measured" / f"{self.page}-{self.scale}.json"
+
+    def measured_files(self) -> list[Path]:
+        """The record, once it is made; of a page about machines, one for each."""
+        return [file] if (file := self.measured_file()).exists() else []
+
+
+class Look(Frozen):
+    """A network to look into: the student of a row, after its last stage or an earlier one, or a teacher."""
+
+    name: str
+    """What the page calls it."""
+    network: str
+    """Of the zoo."""
+    teaches: bool = False
+    """It is the run that teaches others; nothing else is to be said of it."""
+    like: str | None = None
+    """The name of a network that it is compared with besides the page's teacher."""
+    teachers: tuple[str, ...] = ()
+    recipe: str = "baseline"
+    options: Options = Options()
+    stage: int | None = Field(default=None, ge=1)
+    """None: the last."""
+    seed: int | None = None
+    """None: the scale's first."""
+
+    def run(self, scale: scales.Scale) -> Network:
+        """The run whose network it is, or the published teacher."""
+        return teacher_of(self.network, scale) if self.teaches else self.chain(scale)[-1]
+
+    def chain(self, scale: scales.Scale) -> tuple[RunSpec, ...]:
+        """The chain of runs that ends in the network; none for a published teacher.
+
+        Raises:
+            StudyError: if the recipe has no such stage, or a teacher has a recipe.
+        """
+        if self.teaches:
+            if given := sorted(self.model_fields_set - {"name", "network", "teaches", "like"}):
+                raise StudyError(f"{self.name!r} is a teacher: it has no {given[0]}")
+            teacher = teacher_of(self.network, scale)
+            return (teacher,) if isinstance(teacher, RunSpec) else ()
+        row = Row(student=self.network, teachers=self.teachers, recipe=self.recipe, options=self.options)
+        runs = chain(row, scale, scale.seeds[0] if self.seed is None else self.seed)
+        if self.stage is not None and self.stage > len(runs):
+            raise StudyError(f"{self.name!r}: stage = {self.stage}, but {self.recipe} has {len(runs)} here")
+        return runs[: self.stage]
+
+
+class FeaturesPage(MeasuredPage):
+    """A look into trained networks, from a record of what was read off them (:mod:`dfmsd.study.measured`)."""
+
+    TEACHER: ClassVar[str] = "teacher"
+    """What the page calls the teacher."""
+
+    view: Literal["masks", "stages", "distribution"]
+    """What is drawn: where features are large and what masks hide of it, the same beside the teacher's, or distributions."""
+    networks: tuple[Look, ...] = Field(min_length=1)
+    teacher: str | None = None
+    """A network of the zoo that all are compared with; None: each is compared with each."""
+    claim: str
+    """What the paper says of its figure, as MyST Markdown."""
+    stride: int = 8
+    """Of the level that is drawn, in pixels."""
+    images: int = Field(default=200, gt=0)
+    """Validation images over which numbers are taken, from the first on."""
+    shown: int = Field(default=3, gt=0)
+    """Images that are drawn: the first ones that have an object of each of COCO's sizes."""
+
+    @model_validator(mode="after")
+    def _check(self) -> FeaturesPage:
+        names = [look.name for look in self.networks] + [self.TEACHER] * (self.teacher is not None)
+        if len(set(names)) < len(names):
+            raise StudyError(f"page {self.page!r}: two networks have one name: {', '.join(names)}")
+        if len(names) < 2:
+            raise StudyError(f"page {self.page!r}: a comparison needs two networks, or one and a teacher")
+        for look in self.networks:
+            look.chain(scales.get(self.scale))
+            if look.like is not None and look.like not in set(names) - {look.name}:
+                raise StudyError(f"page {self.page!r}: {look.name!r} is like {look.like!r}: {suggest(look.like, names)}")
+        if self.teacher is not None:
+            zoo.label(self.teacher)
+        return self
+
+    def runs(self) -> dict[str, Network]:
+        """The run behind each network, by the page's name for it; the teacher comes last."""
+        scale = scales.get(self.scale)
+        found = {look.name: look.run(scale) for look in self.networks}
+        return found | ({} if self.teacher is None else {self.TEACHER: teacher_of(self.teacher, scale)})
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Which networks are compared: each with the teacher and with what it is like, or each with each."""
+        names = [look.name for look in self.networks]
+        if self.teacher is None:
+            return list(combinations(names, 2))
+        likes = [(look.name, look.like) for look in self.networks if look.like is not None]
+        return [*((name, self.TEACHER) for name in names), *likes]
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """The chains of runs that end in the networks."""
+        scale = scales.get(self.scale)
+        teacher = self.runs().get(self.TEACHER)
+        chains = [*(look.chain(scale) for look in self.networks), (teacher,) if isinstance(teacher, RunSpec) else ()]
+        return [runs for runs in chains if runs]
+
+    def asked(self) -> str:
+        """Hash of all that decides what the record holds."""
+        return digest([self.keys(), self.pairs(), self.stride, self.images, self.shown])
+
+
+class SpectraPage(MeasuredPage):
+    """What augmentations do to the spectra of images (:mod:`dfmsd.report.spectra`): computed from the images alone."""
+
+    images: int = Field(default=200, gt=0)
+    """Validation images, from the first on."""
+    rings: int = Field(default=24, gt=0)
+    """Of a radial profile."""
+    cycles: float = Field(default=1.0, gt=0)
+    """Waves on an object at COCO's limit of small ones, which part low from high frequencies."""
+    window: Literal["hann", "none"] = "hann"
+    """What an image is multiplied by before its spectrum is taken."""
+    options: Options = Options()
+    """Strength of the noise and size of the crop; the rest is not used."""
+
+    def asked(self) -> str:
+        """Hash of all that decides what the record holds."""
+        scale = scales.get(self.scale)
+        images = [scale.data.model_dump(mode="json"), scale.image_size, self.images]
+        return digest([images, self.rings, self.cycles, self.window, self.options.sigma, self.options.crop])
+
+
+class EnhancementPage(MeasuredPage):
+    """What a teacher attends to in changed versions of images (:mod:`dfmsd.report.enhancement`)."""
+
+    view: Literal["frequencies", "augmentation"]
+    """The versions: low and high frequencies as the weak teacher sees them, or Eq. (4)'s changes as the strong one does."""
+    weak: str = "retinanet_r101"
+    """The teacher whose boxes decide which objects dominate an image."""
+    strong: str = "retinanet_x101"
+    """The teacher of the last stage."""
+    images: int = Field(default=100, gt=0)
+    """Validation images over which numbers are taken, from the first on."""
+    stride: int = 8
+    """Of the level to look at, in pixels."""
+    cycles: float = Field(default=1.0, gt=0)
+    """As on the page of spectra."""
+    options: Options = Options()
+    """What Eq. (4) leaves open: theta, score, sigma, crop; the rest is not used."""
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Those that the page needs: the weak one, and the strong one if its attention is shown."""
+        return (self.weak,) if self.view == "frequencies" else (self.weak, self.strong)
+
+    def runs(self) -> dict[str, Network]:
+        """The teachers' runs, by their names in the zoo."""
+        scale = scales.get(self.scale)
+        return {name: teacher_of(name, scale) for name in self.teachers}
+
+    def asked(self) -> str:
+        """Hash of all that decides what the record holds."""
+        options = self.options.model_dump(mode="json", include={"theta", "score", "sigma", "crop"})
+        return digest([self.keys(), self.view, self.images, self.stride, self.cycles, options])
+
+
+class PublicCode(Frozen):
+    """What the methods' released code was measured to take."""
+
+    where: str
+    """The machine and the shapes, in words."""
+    times_mse: dict[str, float]
+    """By method: how many times plain feature MSE's time."""
+
+
+class BenchPage(MeasuredPage):
+    """What the losses cost (:mod:`dfmsd.report.bench`): a record a machine; at the scale smoke of tiny maps."""
+
+    looks_at_images: ClassVar[bool] = False
+
+    repeats: int = Field(default=10, ge=1)
+    """Rounds; every method is timed once in each."""
+    public: PublicCode
+
+    @field_validator("scale")
+    @classmethod
+    def _same_at_all(cls, scale: str) -> str:
+        return scale if scale == "smoke" else "mini"
+
+    def asked(self) -> str:
+        """Hash of all that decides what the record holds."""
+        return digest([self.repeats])
+
+    def measured_file(self) -> Path:
+        """This machine's record."""
+        if self.scale == "smoke":
+            return super().measured_file()
+        words = re.findall(r"[a-z0-9]+", machine.name().lower())
+        return paths.records() / "measured" / f"{self.page}-{'-'.join(words)}.json"
+
+    def measured_files(self) -> list[Path]:
+        """Those of all machines."""
+        if self.scale == "smoke":
+            return super().measured_files()
+        return sorted((paths.records() / "measured").glob(f"{self.page}-*.json"))
+
+
+class MethodsPage(MeasuredPage):
+    """All methods side by side (:mod:`dfmsd.report.methods`): what they need, cost, gained, and look at in one image."""
+
+    student: str = "retinanet_r50"
+    """With the teacher it is a pair that every method can work on."""
+    teacher: str = "retinanet_r101"
+    image: int = Field(default=3, ge=0)
+    """Of the validation images."""
+    stride: int = 8
+    """Of the level to look at, in pixels."""
+
+    def runs(self) -> dict[str, Network]:
+        """The two networks, each trained alone."""
+        scale = scales.get(self.scale)
+        (alone,) = chain(Row(student=self.student, teachers=(), recipe="baseline"), scale, scale.seeds[0])
+        return {"student": alone, "teacher": teacher_of(self.teacher, scale)}
+
+    def asked(self) -> str:
+        """Hash of all that decides what the record holds."""
+        return digest([self.keys(), self.image, self.stride])
+
+    def sources(self) -> Sequence[Page]:
+        """Itself, what the losses cost, and every comparison."""
+        return [self, get("losses", scale=self.scale), *comparisons(self.scale)]
+
+
+# Others
+
+
+class DataPage(Page):
+    """A look at the data of a scale."""
+
+    images: int = Field(default=4, gt=0)
+    """Sample images of each kind."""
+
+
+class ExplorePage(Page):
+    """A short training to play with (:mod:`dfmsd.report.explore`); it trains whenever it is executed."""
+
+    student: str = "fcos_r50"
+    teacher: str = "gfl_r101"
+    method: str = "dfmsd"
+    teacher_epochs: float = Field(default=1.0, gt=0, le=100)
+    """Passes of the teacher over the training images, unless the study has trained it on this machine."""
+    epochs: float = Field(default=1.0, gt=0, le=100)
+    """Of the distillation."""
+    image: int = Field(default=3, ge=0)
+    """Of the validation images."""
+    stride: int = 8
+    """Of the level to look at, in pixels."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ExplorePage:
+        if self.method not in METHODS:
+            raise ValueError(f"unknown method {self.method!r}: {suggest(self.method.lower(), METHODS)}")
+        row, scale = Row(student=self.student, teachers=(self.teacher,), recipe=self.method), scales.get(self.scale)
+        try:
+            chain(row, scale, scale.seeds[0])
+        except StudyError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+class ScoreboardPage(Page):
+    """What became of every claim of the papers (:mod:`dfmsd.report.scoreboard`), at each scale that has records."""
+
+    def scales(self) -> tuple[str, ...]:
+        """The page's own, then the others."""
+        return tuple(dict.fromkeys([self.scale, *scales.PUBLIC]))
+
+    def sources(self) -> Sequence[Page]:
+        """Every page that a claim may be about: comparisons, and what was measured for figures."""
+        measured = [name for name in names() if issubclass(NOTEBOOKS[file_of(name).parent.name], MeasuredPage)]
+        return [page for scale in self.scales() for page in (*comparisons(scale), *(get(name, scale=scale) for name in measured))]
+
+
+NOTEBOOKS: dict[str, type[Page]] = {
+    "ablation": PageSpec,
+    "bench": BenchPage,
+    "comparison": PageSpec,
+    "dataset": DataPage,
+    "enhancement": EnhancementPage,
+    "explore": ExplorePage,
+    "features": FeaturesPage,
+    "methods": MethodsPage,
+    "scoreboard": ScoreboardPage,
+    "sensitivity": SensitivityPage,
+    "spectra": SpectraPage,
+    "stages": PageSpec,
+    "tuning": TuningPage,
+}
+"""The page model of each folder of ``params/``, which is also the name of its notebook."""
+
+AnyPage = TypeVar("AnyPage", bound=Page)
+
+
+def spec(**parameters: Any) -> PageSpec:
+    """A comparison from parameters, as its notebook has them; see :func:`validate`."""
+    return validate(PageSpec, parameters)
+
+
+def validate(model: type[AnyPage], parameters: Mapping[str, Any]) -> AnyPage:
+    """A page of some kind from parameters, as a notebook or a YAML has them.
+
+    Raises:
+        StudyError: for a parameter that such a page does not have (the nearest is suggested) or a value that makes no sense.
+
+    Example:
+        >>> validate(DataPage, {"page": "shapes", "title": "Shapes", "question": "What is in it?"}).images
+        4
+    """
+    try:
+        return model.model_validate(parameters)
+    except ValidationError as error:
+        raise StudyError(f"page {parameters.get('page', '?')!r}: {_explain(error, model)}") from None
+
+
+def _explain(error: ValidationError, model: type[Page]) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        parts: dict[str, type[Frozen]] = {"groups": Group, "recipes": Variant, "networks": Look, "options": Options}
+        inside = [part for part in first["loc"][:-1] if isinstance(part, str)]
+        known = parts[inside[-1]] if inside else model
+        return f"unknown parameter {place!r}: {suggest(str(first['loc'][-1]), known.model_fields)}"
+    if first["type"] == "missing":
+        return f"the parameter {place!r} is missing"
+    return f"{place} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def page(notebook: str, given: Mapping[str, Any]) -> Page:
+    """A page from the variables of its notebook, ``globals()``: the cell of parameters, and what papermill injects.
+
+    Modules, functions, names with ``_`` and ``jobs`` are none of its fields; what is None takes the page's own value.
+
+    Raises:
+        StudyError: for a parameter that the page does not have, or that is another notebook's; see :func:`validate`.
+
+    Example:
+        >>> words = {"page": "shapes", "title": "Shapes", "question": "What is in it?", "scale": None, "jobs": 0}
+        >>> page("dataset", words).scale
+        'mini'
+    """
+    parameters = {
+        name: value
+        for name, value in given.items()
+        if not (name.startswith("_") or name in ("In", "Out", "jobs") or isinstance(value, ModuleType) or callable(value))
+    }
+    name = parameters.get("page")
+    file = next((file for file in _files() if file.stem == name), None)
+    if file is not None and file.parent.name != notebook:
+        raise StudyError(f"page {name!r} is of notebooks/{file.parent.name}.ipynb, not of {notebook}.ipynb: execute that one")
+    jobs = given.get("jobs", 0)
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 0:
+        raise StudyError(f"jobs = {jobs!r}: 0 reads records, n = 1, 2, ... trains what is missing, n runs at a time")
+    model = NOTEBOOKS[notebook]
+    for unknown in (name for name in parameters if name not in model.model_fields):
+        raise StudyError(f"{notebook}.ipynb has no parameter {unknown!r}: {suggest(unknown, [*model.model_fields, 'jobs'])}")
+    return validate(model, {field: value for field, value in parameters.items() if value is not None})
+
+
+def names() -> list[str]:
+    """All pages that have a params file, by notebook and name."""
+    return [file.stem for file in _files()]
+
+
+def _files() -> list[Path]:
+    found: dict[str, Path] = {}
+    for file in sorted(paths.PARAMS.glob("*/*.yaml")):
+        if (other := found.setdefault(file.stem, file)) is not file:
+            raise StudyError(f"params/{other.parent.name} and params/{file.parent.name} both have a page {file.stem}: rename one")
+    return list(found.values())
+
+
+def file_of(page: str) -> Path:
+    """The params file of a page.
+
+    Raises:
+        StudyError: if there is none; the nearest page is suggested.
+    """
+    for file in _files():
+        if file.stem == page:
+            return file
+    raise StudyError(f"unknown page {page!r}: {suggest(page, names())}")
+
+
+def get(page: str, *, scale: str | None = None, seeds: Sequence[int] | None = None) -> Page:
+    """A page by its name, at another scale or, where it has seeds, with others if they are given.
+
+    Raises:
+        StudyError: if its params file is missing or wrong.
+    """
+    file = file_of(page)
+    try:
+        parameters = _parsed(file.read_text())
+    except yaml.YAMLError as error:
+        raise StudyError(f"{file.name} is not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(parameters, dict) or not all(isinstance(name, str) for name in parameters):
+        raise StudyError(f"{file.name} must hold lines of 'parameter: value'")
+    parameters = dict(parameters)
+    if scale is not None:
+        scales.get(scale)
+        parameters["scale"] = scale
+    notebook = file.parent.name
+    if notebook not in NOTEBOOKS:
+        raise StudyError(f"{file.name} lies in params/{notebook}, which has no notebook: {suggest(notebook, NOTEBOOKS)}")
+    model = NOTEBOOKS[notebook]
+    if seeds is not None and "seeds" in model.model_fields:
+        parameters["seeds"] = tuple(seeds)
+    found = validate(model, parameters)
+    if found.page != page:
+        raise StudyError(f"{file.name} says page: {found.page}; it must be {page}")
+    return found
+
+
+@cache
+def _parsed(text: str) -> Any:
+    """YAML, which takes long to parse: once a process, though a page is wanted at each scale."""
+    return yaml.safe_load(text)
+
+
+def describe(run: RunSpec) -> str:
+    """A run in words, for plans and logs.
+
+    Example:
+        >>> describe(get("table03", seeds=[0]).chains()[3][-1])
+        'Faster R-CNN R50 <- RetinaNet X101, MGD, 12 epochs, seed 0'
+    """
+    text = zoo.label(run.network.name)
+    if run.stage is not None:
+        methods = " + ".join(method.type + _changes(run, method) for method in run.stage.methods)
+        stage = f", stage {run.stage.index}" if run.parent or run.stage.enhance or methods.startswith("DFMSD") else ""
+        enhanced = " with ME" if run.stage.enhance else ""
+        teachers = " + ".join(zoo.label(teacher.network.name) for teacher in run.stage.teachers)
+        text += f" <- {teachers}, {methods}{stage}{enhanced}"
+    unit, length = ("iteration", run.schedule.max_iters) if run.schedule.max_iters else ("epoch", run.schedule.epochs)
+    return f"{text}, {length} {unit}{'s' * (length != 1)}, seed {run.seed}"
+
+
+def _changes(run: RunSpec, method: MethodSpec) -> str:
+    """Where a method departs from what its scale gives it, so that the runs of an ablation have different names."""
+    assert run.stage is not None
+    name, kinds = method.type.lower(), (run.network.kind, run.stage.teacher.network.kind)
+    usual = for_pair(name, *kinds, zoo.family(run.network.name), **scales.get(run.scale).methods.get(name, {}))
+    changed = [f"{field} {value}" for field, value in method if value != getattr(usual, field)]
+    return f" ({', '.join(changed)})" if changed else ""
+
+
+def comparisons(scale: str) -> list[PageSpec]:
+    """Every page whose rows are recipes, at a scale."""
+    stems = [file.stem for file in _files() if issubclass(NOTEBOOKS.get(file.parent.name, Page), PageSpec)]
+    found = (get(name, scale=scale) for name in stems)
+    return [page for page in found if isinstance(page, PageSpec)]

@@ -1,0 +1,113 @@
+"""What every public function keeps: it needs torch alone, computes in float32 or wider, and sees no memory layout."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfmsd import losses
+from tests.losses.calls import CALLS, maker, outputs
+from tests.losses.helpers import LAYOUTS
+
+Change = Callable[[torch.Tensor], torch.Tensor]
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_every_exported_function_is_called_here() -> None:
+    assert set(CALLS) == {name for name, value in vars(losses).items() if inspect.isfunction(value)}
+
+
+def test_torch_is_enough() -> None:
+    """With the import of all OpenMMLab libraries blocked."""
+    code = """
+        import sys
+
+
+        class Blocked:
+            def find_spec(self, name, *_):
+                if name.partition(".")[0] in ("mmcv", "mmdet", "mmengine"):
+                    raise ModuleNotFoundError(name)
+
+
+        sys.meta_path.insert(0, Blocked())
+        from dfmsd.losses import dmkd_loss, pearson_loss, spatial_attention
+        from tests.losses import calls
+        calls.modules_without_mmdet()
+        print("done")
+    """
+    assert python(code) == "done"
+
+
+def test_importing_the_losses_takes_no_mmdet_where_there_is_one() -> None:
+    code = """
+        import sys
+        import dfmsd.losses
+        print(sorted({"mmcv", "mmdet", "mmengine"} & set(sys.modules)))
+    """
+    assert python(code) == "[]"
+
+
+def test_the_distiller_registers_every_method() -> None:
+    code = """
+        import dfmsd.distiller
+        from dfmsd import hyper, losses
+        from mmdet.registry import MODELS
+        for model in hyper.METHODS.values():
+            built = MODELS.build(dict(type=model.__name__, channels_s=16, channels_t=16, strides=[8]))
+            assert type(built) is getattr(losses, model.__name__)
+    """
+    assert python(code) == ""
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.bfloat16, torch.Tensor.half], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize("name", CALLS)
+def test_half_precision_changes_inputs_but_not_the_arithmetic(name: str, change: Change) -> None:
+    """The maps are exact in both, so values are those of float32 to the bit; a gradient comes back in the maps' dtype."""
+    half, gradient = outputs(name, change)
+    plain, expected = outputs(name)
+    for one, other in zip(half, plain, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    torch.testing.assert_close(gradient.float(), expected, rtol=2**-7, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_float64_stays_float64(name: str) -> None:
+    for one, other in zip(outputs(name, torch.Tensor.double)[0], outputs(name)[0], strict=True):
+        assert one.dtype == (torch.bool if other.dtype == torch.bool else torch.float64)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_loss_passes_a_gradient_to_the_teacher(name: str) -> None:
+    """Losses are what returns scalars."""
+    make = maker()
+    feat_s, feat_t = make(2, 4, 5, 6).requires_grad_(), make(2, 4, 5, 6).requires_grad_()
+    found = CALLS[name](feat_s, feat_t, make)
+    values = [found] if isinstance(found, torch.Tensor) else list(found)
+    if all(value.ndim == 0 for value in values):
+        torch.stack(values).sum().backward()
+        assert feat_s.grad is not None
+        assert feat_t.grad is None
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", CALLS)
+def test_memory_layout_does_not_matter(name: str, layout: str) -> None:
+    def change(feat: torch.Tensor) -> torch.Tensor:
+        return LAYOUTS[layout](feat.double()) if feat.ndim == 4 else feat.double()
+
+    torch.testing.assert_close(outputs(name, change), outputs(name, torch.Tensor.double), rtol=1e-10, atol=1e-12)

@@ -1,0 +1,69 @@
+"""Rows for tests: frames made by hand, records made up for a whole page, and a notebook's cells run as they stand."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+from dfmsd.report import figures
+from dfmsd.study import paths, plan
+from dfmsd.study.pages import PageSpec, TuningPage
+from tests.conftest import WriteRecord
+
+PAIR = "FCOS R50 ← GFL R101 → GFL X101"
+
+Aps = Mapping[int, float | None]
+"""AP by seed; None is not run."""
+
+
+def lines(rows: Mapping[tuple[str, str], Aps], pair: str = PAIR, **fields: Any) -> pd.DataFrame:
+    """A frame as :func:`dfmsd.study.frames.frame` gives it: AP of some rows of a pair by name and recipe, in the table's order."""
+    shared = {"page": "example", "scale": "mini", "source": "ours", "role": "row", "pair": pair, "metric": "AP", "stale": False}
+    found = []
+    for place, ((row, recipe), aps) in enumerate(rows.items()):
+        for seed, ap in aps.items():
+            own = {"place": place, "row": row, "recipe": recipe, "seed": seed, "value": ap, "note": "", "stage": 1}
+            own |= {"key": f"{abs(hash((pair, row, seed))):x}"[:12], "state": "not run" if ap is None else "ok", "seconds": 60.0}
+            own |= {"low": None if ap is None else ap - 1, "high": None if ap is None else ap + 1}
+            found.append(shared | own | fields)
+    return pd.DataFrame(found).astype(
+        {"value": float, "low": float, "high": float, "seed": "Int64", "place": "Int64", "stage": "Int64"}
+    )
+
+
+def fill(page: PageSpec | TuningPage, write_record: WriteRecord) -> None:
+    """Publish a record of every run of a page, each with numbers of its own."""
+    for place, run in enumerate(plan.order(page.chains())):
+        shares = {f"loss_{run.stage.methods[0].type.lower()}_rec": 0.5 + place} if run.stage else {}
+        curve = [{"iteration": float(step), "loss": 2.0 / step} for step in range(1, 5)]
+        write_record(run, 20.0 + place, ap_interval=(19.5 + place, 20.25 + place), shares=shares, curve=curve)
+
+
+def run(notebook: str, **parameters: Any) -> dict[str, Any]:
+    """Run a notebook's cells here, with other parameters than its own: what each cell shows by its id, and ``frame``."""
+    names: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
+    for cell in json.loads((paths.NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        tree = ast.parse("".join(cell["source"]))
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, cell["id"], "exec"), names)
+        if isinstance(last, ast.Expr):
+            shown[cell["id"]] = eval(compile(ast.Expression(last.value), cell["id"], "eval"), names)
+        if cell["id"] == "parameters":
+            names |= parameters
+    return {name: value for name, value in shown.items() if value is not None} | {"frame": names["frame"]}
+
+
+def html(shown: Any) -> str:
+    """What a notebook makes of a table or a figure."""
+    if isinstance(shown, Styler):
+        return str(shown.to_html())
+    return figures.image(shown) if isinstance(shown, Figure) else ""
