@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from dfmsd import checkpoints, losses, stages
 from dfmsd.augment import di2_fgsm
-from dfmsd.balance import ShareBalance
-from dfmsd.errors import StudyError, validated
+from dfmsd.errors import StudyError, suggest, validated
 from dfmsd.hyper import METHODS, for_pair
 from dfmsd.levels import match, resized, strides
 from dfmsd.losses import Levels, Method
@@ -57,11 +56,13 @@ class Distiller(BaseDetector):
         teacher_checkpoint: The teacher's weights, a file or an address; as many as there are teachers.
         student_checkpoint: Weights to start the student from; None: its own initialisation.
         matching: How levels of the two pyramids are matched, see :func:`dfmsd.levels.match`.
-        balance: ``dict(iterations=...)``: read the methods' weights as shares of the detection loss, see
-            :class:`~dfmsd.balance.ShareBalance`.
+        factors: A number for each term, by the loss's name, that multiplies it besides its weight: those of
+            :func:`dfmsd.balance.factors` make the weights shares of the detection loss. None: the weights alone.
         enhance: Masking enhancement, see :class:`~dfmsd.preprocess.DistillPreprocessor`.
         adversarial: Adversarial examples against the teachers: an :class:`dfmsd.stages.Attack`, or its dict.
         inherit: Start with the (first) teacher's neck and head.
+        remember: Keep the teachers' features of every training image, and of its flip, in memory: each is computed once. Only for
+            images that come back as they were, or flipped: not where the pipeline crops, resizes or recolours them at random.
 
     Raises:
         StudyError: if a teacher has no checkpoint or it does not fit, a method or an option makes no sense, or two pyramids have no
@@ -92,10 +93,11 @@ class Distiller(BaseDetector):
         teacher_checkpoint: str | Sequence[str] | None = None,
         student_checkpoint: str | None = None,
         matching: Matching = "stride",
-        balance: dict[str, Any] | None = None,
+        factors: Mapping[str, float] | None = None,
         enhance: Enhancement | Mapping[str, Any] | None = None,
         adversarial: stages.Attack | Mapping[str, Any] | None = None,
         inherit: bool = False,
+        remember: bool = False,
         data_preprocessor: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
@@ -112,6 +114,8 @@ class Distiller(BaseDetector):
         self.student = MODELS.build(student)
         self.student_checkpoint = student_checkpoint
         self.inherit = inherit
+        # Of each teacher: no module and no buffer, so they are in no checkpoint.
+        self.remembered: tuple[Memory, ...] | None = tuple(Memory() for _ in networks) if remember else None
         self.attack = None if adversarial is None else validated(stages.Attack, "adversarial", dict(adversarial)).model_dump()
         # A tuple, not a ModuleList, keeps the teachers out of the registered modules.
         self.teachers = tuple(_frozen(MODELS.build(config), file) for config, file in zip(configs, files, strict=True))
@@ -129,11 +133,16 @@ class Distiller(BaseDetector):
         names = [f"loss_{method.name}_{term}" for method in first for term in method.WEIGHTS]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise StudyError(f"a method is listed twice: {', '.join(sorted(repeated))}")
-        # On changed images a method compares sums of the kind of its first term: the published ratio of their weights holds.
-        like = {
-            f"loss_{method.name}_{term}": f"loss_{method.name}_{next(iter(method.WEIGHTS))}" for method in first for term in CHANGED
-        }
-        self.balance = None if balance is None else ShareBalance(names, like=like, **balance)
+        self.factors = None if factors is None else self._checked(factors, names)
+
+    def _checked(self, factors: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+        """Factors for all terms that are on, and for none that no method has."""
+        for unknown in (name for name in factors if name not in names):
+            raise StudyError(f"factors: no method has a term {unknown!r}: {suggest(unknown, names)}")
+        active = [f"loss_{method.name}_{term}" for method in self.methods_by_teacher[0] for term in method.active]
+        if missing := sorted(set(active) - set(factors)):
+            raise StudyError(f"factors: a number is missing for {', '.join(missing)}: give one for every term")
+        return {name: float(value) for name, value in factors.items()}
 
     def _build(
         self,
@@ -211,8 +220,7 @@ class Distiller(BaseDetector):
             for method in chain(*self.methods_by_teacher):
                 stack.enter_context(method.watching())
             losses: dict[str, Any] = self.student.loss(inputs, data_samples)
-        detection, _ = BaseModel.parse_losses(self, losses)
-        features = self.levels(caught[0], inputs_t)
+        features = self.levels(caught[0], inputs_t, data_samples)
         changed = self._changed(data_samples, enhanced, pixels)
         generator = torch.Generator(inputs.device).manual_seed(int(torch.randint(2**31, ())))
         boxes = [sample.gt_instances.bboxes for sample in data_samples]
@@ -226,16 +234,20 @@ class Distiller(BaseDetector):
                     own = method(*features[index], boxes, shapes, generator=generator, enhanced=pairs)
                     for name, value in own.items():
                         terms[name] = terms.get(name, 0.0) + value / len(self.teachers)
-            if self.balance is not None:
-                first = self.methods_by_teacher[0]
-                weights = {f"loss_{method.name}_{term}": method.weight(term) for method in first for term in method.WEIGHTS}
-                terms = self.balance(detection.float(), terms, weights)
+            if self.factors is not None:
+                terms = {name: self.factors[name] * value for name, value in terms.items()}
         return losses | terms  # Eq. (6): the training loop adds them up
 
     @property
     def methods_by_teacher(self) -> list[list[Method]]:
         """The methods of each teacher, with blocks of their own."""
         return [list(methods) for methods in self.methods]  # type: ignore[call-overload]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """What each term that is on is multiplied by, by the loss's name: its weight, and its factor if there is one."""
+        weights = {f"loss_{one.name}_{term}": float(one.weight(term)) for one in self.methods_by_teacher[0] for term in one.active}
+        return {name: weight * (self.factors or {}).get(name, 1.0) for name, weight in weights.items()}
 
     def _changed(
         self, data_samples: Any, enhanced: View | None, pixels: list[Tensor] | None
@@ -288,12 +300,16 @@ class Distiller(BaseDetector):
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
         return self.student._forward(inputs, data_samples)
 
-    def levels(self, feats_s: Sequence[Tensor], inputs_t: Sequence[Tensor]) -> list[tuple[Levels, Levels]]:
-        """Matched levels of the student and of each teacher."""
+    def levels(self, feats_s: Sequence[Tensor], inputs_t: Sequence[Tensor], samples: Any = None) -> list[tuple[Levels, Levels]]:
+        """Matched levels of the student and of each teacher; ``samples`` tell which images they are, unless these were changed."""
         matched: list[tuple[Levels, Levels]] = []
-        for teacher, inputs, pairs in zip(self.teachers, inputs_t, self.pairs, strict=True):
-            with torch.no_grad():
-                feats_t = teacher.extract_feat(inputs)
+        for index, (teacher, inputs, pairs) in enumerate(zip(self.teachers, inputs_t, self.pairs, strict=True)):
+            if samples is not None and self.remembered is not None:
+                names = [(sample.img_id, sample.get("flip", False), sample.get("flip_direction")) for sample in samples]
+                feats_t = self.remembered[index](teacher.extract_feat, inputs, names)
+            else:
+                with torch.no_grad():
+                    feats_t = teacher.extract_feat(inputs)
             levels_t = {stride: feats_t[t].float() for stride, (_, t) in pairs.items()}
             levels_s = {stride: resized(feats_s[s].float(), levels_t[stride]) for stride, (s, _) in pairs.items()}
             matched.append((levels_s, levels_t))
@@ -313,6 +329,26 @@ def _frozen(teacher: BaseDetector, checkpoint: str) -> BaseDetector:
     if teacher.with_mask:  # features and class scores are asked of it, and students' data have no masks
         teacher.roi_head.mask_head = None
     return teacher.requires_grad_(False).eval()
+
+
+class Memory(dict[Any, tuple[Tensor, ...]]):
+    """A frozen network's features of images that come back, by the image's name and its padded size."""
+
+    @torch.no_grad()
+    def __call__(self, network: Callable[[Tensor], Sequence[Tensor]], inputs: Tensor, names: Sequence[Any]) -> list[Tensor]:
+        """Features of a batch, ``(B, C, H, W)`` for each level; the network sees the images that are new.
+
+        On a CPU they are equal to the bit to those of the whole batch: an image's features do not depend on the others of its
+        batch, but a batch of one is computed in another order, so a new image that is alone is seen twice at once.
+        """
+        keys = [(name, tuple(inputs.shape[1:])) for name in names]
+        new = [place for place, key in enumerate(keys) if key not in self]
+        if new:
+            alone = len(new) == 1 and len(keys) > 1
+            found = network(inputs[new * 2 if alone else new])
+            for order, place in enumerate(new):
+                self[keys[place]] = tuple(level[order].clone() for level in found)
+        return [torch.stack(level) for level in zip(*(self[key] for key in keys), strict=True)]
 
 
 @contextmanager

@@ -40,6 +40,11 @@ class _Method(BaseModel):
     """What differs for a two-stage student of a two-stage teacher."""
     FAMILIES: ClassVar[dict[str, dict[str, Any]]] = {}
     """What differs for a family of students such as ``fcos``."""
+    ANOTHER_TERM: ClassVar[tuple[str, ...]] = ()
+    """Fields that make another quantity of a term, so that it has a factor of its own where weights are shares of the detection
+    loss. All other fields vary a term whose factor is the one of the paper's values, so that rows that differ in them compare."""
+    FACTORS_OF: ClassVar[str] = ""
+    """Name of the method whose terms' factors it has, if not its own, so that what two methods have in common has one weight."""
 
     strides: tuple[int, ...] | None = None
     """Levels that take part, by stride in pixels. None is every stride that both pyramids have."""
@@ -59,6 +64,8 @@ class MSE(_Method):
 
 class SSIM(_Method):
     """Structural knowledge distillation (arXiv 2211.13133), and the l1 and l2 norms that it is compared with."""
+
+    ANOTHER_TERM = ("distance", "luminance", "contrast", "structure", "adapter")
 
     type: Literal["SSIM"] = "SSIM"
     alpha: Weight = 4.0
@@ -154,6 +161,7 @@ class CrossKD(_Method):
     """Cross-head predictions (arXiv 2306.11369), for dense heads of the same type."""
 
     FAMILIES: ClassVar[dict[str, dict[str, Any]]] = {"gfl": {"reg": 4.0}, "fcos": {"layer": 2, "cls": 0.4, "reg": 0.75}}
+    ANOTHER_TERM = ("layer",)
 
     type: Literal["CrossKD"] = "CrossKD"
     layer: int = Field(default=3, ge=1)
@@ -231,6 +239,8 @@ class DMKD(_Attentive):
     BOTH_TWO_STAGE: ClassVar[dict[str, Any]] = LATERAL
     RATIOS = ("spatial_ratio", "channel_ratio")
     THRESHOLDS = ("spatial_threshold", "channel_threshold")
+    ANOTHER_TERM: ClassVar[tuple[str, ...]] = ("reduction",)
+    FACTORS_OF = "dfmsd"
 
     type: Literal["DMKD"] = "DMKD"
     alpha: Weight = 2e-5
@@ -254,6 +264,7 @@ class DFMSD(DMKD):
 
     TWO_STAGE: ClassVar[dict[str, Any]] = DMKD.TWO_STAGE | {"beta": 2.5e-7}
     TEACHER_TWO_STAGE: ClassVar[dict[str, Any]] = {"sfa": 6.0}
+    ANOTHER_TERM = ("reduction", "sfa_inside")
 
     type: Literal["DFMSD"] = "DFMSD"  # type: ignore[assignment]
     beta: Weight = 1e-5

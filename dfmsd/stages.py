@@ -77,7 +77,7 @@ class Switches(Enhance):
     """DFMSD's parts, each of which can be switched off, and what Eq. (4) leaves open."""
 
     sal: bool = True
-    """Stage-wise adaptation: one stage a teacher; off: the strongest teacher alone."""
+    """Stage-wise adaptation: each stage has a teacher of its own; off: the strongest teacher teaches in every stage."""
     me: Literal["last", "first", "all", "none"] = "last"
     """The stages with masking enhancement."""
     sfa: bool = True
@@ -86,8 +86,9 @@ class Switches(Enhance):
     """How levels of two pyramids are matched (:func:`dfmsd.levels.match`)."""
     inherit: bool = False
     """Start with the first teacher's neck and head."""
-    epochs: Literal["each", "shared"] = "each"
-    """Whether each stage has all epochs, or all stages of a chain share them."""
+    epochs: Literal["shared", "each"] = "shared"
+    """Whether the stages of a chain share the epochs, or each has all of them. The paper gives 24 epochs and does not say which;
+    stages that share them train as long as a method of one stage, so that the two can be compared."""
     adversarial: bool = False
     """Adversarial examples in the last stage, beside or instead of masking enhancement, with the weight beta."""
 
@@ -140,7 +141,8 @@ class Stage(_Frozen):
 def stages(teachers: int, method: str = "dfmsd", switches: Switches | None = None) -> tuple[Stage, ...]:
     """The stages by which a method distils teachers into one student.
 
-    DFMSD has a stage for each teacher, from weak to strong; any other method, and DFMSD without SAL, one stage by the strongest.
+    DFMSD has a stage for each teacher, from weak to strong, and without SAL as many stages, all by the strongest. Any other method
+    has one stage, by the strongest.
 
     Args:
         teachers: How many there are. Those that teach at the same time count as one.
@@ -150,12 +152,14 @@ def stages(teachers: int, method: str = "dfmsd", switches: Switches | None = Non
     Example:
         >>> [(stage.teacher, stage.enhance is not None) for stage in stages(2)]
         [(0, False), (1, True)]
+        >>> [stage.teacher for stage in stages(2, switches=Switches(sal=False))]
+        [1, 1]
         >>> [stage.teacher for stage in stages(2, "mgd")]
         [1]
     """
     switches = switches or Switches()
     whole = method == "dfmsd"
-    places = range(teachers) if whole and switches.sal else range(teachers)[-1:]
+    places = [place if switches.sal else teachers - 1 for place in range(teachers)] if whole else [teachers - 1]
     enhance = Enhance(**{name: getattr(switches, name) for name in Enhance.model_fields})
     made = []
     for index, place in enumerate(places, start=1):
@@ -221,7 +225,7 @@ def configs(
     work_dir: str | Path,
     method: str | Mapping[str, Any] = "dfmsd",
     ratios: str | Path | None = None,
-    balance: Mapping[str, Any] | None = None,
+    factors: Mapping[str, float] | None = None,
     **switches: Any,
 ) -> list[Config]:
     """The chain of mmdet configs that distil teachers into a detector of your own, one a stage, to be trained in this order.
@@ -238,7 +242,7 @@ def configs(
         method: A method's name, or its dict: ``dict(type="DFMSD", alpha=...)``.
         ratios: For masking enhancement: a JSON file of :func:`dfmsd.augment.area_ratios` by the weakest teacher over the training
             images, or ``"ground truth"``.
-        balance: See :class:`~dfmsd.distiller.Distiller`.
+        factors: See :class:`~dfmsd.distiller.Distiller`; the same in every stage.
         **switches: Fields of :class:`Switches`. Stages that share the epochs have schedules shortened likewise, but for a warm-up
             counted in iterations.
 
@@ -289,7 +293,7 @@ def configs(
             "teacher_checkpoint": [_checked(checkpoint) for _, checkpoint in groups[stage.teacher]],
             "student_checkpoint": _last_checkpoint(made[-1]) if made else plain.get("load_from"),
             "matching": stage.matching,
-            "balance": balance,
+            "factors": factors,
             "enhance": enhance,
             "adversarial": stage.adversarial and stage.adversarial.model_dump(),
             "inherit": stage.inherit,

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from mmdet.registry import MODELS
 
 from dfmsd.errors import StudyError
 from dfmsd.preprocess import DistillPreprocessor
-from tests.fixtures_detectors import batch, detector, network
+from dfmsd.study import build, zoo
+from tests.fixtures_detectors import batch, network
 
 ENHANCE = {"theta": 0.5, "sigma": 0.08, "noise_probability": 1.0, "crop": (0.8, 1.0)}
 
@@ -22,9 +24,10 @@ def views(student: str = "fcos_r50", teacher: str = "gfl_x101", **options: Any) 
 
 def test_a_caffe_student_and_an_rgb_teacher_each_see_their_own_normalisation() -> None:
     raw = batch()
-    seen = views()(raw, True)
-    for name, key in (("fcos_r50", "inputs"), ("gfl_x101", "inputs_t")):
-        own = detector(name).data_preprocessor({"inputs": batch()["inputs"], "data_samples": None}, False)["inputs"]
+    caffe, rgb = (build.network_config(zoo.network(name, "coco")).model.data_preprocessor for name in ("fcos_r50", "gfl_x101"))
+    seen = DistillPreprocessor(caffe, [rgb])(raw, True)
+    for config, key in ((caffe, "inputs"), (rgb, "inputs_t")):
+        own = MODELS.build(config)({"inputs": batch()["inputs"], "data_samples": None}, False)["inputs"]
         torch.testing.assert_close(seen[key][0] if key == "inputs_t" else seen[key], own)
     blue, mean_blue = raw["inputs"][0][0].float(), 103.53
     torch.testing.assert_close(seen["inputs"][0, 0], blue - 102.9801)  # BGR stays BGR

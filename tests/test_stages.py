@@ -27,14 +27,14 @@ from tests.fixtures_detectors import CLASSES, project
     ("count", "method", "switches", "expected"),
     [
         # teacher, enhanced, attacked, inherits, share of the epochs
-        (2, "dfmsd", {}, [(0, False, False, False, 1), (1, True, False, False, 1)]),
-        (2, "dfmsd", {"me": "first"}, [(0, True, False, False, 1), (1, False, False, False, 1)]),
-        (2, "dfmsd", {"me": "all", "epochs": "shared"}, [(0, True, False, False, 0.5), (1, True, False, False, 0.5)]),
-        (2, "dfmsd", {"me": "none", "adversarial": True}, [(0, False, False, False, 1), (1, False, True, False, 1)]),
-        (3, "dfmsd", {"inherit": True}, [(0, False, False, True, 1), (1, False, False, False, 1), (2, True, False, False, 1)]),
-        (2, "dfmsd", {"sal": False}, [(1, True, False, False, 1)]),
-        (1, "dfmsd", {"epochs": "shared"}, [(0, True, False, False, 1)]),
-        (3, "dmkd", {"me": "all", "adversarial": True, "epochs": "shared"}, [(2, False, False, False, 1)]),
+        (2, "dfmsd", {}, [(0, False, False, False, 0.5), (1, True, False, False, 0.5)]),
+        (2, "dfmsd", {"me": "first"}, [(0, True, False, False, 0.5), (1, False, False, False, 0.5)]),
+        (2, "dfmsd", {"me": "all", "epochs": "each"}, [(0, True, False, False, 1), (1, True, False, False, 1)]),
+        (2, "dfmsd", {"me": "none", "adversarial": True}, [(0, False, False, False, 0.5), (1, False, True, False, 0.5)]),
+        (4, "dfmsd", {"inherit": True}, [(place, place == 3, False, place == 0, 0.25) for place in range(4)]),
+        (2, "dfmsd", {"sal": False}, [(1, False, False, False, 0.5), (1, True, False, False, 0.5)]),
+        (1, "dfmsd", {}, [(0, True, False, False, 1)]),
+        (3, "dmkd", {"me": "all", "adversarial": True}, [(2, False, False, False, 1)]),
     ],
 )
 def test_the_rule(count: int, method: str, switches: dict[str, Any], expected: list[Any]) -> None:
@@ -97,7 +97,7 @@ def test_each_config_starts_where_the_one_before_ends(folder: Path) -> None:
     assert (first.work_dir, second.work_dir) == (f"{folder}/work/stage1", f"{folder}/work/stage2")
     assert (first.model.student_checkpoint, second.model.student_checkpoint) == (
         "pretrained.pth",
-        f"{folder}/work/stage1/epoch_2.pth",
+        f"{folder}/work/stage1/epoch_1.pth",
     )
     assert first.load_from is second.load_from is None
     assert first.custom_imports.imports == ["json", "dfmsd.distiller"]
@@ -198,12 +198,12 @@ def test_what_readme_shows_trains_a_users_detector_in_two_stages(tmp_path: Path,
     ratios = json.loads(Path("ratios.json").read_text())
     assert set(ratios) == {"0", "1", "2", "3"} and all(0 < ratio <= 1 for ratio in ratios.values())
     assert variables["stage"].model.enhance.ratios == "ratios.json"
-    left = checkpoints.student_of(checkpoints.read("work/stage1/epoch_2.pth")["state_dict"])
+    left = checkpoints.student_of(checkpoints.read("work/stage1/epoch_1.pth")["state_dict"])
     _, start = Starts.states
     assert start.keys() == left.keys()
     assert all(torch.equal(value, left[name]) for name, value in start.items())
     plain = build.built(zoo.network("retinanet_r50", "smoke"), CLASSES)
-    checkpoints.load(plain, "work/stage2/epoch_2.pth")
+    checkpoints.load(plain, "work/stage2/epoch_1.pth")
     learned = [name for name, value in plain.state_dict().items() if not torch.equal(value, left[name])]
     assert "backbone.conv1.weight" in learned and "bbox_head.retina_cls.weight" in learned
     assert all(value.isfinite().all() for value in plain.state_dict().values())
@@ -216,7 +216,7 @@ def test_the_notebook_trains_both_stages(folder: Path, tmp_path: Path) -> None:
         "config": str(folder / "my_detector.py"),
         "teachers": [[str(part) for part in pair] for pair in teachers(folder)],
         "work_dir": str(tmp_path),
-        "switches": {"epochs": "shared", "theta": 0.2},
+        "switches": {"theta": 0.2},
     }
     papermill.execute_notebook(paths.NOTEBOOKS / "distil.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False)
     student = build.built(zoo.network("retinanet_r50", "smoke"), CLASSES)

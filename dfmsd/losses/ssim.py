@@ -161,7 +161,7 @@ def structural_loss(
         notes on the paper place the normalisation in the loss's general form, before any distance.
 
         With ``detach_range`` the gradient asks for another scale of the features though the loss does not depend on it: each step
-        changes the scale, the next one changes it again, and training fails (the page "SSIM with a detached range").
+        changes the scale, and the next one changes it again.
 
     Example:
         >>> feat_t = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from dfmsd.report import figures
-from dfmsd.report.comparison import by_seed, notes, seeds_of
+from dfmsd.report.comparison import by_seed, notes, seeds_of, spreads
 from dfmsd.report.figures import COLOURS
 from dfmsd.report.tables import signed
 from dfmsd.study import stats
@@ -49,6 +49,13 @@ def _estimates(frame: pd.DataFrame) -> dict[tuple[str, str], dict[int, float]]:
     return {(pair, row): seeds_of(values.loc[(pair, row)]) for pair, row in values.index}
 
 
+def _spreads(frame: pd.DataFrame) -> dict[str, stats.Spread | None]:
+    """How far seeds move each pair's student."""
+    rows = frame[frame["role"] == "row"]
+    known = spreads(by_seed(rows))
+    return {pair: known[pair.partition(" ← ")[0]] for pair in rows["pair"].unique()}
+
+
 def added(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
     """What each part adds to nothing, to the two others, and on average over all that else may be on.
 
@@ -57,13 +64,13 @@ def added(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
     Returns:
         By pair and part; empty where no two rows differ in a part alone.
     """
-    values = _estimates(frame)
+    values, seeds = _estimates(frame), _spreads(frame)
     known = {(pair, on): values[pair, row] for pair, row, on in _switched(frame, page) if on is not None}
     lines: dict[tuple[str, str], dict[str, Any]] = {}
     for pair in dict.fromkeys(pair for pair, _ in known):
         for part, name in PARTS.items():
             rests = [on - {part} for of, on in known if of == pair and part in on and (pair, on - {part}) in known]
-            found = {rest: stats.difference(known[pair, rest | {part}], known[pair, rest]) for rest in rests}
+            found = {rest: stats.difference(known[pair, rest | {part}], known[pair, rest], seeds[pair]) for rest in rests}
             run = [one.mean for one in found.values() if one is not None]
             if rests:
                 line: dict[str, Any] = {}
@@ -84,6 +91,7 @@ def moves(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
         By name, from the row that moves AP most to those that are not run; empty unless the page has both kinds.
     """
     values, said, switched = _estimates(frame), notes(frame[frame["role"] == "row"]), _switched(frame, page)
+    seeds = _spreads(frame)
     wholes = {pair: values[pair, row] for pair, row, on in switched if on == PARTS.keys()}
     changed = [(pair, row, on) for pair, row, on in switched if pair in wholes and (on is None or len(on) == len(PARTS) - 1)]
     lines = []
@@ -92,7 +100,7 @@ def moves(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
         student = pair.partition(" ← ")[0]
         name = (f"without {PARTS[part]}" if part else row) + f" ({student})" * (not switched[0][0].startswith(student))
         line = {"name": name, "pair": pair, "part": part, "is": MODULE if part else CHOICE, "note": said[pair, row]}
-        lines.append(line | {"change": stats.difference(values[pair, row], wholes[pair])})
+        lines.append(line | {"change": stats.difference(values[pair, row], wholes[pair], seeds[pair])})
     if len({line["is"] for line in lines}) < 2:
         return pd.DataFrame(columns=["is", "Δ", "95 %", "seeds", "moves AP more than", "note"])
     for line in lines:
@@ -100,7 +108,7 @@ def moves(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
         for other in lines if change is not None else ():
             of = other["change"]
             if other["part"] and other["pair"] == line["pair"] and of is not None and abs(of.mean) < abs(change.mean):
-                smaller.append(other["part"].upper() + "?" * (not _beyond(change, of)))
+                smaller.append(other["part"].upper() + "?" * (not _beyond(change, of, seeds[line["pair"]])))
         line |= {"Δ": change and change.mean, "95 %": change and change.interval, "moves AP more than": ", ".join(smaller)}
         line["seeds"] = ", ".join(map(signed, change.values.values())) if change else ""
     found = pd.DataFrame(lines).set_index("name").astype({"Δ": float})
@@ -108,10 +116,14 @@ def moves(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
     return found[["is", "Δ", "95 %", "seeds", "moves AP more than", "note"]]
 
 
-def _beyond(change: stats.Estimate, other: stats.Estimate) -> bool:
-    """Whether one change is larger than another whatever their signs, by the verdict seed by seed."""
-    sizes = [{seed: value if one.mean > 0 else -value for seed, value in one.values.items()} for one in (change, other)]
-    return stats.verdict(stats.difference(*sizes)) == "higher"
+def _beyond(change: stats.Estimate, other: stats.Estimate, spread: stats.Spread | None) -> bool:
+    """Whether one change is larger than another whatever their signs: the whole is in both, and cancels if these are the same."""
+    signs = [1 if one.mean > 0 else -1 for one in (change, other)]
+    shared = change.values.keys() & other.values.keys()
+    apart = {seed: signs[0] * change.values[seed] - signs[1] * other.values[seed] for seed in shared}
+    factor = 2 if signs[0] == signs[1] else 6
+    both = spread and stats.Spread(factor * spread.variance, spread.dof)
+    return bool(apart) and stats.verdict(stats.estimate(apart, both)) == "higher"
 
 
 def figure(moved: pd.DataFrame, scale: str) -> Figure | None:

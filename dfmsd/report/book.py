@@ -228,25 +228,25 @@ def _generate(selected: Iterable[Page]) -> None:
 
 
 def answer(picture: Path) -> str:
-    """What the book says first, as Markdown: what became of the claims, and how much of DFMSD's gain is length of training.
+    """What the book says first, as Markdown: what became of the hypotheses and of the claims.
 
     Args:
         picture: Where its figure is written; what is returned leads there, from the book's first page.
     """
     board = pages.get("scoreboard")
     frame = pd.concat([frames.frame(page) for page in board.sources() if page.scale == board.scale])
-    judged = claims.judged(frame)
+    found = claims.hypotheses(frame)
+    table = scoreboard.hypotheses(found)[["verdict", "Δ mean", "95 %", "above in", "pairs run"]]
+    table = table.assign(**{"Δ mean": table["Δ mean"].map(tables.signed), "95 %": table["95 %"].map(tables.interval)})
+    asked = _table([f"at scale {board.scale}", *table], [(name, *map(str, line)) for name, *line in table.itertuples()])
+    judged, chance = claims.judged(frame), claims.under_null(frame)
     measured = judged["page"].map(lambda name: isinstance(pages.get(name), MeasuredPage))
     about = judged["ours"].map(scoreboard.WHOSE) + measured.map({True: ", about images and features", False: ", about AP"})
-    counts = scoreboard.counts(judged, about)
-    verdicts = _table([f"at scale {board.scale}", *counts], [(name, *map(str, line)) for name, *line in counts.itertuples()])
-    shown = scoreboard.figure(scoreboard.counts(judged, judged["section"]), board.scale)
+    counts = scoreboard.counts(judged, about, chance).map(lambda value: f"{value:.1f}" if isinstance(value, float) else str(value))
+    verdicts = _table([f"at scale {board.scale}", *counts], [(name, *line) for name, *line in counts.itertuples()])
+    shown = scoreboard.forest(found)
     _write(picture, figures.svg(shown))
-    length = scoreboard.length(frame).reindex(columns=["run", "above in", "Δ mean"]).rename(columns={"run": "pairs"})
-    cells = length.map(lambda value: tables.signed(value) if isinstance(value, float) else str(value))
-    controls = _table(["DFMSD minus", *cells], [(name, *line) for name, *line in cells.itertuples()])
-    image = f"![{shown.get_label()}]({picture.relative_to(paths.book())})"
-    return f"{verdicts}\n{image}\n\n{controls}"
+    return f"{asked}\n![{shown.get_label()}]({picture.relative_to(paths.book())})\n\n{verdicts}"
 
 
 def table_of_pages() -> str:

@@ -46,7 +46,7 @@ def decoded(jpeg: str) -> Array:
 
 
 def means(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Means over images with 95 % bootstrap intervals over images; a line over all images keeps its own.
+    """Means over images with 95 % t intervals over images; a line over all images keeps its own.
 
     Args:
         frame: What was measured, a number a line.

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -21,15 +22,16 @@ from dfmsd.study.frames import METRICS
 from dfmsd.study.pages import PageSpec
 from dfmsd.study.plan import duration
 from dfmsd.study.published import also
-from dfmsd.study.rows import ALONE, JOIN
+from dfmsd.study.rows import JOIN
+from dfmsd.study.stats import Spread
 
 ROW = ["pair", "row"]
 """What tells a row of a table from the others."""
 
 READ = (
-    "AP in percent; Δ: difference to the baseline, seed by seed. Each seed's AP leads to its record. †: fewer than three seeds; "
-    "the interval is then over the validation images of the first, and tells nothing of other seeds. The halves differ in data and "
-    "networks: compare Δ."
+    "AP in percent; Δ: difference to the baseline, seed by seed. Each seed's AP leads to its record. The interval is by the "
+    "spread of all rows of a student over seeds. †: none of them has two; the interval is then over the validation images of the "
+    "first, and tells nothing of other seeds. The halves differ in data and networks: compare Δ."
 )
 """How a table of results is read."""
 
@@ -72,14 +74,28 @@ def seeds_of(line: pd.Series[Any]) -> dict[int, float]:
     return {int(str(seed)): float(value) for seed, value in line.dropna().items()}
 
 
+def spreads(values: pd.DataFrame) -> dict[str, Spread | None]:
+    """How far seeds move each student, by its words: over all its lines of :func:`by_seed`, a run in several pairs once."""
+    groups = values.groupby(np.array([_student(name) for name in values.index], dtype=object))
+    return {str(name): stats.pooled(seeds_of(line) for _, line in own.drop_duplicates().iterrows()) for name, own in groups}
+
+
+def _student(row: Any) -> str:
+    return str(row[0]).partition(" ← ")[0]
+
+
 def over_seeds(values: pd.DataFrame) -> pd.Series[Any]:
-    """The 95 % interval over seeds of each line, which has a column for each; None with fewer than three."""
-    lines = [seeds_of(line) for _, line in values.iterrows()]
-    return pd.Series([stats.estimate(line).interval if line else None for line in lines], index=values.index, dtype=object)
+    """The 95 % interval of the mean over seeds of each line, by the spread of all lines of its student; None without any."""
+    known = spreads(values)
+    found = []
+    for name, line in values.iterrows():
+        seeds, spread = seeds_of(line), known[_student(name)]
+        found.append(stats.estimate(seeds, spread).interval if seeds and spread else None)
+    return pd.Series(found, index=values.index, dtype=object)
 
 
 def intervals(frame: pd.DataFrame, by: Sequence[str] = ROW) -> pd.Series[Any]:
-    """The 95 % interval of AP: over seeds from three on, else of the first seed over images; None where nothing is run."""
+    """The 95 % interval of AP over seeds; of the first seed over images where no row tells how far seeds move; None if not run."""
     ours = frame[(frame["source"] == "ours") & (frame["metric"] == "AP")].drop_duplicates([*by, "seed"])
     rows, ours = pd.MultiIndex.from_frame(ours[list(by)].drop_duplicates()), ours.dropna(subset="seed").sort_values("seed")
     seeds = over_seeds(ours.pivot(index=list(by), columns="seed", values="value").reindex(rows))
@@ -111,7 +127,7 @@ def _by_row(found: Mapping[Any, str]) -> pd.Series[Any]:
 
 def notes(frame: pd.DataFrame) -> pd.Series[Any]:
     """What a reader must know about our numbers of a row, or why there are none."""
-    found = {}
+    found, seeds = {}, over_seeds(by_seed(frame)).to_dict()
     for name, lines in frame[frame["source"] == "ours"].groupby(ROW, sort=False):
         own = lines[lines["metric"] == "AP"].drop_duplicates("seed")
         run = own[own["value"].notna()]
@@ -119,7 +135,7 @@ def notes(frame: pd.DataFrame) -> pd.Series[Any]:
             impossible, left = own[own["state"] == "cannot be run"], own["seconds"].max()
             found[name] = f"cannot be run: {impossible['note'].iloc[0]}" if len(impossible) else f"not run, {duration(left)}"
             continue
-        said = [f"{len(run)} of {len(own)} seeds"] * (len(run) < len(own)) + ["†"] * (len(run) < stats.MIN_SEEDS)
+        said = [f"{len(run)} of {len(own)} seeds"] * (len(run) < len(own)) + ["†"] * (seeds[name] is None)
         said += [state for state in run["state"].unique() if state != "ok"] + ["stale"] * bool(run["stale"].any())
         found[name] = ", ".join(said).replace(", †", " †")
     return _by_row(found)
@@ -140,20 +156,26 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
         intervals over seeds say, the mean difference over pairs, and each pair's.
     """
     possible = frame[(frame["source"] == "ours") & (frame["state"] != "cannot be run")]
-    differences = -gains(by_seed(possible), subject).drop(index=subject, level="row", errors="ignore")
+    values = by_seed(possible)
+    known = spreads(values)
+    differences = -gains(values, subject).drop(index=subject, level="row", errors="ignore")
     lines: dict[str, dict[str, Any]] = {}
     for rival, own in differences.groupby("row", sort=False):
-        found = [stats.estimate(seeds) for _, line in own.iterrows() if (seeds := seeds_of(line))]
+        found = []
+        for (pair, _), line in own.iterrows():
+            if seeds := seeds_of(line):
+                spread = known[pair.partition(" ← ")[0]]
+                found.append(stats.estimate(seeds, spread and Spread(2 * spread.variance, spread.dof)))
         means, said = [one.mean for one in found], [stats.verdict(one) for one in found]
         line = {"pairs": len(own), "run": len(found), "above in": sum(mean > 0 for mean in means)}
-        line |= {verdict: said.count(verdict) for verdict in ("higher", "lower", "undecided", "no test")}
+        line |= {verdict: said.count(verdict) for verdict in ("higher", "lower", "not settled")}
         lines[rival] = line | {"Δ mean": fmean(means) if means else None, "by pair": ", ".join(map(signed, means))}
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def ladder(frame: pd.DataFrame) -> pd.DataFrame:
-    """Teachers and the students they teach, from weak to strong, each on its own and after every budget."""
-    alone = (frame["role"] == "teacher") | ((frame["role"] == "row") & frame["recipe"].isin(ALONE))
+    """Teachers and the students they teach, from weak to strong, each on its own and after every method."""
+    alone = (frame["role"] == "teacher") | ((frame["role"] == "row") & (frame["recipe"] == "baseline"))
     own = frame[alone & (frame["source"] == "ours")].drop_duplicates(["student", "end", "seed", "metric"])
     by = ["student", "end"]
     found = own.groupby([*by, "metric"])["value"].mean().unstack("metric").reindex(columns=list(METRICS[:5]))
@@ -171,6 +193,7 @@ def ladder(frame: pd.DataFrame) -> pd.DataFrame:
 def figure(frame: pd.DataFrame) -> Figure:
     """AP of every row, a panel for each pair: seeds as small points, means with their intervals, the baseline as a line."""
     values, ends, names = by_seed(frame), intervals(frame), list(dict.fromkeys(frame["row"]))
+    known = over_seeds(values)
     first = frame[frame["source"] == "ours"].drop_duplicates(ROW).set_index(ROW)
     scale, pairs = frame["scale"].iloc[0], dict.fromkeys(frame["pair"])
     with figures.style():
@@ -184,7 +207,7 @@ def figure(frame: pd.DataFrame) -> Figure:
                     continue
                 mean, colour = fmean(seeds.values()), COLOURS[ours["recipe"].split(JOIN)[0]]
                 if ends[pair, row] is not None:  # over images the interval is thin: it is not about seeds
-                    wide = 3 if len(seeds) >= stats.MIN_SEEDS else 1
+                    wide = 3 if known[pair, row] is not None else 1
                     ax.hlines(y, *ends[pair, row], color=colour, linewidth=wide, alpha=0.6, zorder=2)
                 if ours["recipe"] == "baseline":
                     ax.axvline(mean, color=colour, linewidth=1, linestyle="--", zorder=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -137,20 +138,22 @@ def on_objects(feat: Tensor, boxes: Tensor, window: tuple[int, int, int, int], s
 
 
 def measure(page: EnhancementPage) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Look at the versions of the page's images with the eyes of its teacher.
+    """Look at the versions of the page's images with the eyes of its teachers.
 
     Returns:
-        A frame with the version of an image as ``row``, ``size`` of its objects, what dominates the image (``small objects`` or
-        ``large objects``) as ``kind``, and the metrics of :func:`on_objects`: ``attention``, and ``hidden`` in percent; a line an
-        image, without a value where it has no such objects. The pictures are the first image of each kind in all versions, with
-        the attention to each.
+        A frame with the version of an image as ``row``, the teacher that sees it as ``by``, ``size`` of its objects, what dominates
+        the image (``small objects`` or ``large objects``) as ``kind``, and the metrics of :func:`on_objects`: ``attention``, and
+        ``hidden`` in percent; a line an image, without a value where it has no such objects. The pictures are the first image of
+        each kind in all versions, with the attention of the first teacher to each.
 
     Raises:
         StudyError: if theta parts no images, the teacher has no such level, or frequencies of COCO's images are asked for.
     """
     scale = scales.get(page.scale)
     networks = {name: detector(run) for name, run in page.runs().items()}
-    watcher = networks[page.teachers[-1]]
+    watchers = {"strong teacher": networks[page.strong]}
+    if page.view == "frequencies":
+        watchers = {"weak teacher": networks[page.weak]} | watchers
     shown = first(scale, page.images)
     found_by_teacher = [_boxes(networks[page.weak], one, page.options.score) for one in shown]
     judge, boxes = judged(found_by_teacher, shown, page.options.theta)
@@ -163,19 +166,19 @@ def measure(page: EnhancementPage) -> tuple[pd.DataFrame, dict[str, Any]]:
             versions = frequency_versions(one, border(scale, page.cycles))
         else:
             versions = augmented_versions(one, ratio, page.options, seed=SEED + place)
-        feats = _level(watcher, versions, page.stride)
-        for name, version in versions.items():
-            for size in SIZES:
-                chosen = version.boxes[torch.tensor([own == size for own in one.sizes], dtype=torch.bool)]
-                numbers = on_objects(feats[name], chosen, version.window, page.stride)
-                about = {"row": name, "kind": kind, "size": size, "image": one.id}
-                lines.append(about | {"metric": "attention", "value": numbers and numbers[0]})
-                lines.append(about | {"metric": "hidden", "value": numbers and 100 * numbers[1]})
+        seen = {by: _level(watcher, versions, page.stride) for by, watcher in watchers.items()}
+        for by, name, size in product(seen, versions, SIZES):
+            version = versions[name]
+            chosen = version.boxes[torch.tensor([own == size for own in one.sizes], dtype=torch.bool)]
+            numbers = on_objects(seen[by][name], chosen, version.window, page.stride)
+            about = {"row": name, "kind": kind, "size": size, "image": one.id, "by": by}
+            lines.append(about | {"metric": "attention", "value": numbers and numbers[0]})
+            lines.append(about | {"metric": "hidden", "value": numbers and 100 * numbers[1]})
         if kind not in pictures:
             framed = found if page.view == "augmentation" else one.boxes
             drawn = {}
             for name, version in versions.items():
-                heat = spatial_attention(feats[name], tau=MASKING["tau"])[0]
+                heat = spatial_attention(next(iter(seen.values()))[name], tau=MASKING["tau"])[0]
                 drawn[name] = kept(version.image, version.boxes, own=scale.data.source == "shapes", attention=heat)
             pictures[kind] = {"id": one.id, "ratio": ratio, "judge": judge, "boxes": framed, "versions": drawn}
     return pd.DataFrame(lines).astype({"image": "Int64", "value": float}), pictures

@@ -35,10 +35,13 @@ from dfmsd.study import build, code, data, files, pages, paths, plan, records, r
 from dfmsd.study.hooks import read_curve
 from dfmsd.study.pages import ExplorePage
 from dfmsd.study.rows import Row, chain, teacher_of
-from dfmsd.study.spec import RunSpec
+from dfmsd.study.spec import RunSpec, StartSpec
 
 WARMUP = 0.2
 """Share of a short training that its warm-up may take."""
+
+START = 500
+"""Images whose crops a start learns from that is pretrained here."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Live:
 def planned(page: ExplorePage) -> RunSpec:
     """The run of a student that learns from one teacher for a short while.
 
-    The teacher is the study's own where it has been trained on this machine; else one trained for a short while, too.
+    The teacher is the study's own where it has been trained on this machine; else one trained for a short while, too. Likewise the
+    starts of their backbones.
 
     Raises:
         StudyError: if the scale is too large for a notebook.
@@ -68,7 +72,9 @@ def planned(page: ExplorePage) -> RunSpec:
     assert full.stage is not None and isinstance(teacher, RunSpec)
     taught = teacher if plan.has_weights(teacher) else _short(teacher, page.teacher_epochs)
     enhance = full.stage.enhance and full.stage.enhance.model_copy(update={"weak": taught})
-    return _short(full, page.epochs, stage=full.stage.model_copy(update={"teacher": taught, "enhance": enhance}))
+    balance = full.stage.balance and full.stage.balance.model_copy(update={"teacher": taught})
+    links = {"teacher": taught, "enhance": enhance, "balance": balance}
+    return _short(full, page.epochs, stage=full.stage.model_copy(update=links))
 
 
 def _short(full: RunSpec, epochs: float, **changes: Any) -> RunSpec:
@@ -77,15 +83,22 @@ def _short(full: RunSpec, epochs: float, **changes: Any) -> RunSpec:
     warmup = min(full.schedule.warmup, int(WARMUP * iterations))
     short = full.schedule.model_copy(update={"max_iters": iterations, "warmup": warmup})
     fields = {name: getattr(full, name) for name in RunSpec.model_fields}
-    return RunSpec(**(fields | changes | {"schedule": short}))
+    return RunSpec(**(fields | changes | {"schedule": short, "start": _start(full.start)}))
+
+
+def _start(full: StartSpec | None) -> StartSpec | None:
+    if full is None or plan.has_weights(full):
+        return full
+    few = {"train": min(START, full.data.train), "val": min(START, full.data.val)}
+    return full.model_copy(update={"data": full.data.model_copy(update=few)})
 
 
 def distil(student: RunSpec) -> Live:
-    """Train what :func:`planned` says, in this process: the teacher if there is none yet, then the student.
+    """Train what :func:`planned` says, in this process: the starts and the teacher if there are none yet, then the student.
 
-    The student's training is never skipped. A short-trained teacher is kept in ``explore/`` of
-    :func:`dfmsd.study.paths.runs` as long as the code behind it stays the same. Masking enhancement goes by the ground-truth
-    boxes, as a teacher this young finds none.
+    The student's training is never skipped. A start is kept like a run of the study. A short-trained teacher is kept in
+    ``explore/`` of :func:`dfmsd.study.paths.runs` as long as the code behind it stays the same. Masking enhancement goes by the
+    ground-truth boxes, as a teacher this young finds none.
 
     Raises:
         StudyError: if a loss is not finite, or the teacher's checkpoint is damaged.
@@ -124,6 +137,9 @@ def _story(origin: str, iterations: int, seconds: float, curve: Sequence[Mapping
 def _fit(spec: RunSpec, teacher: str | None) -> tuple[nn.Module, nn.Module, list[dict[str, float]], dict[str, Any]]:
     """Train a run in this process, without evaluation or checkpoints: the network before and after, the curve, the story."""
     paths.runs().mkdir(parents=True, exist_ok=True)
+    if spec.start is not None:
+        with _silence():
+            run.run(spec.start)
     with tempfile.TemporaryDirectory(prefix="explore-", dir=paths.runs()) as place:
         config = _config(spec, Path(place), teacher)
         watch = _Watch(pages.describe(spec))
@@ -138,7 +154,19 @@ def _fit(spec: RunSpec, teacher: str | None) -> tuple[nn.Module, nn.Module, list
 
 
 def _config(spec: RunSpec, folder: Path, teacher: str | None) -> Config:
-    settings = build.run_config(spec, data.ensure(spec.data), folder, teacher_checkpoints=[teacher] if teacher else [])
+    def config(one: RunSpec) -> Config:
+        return build.run_config(
+            one,
+            data.ensure(one.data),
+            folder,
+            teacher_checkpoints=[teacher] if teacher else [],
+            start_checkpoint=run.weights(one.start) if one.start else None,
+        )
+
+    settings = config(spec)
+    if spec.stage is not None:
+        with _silence():
+            settings.model.factors = run.factors_of(spec, lambda before: run.measured_factors(config(before), before.seed))
     if spec.stage is not None and spec.stage.enhance is not None:
         settings.model.enhance.ratios = None
     settings.update({"val_dataloader": None, "val_cfg": None, "val_evaluator": None, "log_level": "ERROR"})

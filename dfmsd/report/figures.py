@@ -29,7 +29,6 @@ COLOURS: defaultdict[str, str] = defaultdict(
     lambda: "#777777",
     {
         "baseline": "#555555",
-        "longer_baseline": "#CCCC99",
         "mse": "#000000",
         "ssim": "#999977",
         "fkd": "#333377",
@@ -39,7 +38,6 @@ COLOURS: defaultdict[str, str] = defaultdict(
         "mgd": "#E69F00",
         "amd": "#33DDFF",
         "dmkd": "#56B4E9",
-        "equal_budget": "#0072B2",
         "dfmsd": "#D55E00",
     },
 )

@@ -246,7 +246,7 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     """
     ours = frame[(frame["source"] == "ours") & (frame["metric"] == "AP") & (frame["role"] == "row") & frame["value"].notna()]
     ours = ours.drop_duplicates("key")
-    alone = ours[ours["recipe"].isin(["baseline", "longer_baseline"])]
+    alone = ours[ours["recipe"] == "baseline"]
     same = ["student", "end", "seed"]
     baseline = alone.drop_duplicates(same).set_index(same)["value"].rename("baseline")
     taught = ours[ours["row"] == ours["recipe"].map({name: LABELS[name] for name in METHODS})]

@@ -6,7 +6,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from dfmsd.report.tables import address
-from dfmsd.study import pages, zoo
+from dfmsd.study import pages
 from dfmsd.study.pages import MeasuredPage, Page, PageSpec, ScoreboardPage
 from dfmsd.study.plan import duration
 
@@ -44,7 +44,7 @@ def provenance(made: pd.DataFrame) -> pd.DataFrame:
     if made.empty:
         return pd.DataFrame({"these numbers": ["not run"]}, index=["runs"])
     versions = made.columns[list(made.columns).index("peak_memory_mb") + 1 :]
-    kinds = made["network"].map(zoo.label) + made["distilled"].map({True: ", distilled", False: ", alone"})
+    kinds = made["network"] + made["distilled"].map({True: ", distilled", False: ", alone", None: ""})
     speeds = made["images_per_second"].where(made["images_per_second"] > 0).groupby(kinds).median()
     facts = {
         "runs": len(made),

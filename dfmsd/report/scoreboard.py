@@ -1,4 +1,4 @@
-"""What became of the papers' claims: every verdict counted, drawn and listed; how much of DFMSD's gain is length of training."""
+"""What is decided: hypotheses over all pairs, and the papers' claims, beside what chance alone would make of them."""
 
 from __future__ import annotations
 
@@ -6,65 +6,115 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from dfmsd.report import comparison, figures
-from dfmsd.report.tables import verdict
-from dfmsd.study.rows import LABELS
+from dfmsd.report import figures
+from dfmsd.report.tables import signed
+from dfmsd.study.claims import VERDICTS
 
-OUTCOMES = {
-    "holds": "#0072B2",
-    "undecided, points to holds": "#A6D0EC",
-    "undecided, points to fails": "#F7C9A4",
-    "fails": "#D55E00",
-    "not run": "#FFFFFF",
-}
-"""What can become of a claim, and its colour: Okabe and Ito's blue and vermilion, lighter where nothing is decided."""
+COLOURS: dict[str, str] = dict(zip(VERDICTS, ("#0072B2", "#D55E00", "#DDDDDD", "#FFFFFF"), strict=True))
+"""Of each verdict: Okabe and Ito's blue and vermilion; grey and white where nothing is decided."""
 
 WHOSE = {False: "the papers' claims", True: "comparisons of ours"}
 
-CONTROLS = ("baseline", "longer_baseline", "equal_budget")
-"""What DFMSD is set against, as recipes: the baseline with one stage's epochs, then what trains for those of all stages."""
+
+def hypotheses(found: pd.DataFrame) -> pd.DataFrame:
+    """What :func:`dfmsd.study.claims.hypotheses` gives, as a table by the hypothesis's words."""
+    table = found.set_index(found["id"] + ": " + found["text"])
+    interval = [None if pd.isna(low) else (low, high) for low, high in zip(table["low"], table["high"], strict=True)]
+    return pd.DataFrame(
+        {
+            "verdict": table["verdict"] + table["stale"].map({True: ", stale", False: ""}),
+            "Δ mean": table["estimate"],
+            "95 %": pd.Series(interval, index=table.index, dtype=object),
+            "above in": table["above"].where(table["pairs"] > 0, ""),
+            "pairs run": table["pairs"].astype(str) + " of " + table["planned"].astype(str),
+            "seeds": table["seeds"],
+            "p": table["p"],
+            "p, Holm": table["holm"],
+            "detects": table["detectable"],
+        }
+    )
 
 
-def outcomes(judged: pd.DataFrame) -> pd.Series[str]:
-    """What became of each claim of :func:`dfmsd.study.claims.judged`: one of :data:`OUTCOMES`."""
-    return pd.Series(map(verdict, judged["verdict"], judged["points_to"]), index=judged.index, dtype=object)
+def forest(found: pd.DataFrame) -> Figure:
+    """The estimate of each hypothesis with its interval, and the difference that its pairs can detect."""
+    with figures.style():
+        drawn = Figure(figsize=(7.5, 1.0 + 0.4 * len(found)), layout="constrained")
+        ax = drawn.subplots()
+        ax.grid(axis="y", visible=False)
+        ax.axvline(0, color="#777777", linewidth=1, zorder=1)
+        columns = ("estimate", "low", "high", "detectable", "verdict")
+        for y, (mean, low, high, reach, verdict) in enumerate(zip(*(found[name] for name in columns), strict=True)):
+            if pd.isna(mean):
+                ax.annotate("not run", (0, y), (6, 0), textcoords="offset points", va="center", color="#777777")
+                continue
+            if not pd.isna(reach):
+                ax.hlines(y, -reach, reach, color="#DDDDDD", linewidth=9, zorder=0)
+            if not pd.isna(low):
+                ax.hlines(y, low, high, color="#333333", linewidth=2, zorder=2)
+            ax.scatter(mean, y, s=50, color=COLOURS[str(verdict)], edgecolor="#333333", zorder=3)
+        ax.set_yticks(range(len(found)), labels=found["id"])
+        ax.set(ylim=(len(found) - 0.5, -0.5), ylabel="")
+        scale = found["scale"].iloc[0]
+        ax.set_xlabel(f"difference of AP over pairs, 95 % interval, scale {scale}; grey: what is not settled by so many pairs")
+    values = found.set_index("id")["estimate"]
+    return figures.described(drawn, figures.alt(f"Difference of AP over pairs by hypothesis, at scale {scale}", values, signed))
 
 
-def counts(judged: pd.DataFrame, by: pd.Series[str]) -> pd.DataFrame:
-    """How often each of :data:`OUTCOMES` came out, a line for each value of ``by`` in the order of the claims."""
-    table = pd.crosstab(by, outcomes(judged)).reindex(index=list(dict.fromkeys(by)), columns=list(OUTCOMES), fill_value=0)
-    return table.rename_axis(index=None, columns=None)
+def counts(judged: pd.DataFrame, by: pd.Series[str], chance: pd.DataFrame | None = None) -> pd.DataFrame:
+    """How often each verdict came out, a line for each value of ``by`` in the order of the claims.
+
+    Args:
+        judged: As :func:`dfmsd.study.claims.judged` gives it.
+        by: What the claims are counted by.
+        chance: As :func:`dfmsd.study.claims.under_null` gives it for the same frame: adds how many claims would be supported, and
+            contradicted, if no method did anything.
+    """
+    order = list(dict.fromkeys(by))
+    table = pd.crosstab(by, judged["verdict"]).reindex(index=order, columns=list(VERDICTS), fill_value=0)
+    table = table.rename_axis(index=None, columns=None)
+    if chance is not None:
+        shares = judged[["scale", "id"]].merge(chance, on=["scale", "id"], how="left").set_axis(judged.index)
+        for verdict in ("supported", "contradicted"):
+            table[f"{verdict} by chance"] = shares[verdict].groupby(by).sum().reindex(order)
+    return table
 
 
 def figure(counted: pd.DataFrame, scale: str) -> Figure:
     """What :func:`counts` gives, as bars of one line each."""
-    with figures.style(), sns.axes_style("white", {"font.size": 9, "hatch.linewidth": 0.6}):
+    counted = counted[list(VERDICTS)]
+    with figures.style(), sns.axes_style("white", {"font.size": 9}):
         drawn = Figure(figsize=(8.2, 0.9 + 0.27 * len(counted)), layout="constrained")
         ax = drawn.subplots()
         counted.plot.barh(
-            stacked=True, ax=ax, color=list(OUTCOMES.values()), edgecolor="#777777", linewidth=0.6, width=0.8, legend=False
+            stacked=True,
+            ax=ax,
+            color=[COLOURS[str(name)] for name in counted],
+            edgecolor="#777777",
+            linewidth=0.6,
+            width=0.8,
+            legend=False,
         )
-        for outcome, bars in zip(OUTCOMES, ax.containers, strict=True):
+        for verdict, bars in zip(counted, ax.containers, strict=True):
             for bar in bars:
-                bar.set(hatch="////" if outcome.startswith("undecided") else None, linewidth=0.6 if bar.get_width() else 0)
-            inside = "white" if outcome in ("holds", "fails") else "black"
-            ax.bar_label(bars, [n or "" for n in counted[outcome]], label_type="center", color=inside, fontsize=8)  # type: ignore[arg-type]
+                bar.set(linewidth=0.6 if bar.get_width() else 0)
+            inside = "white" if verdict in ("supported", "contradicted") else "black"
+            ax.bar_label(bars, [n or "" for n in counted[verdict]], label_type="center", color=inside, fontsize=8)  # type: ignore[arg-type]
         ax.invert_yaxis()
         ax.margins(y=0.01)
         ax.xaxis.set_visible(False)
         ax.tick_params(length=0)
         sns.despine(ax=ax, bottom=True, left=True)
-        legend = drawn.legend(loc="outside upper center", ncols=len(OUTCOMES), frameon=False, fontsize=8, columnspacing=1.2)
+        legend = drawn.legend(loc="outside upper center", ncols=len(VERDICTS), frameon=False, fontsize=8, columnspacing=1.2)
         for patch in legend.get_patches():
             patch.set_linewidth(0.6)  # each has that of its first bar, which may be nothing
         drawn.supxlabel(f"claims, scale {scale}", fontsize=9)
-    said = counted.apply(lambda line: ", ".join(f"{n} {outcome}" for outcome, n in line.items() if n), axis="columns")
+    said = counted.apply(lambda line: ", ".join(f"{n} {verdict}" for verdict, n in line.items() if n), axis="columns")
     return figures.described(drawn, figures.alt(f"What became of claims at scale {scale}", said, str))
 
 
 def board(judged: pd.DataFrame) -> pd.DataFrame:
     """Every claim with the paper's numbers, and the verdict and the numbers at each scale, by section and words of the claim."""
-    own = judged.assign(verdict=outcomes(judged) + judged["stale"].map({True: ", stale", False: ""}))
+    own = judged.assign(verdict=judged["verdict"] + judged["stale"].map({True: ", stale", False: ""}))
     contradicts = own["paper_supports"].map({False: ", contradicts"}).fillna("")
     own["paper"] = (own["paper_numbers"] + contradicts).mask(own["ours"], "ours")
     index = ["section", "text"]
@@ -72,24 +122,11 @@ def board(judged: pd.DataFrame) -> pd.DataFrame:
     for scale, lines in own.groupby("scale", sort=False):
         for column in ("verdict", "numbers"):
             found[str(scale), column] = lines.set_index(index)[column]
+        found[str(scale), "p"] = lines.set_index(index)["p"].map(lambda p: "" if pd.isna(p) else f"{p:.2g}")
     return pd.DataFrame(found).reindex(pd.MultiIndex.from_frame(own[index].drop_duplicates()))
 
 
 def coloured(label: object) -> str:
     """The colour of a cell with a verdict, as a style."""
-    colour = OUTCOMES.get(str(label).removesuffix(", stale"))
+    colour = COLOURS.get(str(label).removesuffix(", stale"))
     return f"box-shadow: inset 0.4em 0 {colour}; padding-left: 0.8em !important" if colour else ""
-
-
-def length(frame: pd.DataFrame, subject: str = LABELS["dfmsd"]) -> pd.DataFrame:
-    """How much of the subject's gain is length of training: its student is trained once in every stage, the baseline once in all.
-
-    Returns:
-        :func:`dfmsd.report.comparison.against` each of :data:`CONTROLS`, over the pairs in which it and all of them have been run.
-    """
-    names = [*(LABELS[control] for control in CONTROLS), subject]
-    ours = frame[(frame["source"] == "ours") & (frame["metric"] == "AP") & (frame["role"] == "row") & frame["row"].isin(names)]
-    ours = ours.drop_duplicates([*comparison.ROW, "seed"])
-    shared = -comparison.gains(comparison.by_seed(ours), subject)
-    run = shared.notna().any(axis="columns").groupby("pair").sum() == len(CONTROLS)
-    return comparison.against(ours[ours["pair"].isin(run[run].index)], subject).reindex(names[:-1])

@@ -131,13 +131,3 @@ def interval(found: Iterable[float] | None, show: Any = number) -> str:
         ('37.5 to 40.5', '–')
     """
     return NONE if not isinstance(found, Iterable) else " to ".join(map(show, found))
-
-
-def verdict(found: str, points_to: str = "") -> str:
-    """A verdict, and where an undecided one points.
-
-    Example:
-        >>> verdict("undecided", "holds"), verdict("fails")
-        ('undecided, points to holds', 'fails')
-    """
-    return f"{found}, points to {points_to}" if points_to else found

@@ -13,9 +13,10 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
+import dfmsd.study.loading  # noqa: F401  (registers a transform)
 from dfmsd.errors import StudyError
 from dfmsd.study.data import DataRoot, Split
-from dfmsd.study.spec import NetworkSpec, RunSpec
+from dfmsd.study.spec import MEAN, STD, NetworkSpec, RunSpec
 
 CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
@@ -65,18 +66,22 @@ def built(network: NetworkSpec, num_classes: int) -> BaseDetector:
         return MODELS.build(model_config(network, num_classes))
 
 
-def _pipeline(spec: RunSpec, *, training: bool, masks: bool) -> list[dict[str, Any]]:
+def _pipeline(spec: RunSpec, *, training: bool, masks: bool, once: bool) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = [
         {"type": "LoadImageFromFile"},
         {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks and training},
         {"type": "Resize", "scale": spec.image_size, "keep_ratio": True},
     ]
+    if once:
+        steps = [{"type": "Once", "transforms": steps}]
     if training:
         steps.append({"type": "RandomFlip", "prob": spec.flip})
     return [*steps, {"type": "PackDetInputs", "meta_keys": META_KEYS if training else META_KEYS[:5]}]
 
 
 def _loader(spec: RunSpec, split: Split, classes: tuple[str, ...], *, training: bool, masks: bool, workers: int) -> dict[str, Any]:
+    # Processes that load images end with an epoch: they would keep them for nothing. And COCO's are too many.
+    once = training and workers == 0 and spec.data.source == "shapes"
     return {
         # COCO's images differ in shape: padded together, they would not be evaluated as mmdet evaluates them.
         "batch_size": spec.schedule.batch if training else 1 if spec.data.source == "coco" else min(16, spec.schedule.batch),
@@ -91,9 +96,10 @@ def _loader(spec: RunSpec, split: Split, classes: tuple[str, ...], *, training: 
             "data_prefix": {"img": str(split.images)},
             "metainfo": {"classes": classes},
             "test_mode": not training,
+            "indices": spec.images if training else None,
             # Images without objects stay in generated data, as background; COCO's protocol drops them.
             "filter_cfg": {"filter_empty_gt": spec.data.source == "coco", "min_size": 32} if training else None,
-            "pipeline": _pipeline(spec, training=training, masks=masks),
+            "pipeline": _pipeline(spec, training=training, masks=masks, once=once),
         },
     }
 
@@ -105,7 +111,9 @@ def run_config(
     *,
     teacher_checkpoints: Sequence[str] = (),
     student_checkpoint: str | None = None,
+    start_checkpoint: str | None = None,
     ratios: Path | None = None,
+    factors: dict[str, float] | None = None,
     workers: int = 0,
 ) -> Config:
     """The complete config of a run for ``mmengine.runner.Runner.from_cfg``.
@@ -115,12 +123,17 @@ def run_config(
         data: Where its data set lies.
         folder: Where the run writes.
         teacher_checkpoints: Weights of each of the stage's teachers.
-        student_checkpoint: Weights to start from.
+        student_checkpoint: Weights of a whole student to start from.
+        start_checkpoint: Weights of its backbone to start from.
         ratios: Area ratios of the training images by the weak teacher, for masking enhancement.
+        factors: Of the methods' terms, that make their weights shares of the detection loss.
         workers: Processes that load images.
     """
     base = network_config(spec.network)
     student = model_config(spec.network, len(data.classes))
+    if start_checkpoint is not None:
+        _check_pixels(spec.network, student.data_preprocessor)
+        student.backbone.init_cfg = {"type": "Pretrained", "checkpoint": start_checkpoint, "prefix": "backbone."}
     masks = "mask_head" in student.get("roi_head", {})
     evaluated = data.tune if spec.eval_split == "tune" else data.val
     if evaluated is None:
@@ -147,10 +160,12 @@ def run_config(
             "teacher_checkpoint": list(teacher_checkpoints),
             "student_checkpoint": student_checkpoint,
             "matching": spec.stage.matching,
-            "balance": spec.stage.balance.model_dump() if spec.stage.balance else None,
+            "factors": factors,
             "enhance": enhance,
             "adversarial": spec.stage.adversarial.model_dump() if spec.stage.adversarial else None,
             "inherit": spec.stage.inherit,
+            # A few labelled images come back often, as they were or flipped.
+            "remember": spec.images is not None,
         }
     train_cfg: dict[str, Any] = {"type": "EpochBasedTrainLoop", "max_epochs": epochs, "val_begin": epochs + 1}
     if steps.max_iters is not None:
@@ -166,7 +181,10 @@ def run_config(
     return Config(
         {
             "default_scope": "mmdet",
-            "custom_imports": {"imports": ["dfmsd.distiller", "dfmsd.study.hooks"], "allow_failed_imports": False},
+            "custom_imports": {
+                "imports": ["dfmsd.distiller", "dfmsd.study.hooks", "dfmsd.study.loading"],
+                "allow_failed_imports": False,
+            },
             "experiment_name": spec.key,
             "work_dir": str(folder),
             "model": model,
@@ -202,6 +220,14 @@ def run_config(
         # As it is: to lay it out, as often as mmengine prints it, takes as long as a run at the scale ``smoke``.
         format_python_code=False,
     )
+
+
+def _check_pixels(network: NetworkSpec, preprocessor: ConfigDict) -> None:
+    """A start knows pixels of one kind."""
+    if (*preprocessor.mean, *preprocessor.std, preprocessor.bgr_to_rgb) != (*MEAN, *STD, True):
+        raise StudyError(
+            f"{network.name} normalises its images in another way than starts do: its zoo row must say mean {MEAN}, std {STD}"
+        )
 
 
 def _epochs_before(spec: RunSpec) -> int:

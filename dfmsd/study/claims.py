@@ -1,10 +1,11 @@
-"""What the papers claim and a number can settle (``params/claims.yaml``): a claim is a paired difference in the frame."""
+"""What is decided (``params/claims.yaml``): the study's hypotheses over all pairs, and the papers' claims, each in its place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from math import sqrt
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
@@ -12,13 +13,23 @@ import numpy as np
 import pandas as pd
 import yaml
 from pydantic import BeforeValidator
+from scipy.special import stdtr
 
 from dfmsd.errors import StudyError, suggest, validated
-from dfmsd.study import paths, stats
+from dfmsd.study import frames, pages, paths, stats, zoo
+from dfmsd.study.pages import Page
 from dfmsd.study.spec import Frozen
-from dfmsd.study.stats import Estimate
+from dfmsd.study.stats import Spread
 
-Verdict = Literal["holds", "fails", "undecided", "not run"]
+Verdict = Literal["supported", "contradicted", "not settled", "not run"]
+
+VERDICTS: tuple[Verdict, ...] = ("supported", "contradicted", "not settled", "not run")
+
+FALSE = 0.1
+"""The share of verdicts on claims that may be chance."""
+
+LEVEL = 0.05
+"""Of the hypotheses, all of them together."""
 
 PAIR = ("student", "teachers")
 """What a rival has in common with its subject, unless the claim says otherwise."""
@@ -40,8 +51,27 @@ Side = Annotated[dict[str, str | float], BeforeValidator(_side)]
 """Lines of the frame: the value of each column that tells them from others. What a subject leaves out may be anything."""
 
 
+class Hypothesis(Frozen):
+    """A question of the study's own, put before its runs: one row is above another over all pairs that have both."""
+
+    id: str
+    text: str
+    subject: str
+    rivals: tuple[str, ...]
+    """A pair's rival is the first of these rows that it has."""
+    by_type: bool = False
+    """Whether the lead is asked to be larger with teachers of another type than with those of the student's own."""
+
+
+class Hypotheses(Frozen):
+    """All of them, and where their pairs are."""
+
+    pages: tuple[str, ...]
+    among: tuple[Hypothesis, ...]
+
+
 class Claim(Frozen):
-    """Something that is said to be larger than others: the subject's lines of the frame than each rival's.
+    """A sentence of a paper: something that it says to be larger than others.
 
     The two sides are paired by seed or, in what was measured, by image; each student with its teachers, and each level, is compared
     for itself. Several lines of one image count as their mean.
@@ -56,30 +86,42 @@ class Claim(Frozen):
     """Whether it is a comparison that the papers lack."""
     subject: Side
     rivals: tuple[Side, ...] | Literal["others"]
-    """``others``: every other row of the subject's pair and recipe. None: the subject's own numbers are judged."""
+    """``others``: every other row of the subject's pair and recipe."""
     metric: str = "AP"
     """Of both sides, unless they name one; ``speed`` is a ratio."""
     over: str | None = None
     """The row of each side's own pair that both are measured from; None: from 0."""
     least: float = 0.0
-    """The difference, or the ratio of speeds, from which on the claim holds; a difference of 0 is none."""
-    most: float | None = None
-    """For a claim that nothing changes: the number up to which it holds, instead of ``least``."""
+    """What the difference, or the ratio of speeds, is said to exceed."""
+    also: tuple[dict[str, Any], ...] = ()
+    """More comparisons that the sentence makes: the fields in which each differs from the first."""
     unit: str = ""
     """What its numbers are, where they are not AP or AR."""
     tested: bool = True
-    """Whether the interval decides: over images it tells nothing of other trainings, where trainings are compared."""
+    """Whether images decide: they tell nothing of other trainings, where trainings are compared."""
+    at: tuple[str, ...] | None = None
+    """The scales whose runs can settle it; None: all."""
+    says: float | None = None
+    """A number that the sentence gives for its first comparison, where the paper's table prints another."""
+    prints: float | None = None
+    """That other number, where it is not of this comparison."""
 
-    def reaches(self, value: float) -> bool:
-        """Whether a number is what the claim says: at least 0 means more than 0."""
-        if self.most is not None:
-            return value <= self.most
-        return value > 0 if self.least == 0 else value >= self.least
+    def comparisons(self) -> list[Claim]:
+        """The first, and those that the sentence makes besides."""
+        first = self.model_dump(exclude={"also"})
+        return [self, *(validated(Claim, f"claims.yaml: claim {self.id}", first | change, part="field") for change in self.also)]
 
     def pages(self) -> set[str]:
         """The pages that its lines are on."""
-        rivals = () if self.rivals == "others" else self.rivals
-        return {str(side.get("page", self.page)) for side in (self.subject, *rivals)}
+        found = set()
+        for one in self.comparisons():
+            rivals = () if one.rivals == "others" else one.rivals
+            found |= {str(side.get("page", one.page)) for side in (one.subject, *rivals)}
+        return found
+
+
+def _file() -> dict[str, Any]:
+    return yaml.safe_load((paths.PARAMS / "claims.yaml").read_text())  # type: ignore[no-any-return]
 
 
 @cache
@@ -90,11 +132,131 @@ def claims() -> tuple[Claim, ...]:
         StudyError: for one that is not well formed.
     """
     found: list[Claim] = []
-    for block in yaml.safe_load((paths.PARAMS / "claims.yaml").read_text())["sections"]:
+    for block in _file()["sections"]:
         shared = {name: value for name, value in block.items() if name != "claims"}
         for own in block["claims"]:
             found.append(validated(Claim, f"claims.yaml: claim {own.get('id')}", shared | own, part="field"))
+            found[-1].comparisons()
     return tuple(found)
+
+
+@cache
+def asked() -> Hypotheses:
+    """The study's hypotheses.
+
+    Raises:
+        StudyError: if they are not well formed.
+    """
+    return validated(Hypotheses, "claims.yaml: hypotheses", _file()["hypotheses"], part="field")
+
+
+# Hypotheses
+
+
+def hypotheses(frame: pd.DataFrame, among: Hypotheses | None = None) -> pd.DataFrame:
+    """What becomes of the study's hypotheses, a line each, for each scale of the frame.
+
+    A pair of student and teachers has one difference, the mean over the seeds that both rows have. Pairs are the replicates:
+    :func:`dfmsd.study.stats.over_pairs` gives estimate and interval, an exact sign test over pairs (of two types of teachers a rank
+    test) the p-value, Holm's rule allows for the number of hypotheses. A hypothesis is *supported* if its p-value so adjusted is
+    below 5 % and the interval lies above 0, *contradicted* if it lies below, else *not settled*.
+
+    Columns: ``scale, id, text, verdict``; ``estimate, low, high`` in AP; ``pairs``, how many of them are ``above`` 0 (with two
+    types of teachers: of each), and how many are ``planned``; ``seeds``, the fewest and most that a pair has; ``p, holm``;
+    ``detectable``, the mean difference that this many pairs detect with a power of 80 %; ``stale``.
+
+    Args:
+        frame: Of several pages: :func:`dfmsd.study.frames.frame`.
+        among: The hypotheses; None: the study's.
+
+    Raises:
+        StudyError: if two runs of one pair and seed have one name.
+    """
+    among = among or asked()
+    lines = []
+    for scale, own in frame.groupby("scale", sort=False):
+        rows = _rows(own[own["page"].isin(among.pages)])
+        found = [_hypothesis(one, rows) for one in among.among]
+        adjusted = stats.holm([1.0 if line["p"] is None else line["p"] for line in found])
+        for one, line, holm in zip(among.among, found, adjusted, strict=True):
+            line["holm"] = None if line["p"] is None else holm
+            low, high = line["low"], line["high"]
+            verdict: Verdict = "not settled" if line["pairs"] else "not run"
+            if low is not None and high is not None and holm <= LEVEL and not low <= 0 <= high:
+                verdict = "supported" if low > 0 else "contradicted"
+            lines.append({"scale": scale, "id": one.id, "text": one.text, "verdict": verdict} | line)
+    columns = ["scale", "id", "text", "verdict", "estimate", "low", "high", "pairs", "above", "planned", "seeds", "p", "holm"]
+    table = pd.DataFrame(lines, columns=[*columns, "detectable", "stale"])
+    return table.astype(dict.fromkeys(("estimate", "low", "high", "p", "holm", "detectable"), float))
+
+
+Rows = Mapping[tuple[str, str], Mapping[str, Mapping[int, float]]]
+"""AP by pair, row and seed; a row that is not run has no seeds."""
+
+
+@dataclass(frozen=True)
+class _Rows:
+    values: Rows
+    stale: frozenset[tuple[str, str, str]]
+
+
+def _rows(frame: pd.DataFrame) -> _Rows:
+    """AP of every row, a pair counted once whichever pages show it."""
+    if "role" not in frame:
+        return _Rows({}, frozenset())
+    own = frame[(frame["role"] == "row") & (frame["source"] == "ours") & (frame["metric"] == "AP") & frame["seed"].notna()]
+    own = own.drop_duplicates([*PAIR, "row", "key"])
+    same = own[own.duplicated([*PAIR, "row", "seed"])]
+    if len(same):
+        line = same.iloc[0]
+        raise StudyError(f"two runs of {line['pair']} are called {line['row']!r} (page {line['page']}): name one otherwise")
+    found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    stale = set()
+    for student, teachers, row, seed, value, old in own[[*PAIR, "row", "seed", "value", "stale"]].itertuples(index=False):
+        seeds = found.setdefault((student, teachers), {}).setdefault(row, {})
+        if not pd.isna(value):
+            seeds[int(seed)] = float(value)
+            stale |= {(student, teachers, row)} if old else set()
+    return _Rows(found, frozenset(stale))
+
+
+def _hypothesis(asked: Hypothesis, rows: _Rows) -> dict[str, Any]:
+    differences: dict[tuple[str, str], list[float]] = {}
+    stale, planned = False, 0
+    for pair, own in rows.values.items():
+        rival = next((row for row in asked.rivals if row in own), None)
+        if rival is None or asked.subject not in own:
+            continue
+        planned += 1
+        if difference := stats.difference(own[asked.subject], own[rival]):
+            differences[pair] = list(difference.values.values())
+            stale |= bool({(*pair, asked.subject), (*pair, rival)} & rows.stale)
+    groups = [list(differences.values())]
+    if asked.by_type:
+        groups = [[own for pair, own in differences.items() if _alike(*pair) == alike] for alike in (False, True)]
+    means = [[fmean(seeds) for seeds in group] for group in groups]
+    found: dict[str, Any] = dict.fromkeys(("estimate", "low", "high", "p", "detectable"))
+    if all(groups):
+        estimate, interval = stats.over_pairs(*groups)
+        low, high = interval or (None, None)
+        p = stats.rank_test(*means) if asked.by_type else stats.sign_test(means[0])
+        found = {"estimate": estimate, "low": low, "high": high, "p": p, "detectable": stats.detectable(*means)}
+    counts = sorted({len(seeds) for seeds in differences.values()})
+    return found | {
+        "pairs": len(differences) if all(groups) else 0,
+        "above": ", ".join(f"{sum(mean > 0 for mean in group)} of {len(group)}" for group in means),
+        "planned": planned,
+        "seeds": " to ".join(map(str, dict.fromkeys(counts[:1] + counts[-1:]))),
+        "stale": stale,
+    }
+
+
+def _alike(student: str, teachers: str) -> bool:
+    """Whether all teachers are of the student's type."""
+    return {zoo.family(name) for name in teachers.split(" → ")} == {zoo.family(student)}
+
+
+# Claims
 
 
 @dataclass(frozen=True)
@@ -102,9 +264,11 @@ class Judgement:
     """What the frame says of a claim."""
 
     verdict: Verdict
-    points_to: Literal["holds", "fails", ""] = ""
-    """Where the numbers of an undecided claim lie: no test."""
     numbers: str = ""
+    p: float | None = None
+    """Of the claim alone, two-sided."""
+    adjusted: float | None = None
+    """The same with all claims of the scale allowed for."""
     stale: bool = False
     """Whether the code behind one of the numbers has changed since."""
     paper_numbers: str = ""
@@ -115,16 +279,20 @@ class Judgement:
 def judged(frame: pd.DataFrame, among: Sequence[Claim] | None = None) -> pd.DataFrame:
     """The verdict on each claim that the frame's pages settle, a line each, for each scale of the frame.
 
-    Columns: ``scale, id, section, text, page, paper, ours``; ``verdict`` (holds, fails, undecided, not run) and ``points_to``
-    (where the numbers of an undecided claim lie); ``numbers`` in words; ``stale``; ``paper_numbers`` and ``paper_supports``.
+    Columns: ``scale, id, section, text, page, paper, ours``, and the fields of :class:`Judgement`.
 
-    A claim about several rows, rivals or levels holds if it holds for each of them, and fails if it fails for one. With fewer than
-    three seeds a difference is undecided, whatever it is. So it is where the interval reaches over the claim's margin, be it 0 or
-    ``least``: it may lie on either side. Rows that cannot be run decide nothing. Speeds decide nothing either, because no record
-    tells what else the machine did meanwhile.
+    A comparison of rows is a mean over the seeds that all of them have. How far seeds move it is not asked of these few, but of all
+    rows of the same student in the frame (:func:`dfmsd.study.stats.pooled`); what images move, of the images. Teachers are taken as
+    they are: another training of theirs might give another verdict.
+
+    A claim of several comparisons is *supported* only if each of them is: its p-value is the largest of theirs. It is
+    *contradicted* only if it can be ruled out that all are true: the smallest p-value of k comparisons, times k. Twice the smaller
+    of the two is the claim's. Those of all claims of a scale are adjusted by Benjamini and Hochberg; below 10 % they are verdicts,
+    the rest is *not settled*. Rows that cannot be run decide nothing; a claim with a comparison that is not run is not supported.
+    Speeds decide nothing, because no record tells what else the machine did meanwhile.
 
     Args:
-        frame: Of a page, or of several: :func:`dfmsd.study.frames.frame`.
+        frame: Of a page, or of several: :func:`dfmsd.study.frames.frame`. The more, the better is known what a seed moves.
         among: The claims; None: all.
 
     Raises:
@@ -132,16 +300,212 @@ def judged(frame: pd.DataFrame, among: Sequence[Claim] | None = None) -> pd.Data
     """
     lines = []
     for scale, own in frame.groupby("scale", sort=False):
+        board = _Board(own, claims() if among is None else among)
+        for one, judgement in zip(board.asked, board.judged(), strict=True):
+            about = one.claim.model_dump(include={"id", "section", "text", "page", "paper", "ours"})
+            lines.append({"scale": scale} | about | vars(judgement))
+    columns = ["scale", "id", "section", "text", "page", "paper", "ours", *Judgement.__dataclass_fields__]
+    return pd.DataFrame(lines, columns=columns).astype({"p": float, "adjusted": float})
+
+
+def under_null(frame: pd.DataFrame, among: Sequence[Claim] | None = None, *, times: int = 200, seed: int = 0) -> pd.DataFrame:
+    """How often each claim would get each verdict if no method did anything: by simulation, through what judges the real numbers.
+
+    Every number of a student is replaced by the mean of all its rows and noise of the size that its seeds have; differences between
+    images turn their signs at random. What is not run stays so. A claim that allows for a margin may be true then, or false.
+
+    Args:
+        frame: As for :func:`judged`.
+        among: The claims; None: all.
+        times: Simulations.
+        seed: Of the noise.
+
+    Returns:
+        A line for each claim that :func:`judged` has, in its order: ``scale, id`` and the share of each verdict.
+    """
+    lines = []
+    for scale, own in frame.groupby("scale", sort=False):
+        board, rng = _Board(own, claims() if among is None else among), np.random.default_rng(seed)
+        drawn = [board.simulated(rng) for _ in range(times)]
+        for one, verdicts in zip(board.asked, zip(*drawn, strict=True), strict=True):
+            lines.append({"scale": scale, "id": one.claim.id} | {word: verdicts.count(word) / times for word in VERDICTS})
+    return pd.DataFrame(lines, columns=["scale", "id", *VERDICTS])
+
+
+def of(page: Page) -> pd.DataFrame:
+    """:func:`judged`, the claims about a page's rows: beside those of all others of its scale, so that one claim has one verdict.
+
+    Returns:
+        As :func:`judged`; empty for a page that no claim is about.
+    """
+    if all(page.page != claim.page for claim in claims()):
+        return judged(pd.DataFrame({"scale": []}))
+    sources = [one for one in pages.get("scoreboard", scale=page.scale).sources() if one.scale == page.scale]
+    found = judged(pd.concat([frames.frame(one) for one in sources], ignore_index=True))
+    return found[found["page"] == page.page]
+
+
+Cell = tuple[str, str]
+"""A number of a run: the run's key, and the metric."""
+
+
+@dataclass(frozen=True)
+class _Contrast:
+    """A comparison as a sum of runs' numbers, each times a factor; or the differences of images."""
+
+    least: float
+    factors: Mapping[Cell, float]
+    seeds: int
+    images: Mapping[int, float]
+    level: int | None
+    stale: bool
+
+    def estimate(
+        self, values: Mapping[Cell, float], spreads: Mapping[Cell, Spread | None], signs: Mapping[int, int] | None = None
+    ) -> tuple[float, Spread | None]:
+        """The mean, and its own variance if it is known.
+
+        Args:
+            values: Of the runs.
+            spreads: Of a single run.
+            signs: By which the differences of images are turned around, as if their mean were no more than is said.
+        """
+        if self.factors:
+            mean = sum(factor * values[cell] for cell, factor in self.factors.items())
+            return mean, stats.combined((factor**2, spreads[cell]) for cell, factor in self.factors.items())
+        mean, images = fmean(self.images.values()), self.images
+        if signs is not None:
+            images = {image: self.least + signs[image] * (value - mean) for image, value in images.items()}
+            mean = fmean(images.values())
+        one = stats.pooled([images])
+        return mean, one and Spread(one.variance / len(images), one.dof)
+
+
+def _p(mean: float, of_mean: Spread | None, least: float) -> tuple[float, float]:
+    """P-values of a one-sided t test: that the mean is above ``least``, and that it is below."""
+    if of_mean is None:
+        return 1.0, 1.0
+    if of_mean.variance == 0:
+        return float(mean <= least), float(mean >= least)
+    t = (mean - least) / sqrt(of_mean.variance)
+    return float(stdtr(of_mean.dof, -t)), float(stdtr(of_mean.dof, t))
+
+
+class _Asked:
+    """A claim with what a frame has of its comparisons; one that is not run is None."""
+
+    def __init__(self, claim: Claim, pages: Mapping[str, pd.DataFrame], scale: str) -> None:
+        self.claim = claim
+        compared = [(one, *sides) for one in claim.comparisons() for sides in _compared(one, pages)]
+        possible = compared if claim.at is None or scale in claim.at else []
+        self.run = [(one, a, b) for one, a, b in possible if not (a.cannot_be_run or b.cannot_be_run)]
+        self.contrasts = [] if claim.metric == "speed" else [_contrast(one, a, b) for one, a, b in self.run]
+        self.papers = _papers(claim, compared)
+
+    def p(
+        self, values: Mapping[Cell, float], spreads: Mapping[Cell, Spread | None], signs: Mapping[int, int] | None
+    ) -> tuple[float, float] | None:
+        """P-values that it is true, and that it is not; None where nothing tells."""
+        found = [one.estimate(values, spreads, signs) if one else None for one in self.contrasts]
+        if not self.claim.tested or not any(one and one[1] for one in found):
+            return None
+        both = [_p(*one, of.least) for one, of in zip(found, self.contrasts, strict=True) if one and of]
+        supports = 1.0 if None in found else max(above for above, _ in both)
+        return supports, min(1.0, len(found) * min(below for _, below in both))
+
+    def numbers(self, values: Mapping[Cell, float], spreads: Mapping[Cell, Spread | None]) -> str:
+        """Its comparisons in words."""
+        found = [one for one in self.contrasts if one]
+        if not found:
+            return ""
+        show = _digits if self.claim.unit else signed
+        parts = []
+        for one in found:
+            mean, of_mean = one.estimate(values, spreads)
+            ends = stats.t_interval(mean, of_mean)
+            stride = f"stride {one.level} " if one.level is not None else ""
+            parts.append(stride + show(mean) + (f" [{show(ends[0])}, {show(ends[1])}]" if ends else ""))
+        words = f"{', '.join(parts)} {self.claim.unit or self.claim.metric}"
+        if (images := min(len(one.images) for one in found)) > 1:
+            words += f" ({images} images)"
+        elif seeds := min(one.seeds for one in found):
+            words += f" ({seeds} seed{'s' * (seeds != 1)})"
+        left = len(self.contrasts) - len(found)
+        return f"{words}; {left} not run" if left else words
+
+
+class _Board:
+    """The claims that a frame of one scale settles, and the numbers of its runs."""
+
+    def __init__(self, frame: pd.DataFrame, among: Sequence[Claim]) -> None:
         # Plain Python values, which are quick to compare: there are some thousand comparisons.
-        whole = own.reindex(columns=own.columns.union(list(EVERY), sort=False))
+        whole = frame.reindex(columns=frame.columns.union([*EVERY, "key", "value"], sort=False))
         plain = whole.astype(object).where(whole.notna(), None)
         pages = {str(name): lines for name, lines in plain.groupby("page", sort=False)}
-        for claim in claims() if among is None else among:
-            if claim.pages() <= pages.keys():
-                about = claim.model_dump(include={"id", "section", "text", "page", "paper", "ours"})
-                lines.append({"scale": scale} | about | vars(_judged(claim, pages)))
-    columns = ["scale", "id", "section", "text", "page", "paper", "ours", *Judgement.__dataclass_fields__]
-    return pd.DataFrame(lines, columns=columns)
+        scale = str(frame["scale"].iloc[0])
+        about = [one for one in among if one.pages() <= pages.keys()]
+        self.asked = [_Asked(one, pages, scale) for one in about]
+        own = plain[(plain["source"] == "ours") & plain["role"].isin(["row", "stage"])]
+        own = own[own["seed"].notna() & own["value"].notna() & own["page"].isin({name for one in about for name in one.pages()})]
+        own = own.drop_duplicates(["key", "metric"])
+        cells = list(zip(own["key"], own["metric"], strict=True))
+        self.values: dict[Cell, float] = dict(zip(cells, own["value"], strict=True))
+        # What has the same spread as a cell, and within it what differs by seed alone; students between stages are no rows.
+        self.alike: dict[Cell, tuple[str, str]] = dict(zip(cells, zip(own["student"], own["metric"], strict=True), strict=True))
+        self.rows: dict[tuple[str, str], dict[Any, list[Cell]]] = {}
+        names = own[[*PAIR, "row"]].itertuples(index=False, name=None)
+        for cell, name, role in zip(cells, names, own["role"], strict=True):
+            if role == "row":
+                self.rows.setdefault(self.alike[cell], {}).setdefault(name, []).append(cell)
+
+    def spreads(self, values: Mapping[Cell, float]) -> dict[Cell, Spread | None]:
+        """How far seeds move each number."""
+        own = {
+            alike: stats.pooled({cell: values[cell] for cell in cells} for cells in rows.values())
+            for alike, rows in self.rows.items()
+        }
+        return {cell: own.get(alike) for cell, alike in self.alike.items()}
+
+    def verdicts(
+        self, values: Mapping[Cell, float], spreads: Mapping[Cell, Spread | None], signs: Mapping[int, int] | None = None
+    ) -> list[tuple[Verdict, float | None, float | None]]:
+        """Of each claim the verdict, its p-value, and the same adjusted for their number."""
+        both = [one.p(values, spreads, signs) for one in self.asked]
+        p = [None if own is None else min(1.0, 2 * min(own)) for own in both]
+        adjusted = iter(stats.false_discovery([own for own in p if own is not None]))
+        found: list[tuple[Verdict, float | None, float | None]] = []
+        for one, own, alone in zip(self.asked, both, p, strict=True):
+            if own is None:
+                verdict: Verdict = "not settled" if any(one.contrasts) else "not run"
+                found.append((verdict, None, None))
+                continue
+            among_all = next(adjusted)
+            verdict = "not settled" if among_all > FALSE else "supported" if own[0] < own[1] else "contradicted"
+            found.append((verdict, alone, among_all))
+        return found
+
+    def judged(self) -> list[Judgement]:
+        """What the real numbers say."""
+        found, spreads = [], self.spreads(self.values)
+        for one, (verdict, p, adjusted) in zip(self.asked, self.verdicts(self.values, spreads), strict=True):
+            numbers, stale = one.numbers(self.values, spreads), any(own.stale for own in one.contrasts if own)
+            if one.claim.metric == "speed":
+                verdict, numbers, stale = _speeds(one.run)
+            found.append(Judgement(verdict, numbers, p, adjusted, stale, *one.papers))
+        return found
+
+    def simulated(self, rng: np.random.Generator) -> list[Verdict]:
+        """What numbers would say in which no method does anything."""
+        spreads = self.spreads(self.values)
+        means = {alike: fmean(self.values[cell] for cells in rows.values() for cell in cells) for alike, rows in self.rows.items()}
+        noise = dict(zip(self.values, rng.standard_normal(len(self.values)).tolist(), strict=True))
+        values = {}
+        for cell, alike in self.alike.items():
+            spread = spreads[cell]
+            values[cell] = means.get(alike, 0.0) + (noise[cell] * sqrt(spread.variance) if spread else 0.0)
+        images = sorted({image for one in self.asked for own in one.contrasts if own for image in own.images})
+        signs = dict(zip(images, rng.choice([-1, 1], size=len(images)).tolist(), strict=True))
+        return [verdict for verdict, *_ in self.verdicts(values, self.spreads(values), signs)]
 
 
 @dataclass(frozen=True)
@@ -161,13 +525,10 @@ class _Numbers:
     def stale(self) -> bool:
         return bool(self.lines["stale"].any()) or (self.base is not None and bool(self.base["stale"].any()))
 
-    def ours(self) -> dict[int, float]:
-        """By seed or image; a number over all of them is one of its own."""
-        values = _by_unit(self.lines)
-        if self.base is None:
-            return values
-        base = _by_unit(self.base)
-        return {unit: values[unit] - base[unit] for unit in values.keys() & base.keys()}
+    def parts(self) -> list[tuple[int, pd.DataFrame]]:
+        """Its lines of ours, times 1, and those that they are measured from, times -1."""
+        own = [(1, self.lines)] + ([] if self.base is None else [(-1, self.base)])
+        return [(sign, lines[lines["source"] == "ours"]) for sign, lines in own]
 
     def papers(self) -> float | None:
         own = _quoted(self.lines)
@@ -175,34 +536,35 @@ class _Numbers:
         return None if own is None or base is None else own - base
 
 
-def _by_unit(lines: pd.DataFrame) -> dict[int, float]:
-    ours = lines[lines["source"] == "ours"]
-    unit = next((name for name in ("seed", "image") if ours[name].notna().any()), None)
-    if unit is None:
-        return {-1: float(ours["value"].iloc[0])} if ours["value"].notna().any() else {}
-    found: dict[int, list[float]] = {}
-    for one, value in zip(ours[unit], ours["value"], strict=True):
-        found.setdefault(int(one), []).append(np.nan if value is None else value)
-    means = {one: fmean(values) for one, values in found.items()}
-    return {one: mean for one, mean in means.items() if not np.isnan(mean)}
-
-
 def _quoted(lines: pd.DataFrame) -> float | None:
     values = lines.loc[lines["source"] == "paper", "value"].dropna()
     return None if values.empty else float(values.iloc[0])
 
 
-def _judged(claim: Claim, pages: Mapping[str, pd.DataFrame]) -> Judgement:
-    compared = list(_compared(claim, pages))
-    if not compared:
-        return Judgement("not run")
-    numbers, supports = _papers(claim, compared)
-    run = [(subject, rival) for subject, rival in compared if not any(side.cannot_be_run for side in (subject, rival) if side)]
-    found = _speeds(claim, run) if claim.metric == "speed" else _differences(claim, run)
-    return replace(found, paper_numbers=numbers, paper_supports=supports)
+def _contrast(claim: Claim, subject: _Numbers, rival: _Numbers) -> _Contrast | None:
+    """A comparison over the seeds, or the images, that both sides have; None if there are none."""
+    parts = subject.parts() + [(-sign, lines) for sign, lines in rival.parts()]
+    level, stale = subject.of["level"], subject.stale or rival.stale
+    by = next((name for name in ("seed", "image") if any(lines[name].notna().any() for _, lines in parts)), None)
+    if by is None:  # a number over all images is one of its own
+        parts, by = [(sign, lines.assign(image=-1)) for sign, lines in parts], "image"
+    units = [set(lines[by].dropna()) - set(lines.loc[lines["value"].isna(), by]) for _, lines in parts]
+    shared = sorted(set.intersection(*units))
+    if not shared:
+        return None
+    if by == "image":
+        means = [(sign, lines.astype({"value": float}).groupby(by)["value"].mean()) for sign, lines in parts]
+        values = {int(unit): float(sum(sign * mean[unit] for sign, mean in means)) for unit in shared}
+        return _Contrast(claim.least, {}, 0, values, level, stale)
+    factors: dict[Cell, float] = {}
+    for sign, lines in parts:
+        for _, own in lines[lines["seed"].isin(shared)].groupby("seed"):
+            for cell in zip(own["key"], own["metric"], strict=True):
+                factors[cell] = factors.get(cell, 0.0) + sign / len(own) / len(shared)
+    return _Contrast(claim.least, factors, len(shared), {}, level, stale)
 
 
-def _compared(claim: Claim, pages: Mapping[str, pd.DataFrame]) -> Iterator[tuple[_Numbers, _Numbers | None]]:
+def _compared(claim: Claim, pages: Mapping[str, pd.DataFrame]) -> Iterator[tuple[_Numbers, _Numbers]]:
     """The subject's lines of each pair and level, with those of each rival.
 
     A rival that a pair does not have is left out, if another pair has it.
@@ -214,8 +576,6 @@ def _compared(claim: Claim, pages: Mapping[str, pd.DataFrame]) -> Iterator[tuple
         raise _missing(claim, claim.subject, pages)
     for group, subject in subjects:
         rivals = _others(claim, group, subject, pages) if claim.rivals == "others" else claim.rivals
-        if not rivals:
-            yield subject, None
         for place, rival in enumerate(rivals):
             for _, other in _groups(claim, group | rival, pages):
                 met.add(place)
@@ -226,9 +586,9 @@ def _compared(claim: Claim, pages: Mapping[str, pd.DataFrame]) -> Iterator[tuple
 
 
 def _is_measured(claim: Claim, side: Mapping[str, Any], pages: Mapping[str, pd.DataFrame]) -> bool:
-    """Whether there is anything that a side's lines could be of: a page of figures may not be measured yet, or lack a metric."""
-    metrics = pages[str(side.get("page", claim.page))]["metric"]
-    return "metric" not in side or bool((metrics == side["metric"]).any())
+    """Whether a side's lines must be there: a page of figures may not be measured yet, or was when it measured something else."""
+    page = pages[str(side.get("page", claim.page))]
+    return "metric" not in side or bool(((page["metric"] == side["metric"]) & ~page["stale"].astype(bool)).any())
 
 
 def _groups(claim: Claim, side: Mapping[str, Any], pages: Mapping[str, pd.DataFrame]) -> Iterator[tuple[dict[str, Any], _Numbers]]:
@@ -290,51 +650,6 @@ def _missing(claim: Claim, side: Mapping[str, Any], pages: Mapping[str, pd.DataF
     return StudyError(f"claim {claim.id}: page {name} has no line with {dict(side)}")
 
 
-def _differences(claim: Claim, compared: Sequence[tuple[_Numbers, _Numbers | None]]) -> Judgement:
-    found = [_difference(subject, rival) for subject, rival in compared]
-    run = [one for one in found if one is not None]
-    if not run:
-        return Judgement("not run")
-    show = _digits if claim.unit else signed
-    parts = []
-    for (subject, _), one in zip(compared, found, strict=True):
-        if one is not None:
-            level = subject.of["level"]
-            parts.append((f"stride {level} " if level is not None else "") + _interval(one, show))
-    numbers = f"{', '.join(parts)} {claim.unit or claim.metric}"
-    units = min(len(one.values) for one in run)
-    if any(subject.lines["seed"].notna().any() for subject, _ in compared):
-        if units < stats.MIN_SEEDS:
-            numbers += f" ({units} seed{'s' * (units != 1)})"
-    elif units > 1:
-        numbers += f" ({units} images)"
-    if len(run) < len(found):
-        numbers += f"; {len(found) - len(run)} not run"
-    stale = any(side.stale for pair, one in zip(compared, found, strict=True) if one is not None for side in pair if side)
-    tested = [one if claim.tested else replace(one, interval=None) for one in run]
-    verdicts = {_verdict(claim, one) for one in tested} | ({"undecided"} if len(run) < len(found) else set())
-    verdict: Verdict = "fails" if "fails" in verdicts else "undecided" if "undecided" in verdicts else "holds"
-    if verdict != "undecided":
-        return Judgement(verdict, "", numbers, stale)
-    return Judgement(verdict, "holds" if all(claim.reaches(one.mean) for one in run) else "fails", numbers, stale)
-
-
-def _difference(subject: _Numbers, rival: _Numbers | None) -> Estimate | None:
-    values = subject.ours()
-    if rival is not None:
-        return stats.difference(values, rival.ours())
-    return stats.estimate(values) if values else None
-
-
-def _verdict(claim: Claim, found: Estimate) -> Verdict:
-    sides = {claim.reaches(end) for end in found.interval} if found.interval else {True, False}
-    return "undecided" if len(sides) == 2 else "holds" if True in sides else "fails"
-
-
-def _interval(found: Estimate, show: Callable[[float], str]) -> str:
-    return show(found.mean) + (f" [{show(found.interval[0])}, {show(found.interval[1])}]" if found.interval else "")
-
-
 def signed(value: float) -> str:
     """A difference in percent with its sign.
 
@@ -349,29 +664,35 @@ def _digits(value: float) -> str:
     return f"{value:+.2g}".replace("-", "−")
 
 
-def _speeds(claim: Claim, compared: Sequence[tuple[_Numbers, _Numbers | None]]) -> Judgement:
-    """Where speeds on the same hardware point."""
+def _speeds(compared: Sequence[tuple[Claim, _Numbers, _Numbers]]) -> tuple[Verdict, str, bool]:
+    """Speeds on the same hardware, which decide nothing."""
     ratios = []
-    for subject, rival in compared:
-        assert rival is not None
+    for _, subject, rival in compared:
         ours, theirs = (side.lines.groupby("hardware")["value"].max() for side in (subject, rival))
         ratios += [float(ours[machine] / theirs[machine]) for machine in sorted(set(ours.index) & set(theirs.index))[:1]]
     if not compared or len(ratios) < len(compared):
-        return Judgement("not run")
+        return "not run", "", False
     numbers = ", ".join(f"{ratio:.2f}" for ratio in ratios) + " of the speed, measured beside other processes"
-    stale = any(side.stale for pair in compared for side in pair if side)
-    return Judgement("undecided", "holds" if min(ratios) >= claim.least else "fails", numbers, stale)
+    return "not settled", numbers, any(subject.stale or rival.stale for _, subject, rival in compared)
 
 
-def _papers(claim: Claim, compared: Sequence[tuple[_Numbers, _Numbers | None]]) -> tuple[str, bool | None]:
-    """The paper's own numbers for a claim: it contradicts itself if one of them does."""
+def _papers(claim: Claim, compared: Sequence[tuple[Claim, _Numbers, _Numbers]]) -> tuple[str, bool | None]:
+    """The paper's own numbers for a claim: it contradicts itself if one of them is not what the sentence says."""
     if claim.ours or claim.metric == "speed":
         return "", None
-    found: list[float | None] = []
-    for subject, rival in compared:
-        ours, theirs = subject.papers(), rival.papers() if rival else None
-        found.append(None if ours is None or theirs is None else round(ours - theirs, 1) + 0.0)  # no negative zero
-    given = [value for value in found if value is not None]
-    if not given:
+    if claim.says is not None and claim.prints is not None:
+        return f"{claim.prints:.1f}, the text says {claim.says:.1f}", claim.says == claim.prints
+    found: list[tuple[Claim, float]] = []
+    words = []
+    for one, subject, rival in compared:
+        ours, theirs = subject.papers(), rival.papers()
+        if ours is None or theirs is None:
+            words.append("–")
+            continue
+        found.append((one, round(ours - theirs, 1) + 0.0))  # no negative zero
+        words.append(signed(found[-1][1]))
+    if not found:
         return "", None
-    return ", ".join("–" if value is None else signed(value) for value in found), all(map(claim.reaches, given))
+    if claim.says is not None:
+        return f"{words[0]}, the text says {signed(claim.says)}", found[0][1] == claim.says
+    return ", ".join(words), all(value > one.least if one.least == 0 else value >= one.least for one, value in found)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from dfmsd.hyper import METHODS
 from dfmsd.study import paths
-from dfmsd.study.spec import RunSpec
+from dfmsd.study.spec import Run, RunSpec, StartSpec
 
 ROOT = "dfmsd.study.run"
 """The module that makes runs."""
@@ -33,13 +34,25 @@ APART = frozenset(
 """Modules that decide no number, with all below them."""
 
 
-def digest(spec: RunSpec) -> str:
+def digest(spec: Run) -> str:
     """Hash of the code that decides a run's numbers; code that this run does not use leaves it as it is."""
+    if isinstance(spec, StartSpec):
+        return digest_of("dfmsd.study.start:pretrain")
+    unused = set() if _has_start(spec) else {"dfmsd.study.start"}
     stage = spec.stage
     if stage is None:
-        return _digest_of_run((), frozenset({"dfmsd.distiller", "dfmsd.losses", "dfmsd.augment"}))
-    unused = {"dfmsd.augment"} if stage.enhance is None and stage.adversarial is None else set()
-    return _digest_of_run(tuple(sorted({method.type for method in stage.methods})), frozenset(unused))
+        return _digest_of_run((), frozenset({"dfmsd.distiller", "dfmsd.balance", "dfmsd.losses", "dfmsd.augment", *unused}))
+    if stage.enhance is None and stage.adversarial is None:
+        unused.add("dfmsd.augment")
+    methods = {method.type for method in stage.methods}
+    if stage.balance is not None:
+        methods |= {METHODS[method.FACTORS_OF].__name__ for method in stage.methods if method.FACTORS_OF}
+    return _digest_of_run(tuple(sorted(methods)), frozenset(unused))
+
+
+def _has_start(spec: RunSpec) -> bool:
+    """Whether any run that this one builds on was a start."""
+    return any(isinstance(need, StartSpec) or _has_start(need) for need in spec.needs())
 
 
 @cache

@@ -22,7 +22,7 @@ from dfmsd.errors import StudyError
 from dfmsd.study import data, files, pages, paths, plan, records, scales
 from dfmsd.study.pages import MeasuredPage, Page
 from dfmsd.study.records import Record
-from dfmsd.study.spec import CocoData, RunSpec
+from dfmsd.study.spec import CocoData, Run, RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,14 +47,18 @@ It counts at the scale ``smoke``, whose runs are short. Nothing here may ask for
 """
 
 
+GATED = "mini"
+"""The scale at which methods wait for the page of gates."""
+
+
 @dataclass
 class Outcome:
     """What became of a set of runs."""
 
-    done: list[RunSpec] = field(default_factory=list)
+    done: list[Run] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     """Message of each run that failed, by key, and where its log lies."""
-    skipped: list[RunSpec] = field(default_factory=list)
+    skipped: list[Run] = field(default_factory=list)
     """Runs that need one that failed."""
 
     def complaints(self) -> list[str]:
@@ -63,12 +67,12 @@ class Outcome:
         return [*(f"{key} {message}" for key, message in self.failed.items()), *skipped]
 
 
-def log_file(run: RunSpec) -> Path:
+def log_file(run: Run) -> Path:
     """Where a run writes what it prints."""
     return paths.runs() / "logs" / f"{run.key}.log"
 
 
-def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool = False, weights: bool = False) -> Outcome:
+def ensure(chains: Iterable[tuple[Run, ...]], *, jobs: int = 1, quiet: bool = False, weights: bool = False) -> Outcome:
     """Train what is missing, several runs at a time, each in a process of its own.
 
     A run that fails costs only the runs that need it. An interrupted call goes on where it was when called again.
@@ -80,7 +84,8 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
         weights: Train the last run of a chain, too, if it has a record but no weights here.
 
     Raises:
-        StudyError: if ``jobs`` is less than 1, or the data cannot be had.
+        StudyError: if ``jobs`` is less than 1, the data cannot be had, or a method would be trained at :data:`GATED` while runs of
+            the page of gates have no record.
     """
     if jobs < 1:
         raise StudyError(f"jobs = {jobs}: at least 1 run at a time is needed")
@@ -90,6 +95,7 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
     todo = {item.run.key: item for item in planned if item.state != "damaged"}
     if not todo:
         return outcome
+    _check_gates(item.run for item in todo.values())
     for spec in {item.run.data for item in todo.values()}:
         data.ensure(spec, progress=not quiet)
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // jobs))
@@ -127,6 +133,26 @@ def ensure(chains: Iterable[tuple[RunSpec, ...]], *, jobs: int = 1, quiet: bool 
                 child.process.kill()
                 child.process.join()
     return outcome
+
+
+def _check_gates(todo: Iterable[Run]) -> None:
+    """Refuse to train methods while the gates of their scale are not measured; trials and rehearsals are none."""
+    methods = [
+        run
+        for run in todo
+        if isinstance(run, RunSpec) and run.scale == GATED and run.stage and run.eval_split == "val" and not run.schedule.max_iters
+    ]
+    if not methods:
+        return
+    page = pages.get("gates", scale=GATED)
+    gates = {runs[-1].key for runs in page.chains()}
+    waiting = sum(run.key not in gates for run in methods)
+    unmeasured = sum(records.find(key) is None and records.failure(key) is None for key in gates)
+    if waiting and unmeasured:
+        raise StudyError(
+            f"{waiting} run{'s' * (waiting != 1)} of methods at {GATED} must wait: {unmeasured} of the {len(gates)} runs that "
+            f"measure its gates have no record; make them by `{page.command()}`"
+        )
 
 
 def make(page: Page, *, jobs: int, measure: Measure | None = None, quiet: bool = False) -> Outcome:
@@ -175,7 +201,7 @@ def _progress(quiet: bool) -> Progress:
 class _Child:
     """A run, whose needs have been trained, in a process of its own with some threads."""
 
-    def __init__(self, run: RunSpec, threads: int) -> None:
+    def __init__(self, run: Run, threads: int) -> None:
         # Processes are forked from a server that has imported torch. To ask the CUDA runtime for devices there would break them.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         context = multiprocessing.get_context("forkserver")
@@ -198,7 +224,7 @@ class _Child:
         return f"its process {how}; called again, it goes on from its last checkpoint"
 
 
-def _work(run: RunSpec, threads: int, log: str, environment: dict[str, str], answer: Connection) -> None:
+def _work(run: Run, threads: int, log: str, environment: dict[str, str], answer: Connection) -> None:
     """A run in its own process: prints go to its log, its parent's end is its end."""
     files.end_with_parent()
     os.environ.clear()
@@ -230,7 +256,7 @@ def _work(run: RunSpec, threads: int, log: str, environment: dict[str, str], ans
     os._exit(0 if message is None else 1)
 
 
-def publish(chains: Iterable[tuple[RunSpec, ...]]) -> list[str]:
+def publish(chains: Iterable[tuple[Run, ...]]) -> list[str]:
     """Copy the records of these runs into the book, as they are; returns the keys that were written there.
 
     A published record stays, unless it is damaged, or stale while the one from here is not.
@@ -274,7 +300,7 @@ class Check:
     """Messages about records that cannot be read."""
 
 
-def check(selected: Iterable[Page], *, others: Iterable[tuple[RunSpec, ...]] = ()) -> Check:
+def check(selected: Iterable[Page], *, others: Iterable[tuple[Run, ...]] = ()) -> Check:
     """Compare the published records with what pages want.
 
     Whether a page uses the records of a COCO that is not here cannot be told: they do not count as unused.

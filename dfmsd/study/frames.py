@@ -13,7 +13,9 @@ Where rows are recipes besides:
 - ``place`` of the row in the table, from 0; ``pair``: student and teachers in words; ``student``, ``teachers``, ``recipe``
 - ``stage``; ``begin`` and ``end``: epochs since the student's first; ``seed``; ``hardware``
 - ``seconds``: an estimate of what is left, where it is not run; ``remark``: on the paper's row
-- a column for each option that the page varies; of trials ``share``
+- a column for each option that the page varies; of trials ``share``; of gates and regimes ``length`` and ``images``
+
+Of starts: ``networks`` that begin with it; the metrics are ``accuracy`` and that of each class.
 
 Where a page measures (:class:`dfmsd.study.records.Measured`), the columns of what was measured: ``image``, ``level`` and others.
 """
@@ -27,7 +29,7 @@ import pandas as pd
 
 from dfmsd import hyper
 from dfmsd.study import plan, records, zoo
-from dfmsd.study.pages import MeasuredPage, Page, PageSpec, SensitivityPage, TuningPage
+from dfmsd.study.pages import GatesPage, MeasuredPage, Page, PageSpec, RegimePage, SensitivityPage, StartsPage, TuningPage
 from dfmsd.study.published import Published, published
 from dfmsd.study.records import Record
 from dfmsd.study.rows import JOIN, Entry, Impossible, Row, name_of
@@ -69,6 +71,12 @@ def _lines(page: Page) -> Iterator[Line]:
         lines: Iterable[Line] = [*_rows(page), *_teachers(page)]
     elif isinstance(page, TuningPage):
         lines = _trials(page)
+    elif isinstance(page, GatesPage):
+        lines = [*_listed(page), *_all_teachers(page)]
+    elif isinstance(page, RegimePage):
+        lines = _listed(page)
+    elif isinstance(page, StartsPage):
+        lines = _starts(page)
     else:
         lines = _measured(page) if isinstance(page, MeasuredPage) else ()
     return (shared | line for line in lines)
@@ -103,14 +111,14 @@ def _rows(page: PageSpec) -> Iterator[Line]:
                 begin = end
 
 
-def _shared(page: PageSpec, place: int, row: Row) -> Line:
+def _shared(page: Page, place: int, row: Row) -> Line:
     """What all lines of a row have in common."""
     varied = zip(page.vary, page.values(row), strict=True) if isinstance(page, SensitivityPage) else ()
     teachers = " → ".join(JOIN.join(zoo.label(name) for name in group.split(JOIN)) for group in row.teachers)
     return {
         "role": "row",
         "place": place,
-        "pair": f"{zoo.label(row.student)} ← {teachers}",
+        "pair": f"{zoo.label(row.student)} ← {teachers}" if teachers else zoo.label(row.student),
         "student": row.student,
         "teachers": " → ".join(row.teachers),
         "recipe": row.recipe,
@@ -177,10 +185,49 @@ def _trials(page: TuningPage) -> Iterator[Line]:
         name = entry.row.name or entry.row.recipe
         weights = page.methods[name].weights if name in page.methods else ()
         share = sum(entry.row.options.hyper[weight] for weight in weights) if weights else None
-        named: Line = {"row": name_of(entry.row), "recipe": name}
+        pair = page.pair_of(entry)
+        teachers = " → ".join(map(zoo.label, pair.teachers))
+        label = f"{zoo.label(pair.student)} ← {teachers}"
+        named: Line = {
+            "row": name_of(entry.row),
+            "recipe": name,
+            "pair": label,
+            "student": pair.student,
+            "teachers": " → ".join(pair.teachers),
+        }
         shared = {"role": "row", "place": entry.place, "share": share, "seed": entry.seed} | named
         left = sum(planned[run.key] for run in plan.order([entry.runs]))
         yield from (shared | line for line in _ours(entry.runs[-1], left))
+
+
+def _listed(page: GatesPage | RegimePage) -> Iterator[Line]:
+    """The rows of a page that is no table: the student after its last stage."""
+    planned = {item.run.key: item.seconds for item in plan.plan(page.chains())}
+    for entry in page.entries:
+        options = entry.row.options
+        shared = _shared(page, entry.place, entry.row) | {"length": options.length, "images": options.images, "seed": entry.seed}
+        shared |= {"begin": 0, "end": sum(run.schedule.epochs for run in entry.runs)}
+        left = sum(planned[run.key] for run in plan.order([entry.runs]))
+        yield from (shared | line for line in _ours(entry.runs[-1], left))
+
+
+def _all_teachers(page: GatesPage) -> Iterator[Line]:
+    for name, run in page.runs().items():
+        shared = {"role": "teacher", "student": name, "recipe": "baseline", "row": zoo.label(name)}
+        about = {"begin": 0, "end": run.schedule.epochs, "seed": run.seed}
+        yield from (shared | about | line for line in _ours(run))
+
+
+def _starts(page: StartsPage) -> Iterator[Line]:
+    for start, networks in page.starts:
+        shared = {"source": "ours", "row": start.name, "networks": ", ".join(map(zoo.label, networks)), "key": start.key}
+        record = records.result(start.key)
+        if record is None:
+            yield shared | {"metric": "accuracy", "state": "not run"}
+            continue
+        stale = records.is_stale(record, start)
+        for metric, value in record.metrics.items():
+            yield shared | {"metric": metric, "value": value, "state": record.state, "stale": stale}
 
 
 def _measured(page: MeasuredPage) -> Iterator[Line]:
@@ -227,5 +274,8 @@ def origins(page: Page) -> pd.DataFrame:
         if (record := records.result(run.key)) is not None:
             origin = record.provenance.model_dump()
             versions = origin.pop("versions")
-            lines.append({"key": run.key, "network": run.network.name, "distilled": run.stage is not None} | origin | versions)
+            name, distilled = run.name, None
+            if isinstance(run, RunSpec):
+                name, distilled = zoo.label(run.network.name), run.stage is not None
+            lines.append({"key": run.key, "network": name, "distilled": distilled} | origin | versions)
     return pd.DataFrame(lines)

@@ -35,7 +35,7 @@ from dfmsd.study.rows import (
     name_of,
     teacher_of,
 )
-from dfmsd.study.spec import Frozen, RunSpec, TeacherSpec, digest
+from dfmsd.study.spec import Frozen, Run, RunSpec, StartSpec, TeacherSpec, digest
 
 Network = RunSpec | TeacherSpec
 """The run behind a network, or the published teacher."""
@@ -49,7 +49,7 @@ class Page(Frozen):
     question: str
     scale: Literal["smoke", "mini", "gpu", "coco"] = "mini"
 
-    def chains(self) -> list[tuple[RunSpec, ...]]:
+    def chains(self) -> Sequence[tuple[Run, ...]]:
         """The chains of runs that the page shows; none unless its kind says otherwise."""
         return []
 
@@ -130,6 +130,8 @@ class Tried(Frozen):
     """The weight of each of its terms, which divide a share equally among them."""
     fixed: dict[str, Any] = Field(default_factory=dict)
     """Its other fields during the trials: what the scale sets in the end must not change what a trial was."""
+    shares: tuple[float, ...] = ()
+    """Its own, where the best lies at the edge of the page's."""
     variant_of: str = ""
     """The method, if what is tried is one of its variants (:attr:`dfmsd.study.scales.Scale.variants`)."""
 
@@ -139,38 +141,48 @@ def _plain(tried: object) -> object:
     return {"weights": tried} if isinstance(tried, list) else tried
 
 
+class Pair(Frozen):
+    """A student and its teachers, from weak to strong."""
+
+    student: str
+    teachers: tuple[str, ...] = Field(min_length=1)
+
+
 class TuningPage(Page):
     """Which share of the detection loss each method gets at a scale: the same trials for all, on the split kept for it."""
 
     notes: str
     """What is particular to these trials, as MyST Markdown."""
-    student: str
-    teacher: str
+    pairs: tuple[Pair, ...] = Field(min_length=1)
+    """Each share is tried on all of them."""
     methods: dict[str, Annotated[Tried, BeforeValidator(_plain)]] = Field(min_length=1)
     """By the method's name, or the variant's."""
     shares: tuple[float, ...] = Field(min_length=1)
-    epochs: int = Field(gt=0)
     seed: int
     """One that no table uses."""
 
+    def grid(self, method: str) -> tuple[float, ...]:
+        """The shares that a method is tried with; at the scale smoke one, as a trial shows there that its path runs."""
+        shares = self.methods[method].shares or self.shares
+        return shares[:1] if self.scale == "smoke" else shares
+
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
-        """The baseline, then each method with each share, as one stage; planned once."""
-        scale = scales.get(self.scale)
-        # At the scale smoke a trial shows that its path runs, whatever the share.
-        shares = self.shares[:1] if self.scale == "smoke" else self.shares
-        # Teachers train as long as in the tables: they are the same runs.
-        taught = {self.teacher: scale.schedule_of(self.teacher, teacher=True).epochs}
-        schedule = scale.schedule.model_copy(update={"epochs": self.epochs})
-        rows = [Row(student=self.student, teachers=(), recipe="baseline")]
-        for name, tried in self.methods.items():
-            recipe, named = (tried.variant_of, name) if tried.variant_of else (name, "")
-            for share in shares:
-                hyper = tried.fixed | dict.fromkeys(tried.weights, share / len(tried.weights))
-                options = Options(sal=False, me="none", hyper=hyper)
-                rows.append(Row(student=self.student, teachers=(self.teacher,), recipe=recipe, name=named, options=options))
-        short = scale.model_copy(update={"schedule": schedule, "teacher_epochs": taught})
-        return entries(rows, short, [self.seed], split="tune")
+        """For each pair the baseline, then each method with each share, as one stage; planned once."""
+        rows = []
+        for pair in self.pairs:
+            rows.append(Row(student=pair.student, teachers=(), recipe="baseline"))
+            for name, tried in self.methods.items():
+                recipe, named = (tried.variant_of, name) if tried.variant_of else (name, "")
+                for share in self.grid(name):
+                    hyper = tried.fixed | dict.fromkeys(tried.weights, share / len(tried.weights))
+                    options = Options(me="none", hyper=hyper)
+                    rows.append(Row(student=pair.student, teachers=pair.teachers, recipe=recipe, name=named, options=options))
+        return entries(rows, scales.get(self.scale), [self.seed], split="tune")
+
+    def pair_of(self, entry: Entry) -> Pair:
+        """The pair that a trial, or a baseline, belongs to."""
+        return self.pairs[entry.place * len(self.pairs) // len(self.entries)]
 
     def chains(self) -> list[tuple[RunSpec, ...]]:
         """The chains of runs of all trials."""
@@ -183,7 +195,7 @@ class TuningPage(Page):
         """
         if self.methods[method].variant_of:
             return []
-        row = Row(student=self.student, teachers=(self.teacher,), recipe=method)
+        row = Row(student=self.pairs[0].student, teachers=self.pairs[0].teachers, recipe=method)
         stage = chain(row, scales.get(self.scale), self.seed)[-1].stage
         assert stage is not None
         used = {field: value for field, value in stage.methods[0] if not isinstance(value, float)}
@@ -352,7 +364,7 @@ class EnhancementPage(MeasuredPage):
     """What a teacher attends to in changed versions of images (:mod:`dfmsd.report.enhancement`)."""
 
     view: Literal["frequencies", "augmentation"]
-    """The versions: low and high frequencies as the weak teacher sees them, or Eq. (4)'s changes as the strong one does."""
+    """The versions: low and high frequencies as both teachers see them, or Eq. (4)'s changes as the strong one does."""
     weak: str = "retinanet_r101"
     """The teacher whose boxes decide which objects dominate an image."""
     strong: str = "retinanet_x101"
@@ -368,8 +380,8 @@ class EnhancementPage(MeasuredPage):
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """Those that the page needs: the weak one, and the strong one if its attention is shown."""
-        return (self.weak,) if self.view == "frequencies" else (self.weak, self.strong)
+        """Both: the weak one decides what dominates an image, and the strong one's attention is compared with its, or shown."""
+        return (self.weak, self.strong)
 
     def runs(self) -> dict[str, Network]:
         """The teachers' runs, by their names in the zoo."""
@@ -449,7 +461,151 @@ class MethodsPage(MeasuredPage):
         return [self, get("losses", scale=self.scale), *comparisons(self.scale)]
 
 
-# Others
+# Pages about the scale itself
+
+
+class Bounds(Frozen):
+    """What a scale must keep so that its methods can be compared; AP in percent."""
+
+    length: float
+    """An untaught student may gain so much by twice the epochs."""
+    above: float
+    """A weak teacher is so far above its untaught student of twice the epochs."""
+    step: float
+    """Each further teacher is so far above the one before."""
+    most: float
+    """A strong teacher is at most so far above its untaught student of twice the epochs."""
+    noise: float
+    """Largest standard deviation over seeds, pooled over the students."""
+    room: float
+    """Plain feature MSE gains so many of these standard deviations."""
+    cost: float
+    """Core-hours of all pages together, at all seeds of the scale."""
+
+
+class GatesPage(Page):
+    """Whether a scale can settle anything: its untaught students, its teachers, and plain feature MSE on the tuning pairs.
+
+    Students and teachers are those of all tables. Methods wait at ``mini`` until the runs of this page have records
+    (:func:`dfmsd.study.ensure.ensure`).
+    """
+
+    tuning: tuple[Pair, ...] = Field(min_length=1)
+    """The pairs on which shares are tuned."""
+    bounds: Bounds
+    touches: dict[Literal["length", "teachers", "noise", "room", "cost"], str]
+    """By gate: which conclusions its failure touches."""
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Every student of a table with its teachers, each once, from weak to strong on COCO, whatever the row's order."""
+        found: dict[tuple[str, tuple[str, ...]], None] = {}
+        for page in comparisons(self.scale):
+            for row in page.rows():
+                names = {name for group in row.teachers for name in group.split(JOIN)}
+                if names and not isinstance(row, Impossible):
+                    found[row.student, tuple(sorted(names, key=lambda name: (zoo.weights(name).ap, name)))] = None
+        return tuple(Pair(student=student, teachers=teachers) for student, teachers in found)
+
+    @property
+    def students(self) -> tuple[str, ...]:
+        """Those of all pairs."""
+        return tuple(dict.fromkeys(pair.student for pair in self.pairs))
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Those of all pairs."""
+        return tuple(dict.fromkeys(name for pair in self.pairs for name in pair.teachers))
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """Untaught students with all seeds; with the first, these for twice the epochs, and MSE on the tuning pairs."""
+        scale = scales.get(self.scale)
+        alone = [Row(student=name, teachers=(), recipe="baseline") for name in self.students]
+        twice = [row.model_copy(update={"name": "baseline, twice the epochs", "options": Options(length=2)}) for row in alone]
+        taught = [Row(student=pair.student, teachers=pair.teachers, recipe="mse") for pair in self.tuning]
+        planned = entries([*alone, *twice, *taught], scale, scale.seeds)
+        return tuple(entry for entry in planned if entry.place < len(alone) or entry.seed == scale.seeds[0])
+
+    def runs(self) -> dict[str, RunSpec]:
+        """The run of each teacher; published ones have none."""
+        found = {name: teacher_of(name, scales.get(self.scale)) for name in self.teachers}
+        return {name: run for name, run in found.items() if isinstance(run, RunSpec)}
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """The chains of runs of all entries, and each teacher's own run."""
+        return [*(entry.runs for entry in self.entries), *((run,) for run in self.runs().values())]
+
+
+class RegimePage(Page):
+    """How the gain of some methods changes as training or labelled images grow: an ablation of ours."""
+
+    vary: Literal["length", "images"]
+    """A field of :class:`dfmsd.study.rows.Options`. With other images the epochs change so that the iterations stay."""
+    values: tuple[float, ...] = Field(min_length=1)
+    """Its values, as factors on what the scale has."""
+    recipes: tuple[str, ...] = Field(min_length=1)
+    """The first one is what the others are compared with."""
+    pairs: tuple[Pair, ...] = Field(min_length=1)
+    seeds: Seeds | None = None
+    """None: the scale's."""
+
+    @model_validator(mode="after")
+    def _check(self) -> RegimePage:
+        for row in self.rows():
+            check(row)
+        return self
+
+    def rows(self) -> tuple[Row, ...]:
+        """By pair, recipe and value; without values for which the data have too few images."""
+        return tuple(
+            Row(student=pair.student, teachers=pair.teachers, recipe=recipe, options=self._options(value))
+            for pair in self.pairs
+            for recipe in self.recipes
+            for value in self.values
+            if self._possible(pair.student, value)
+        )
+
+    def _possible(self, student: str, value: float) -> bool:
+        if self.vary == "length" or value == 1:
+            return True
+        scale = scales.get(self.scale)
+        known = scale.data.train
+        return known is not None and value * (scale.images_of(student) or known) <= known
+
+    def _options(self, value: float) -> Options:
+        return Options(length=value) if self.vary == "length" else Options(images=value, length=1 / value)
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """Each row with each seed; planned once."""
+        scale = scales.get(self.scale)
+        return entries(self.rows(), scale, self.seeds or scale.seeds)
+
+    def chains(self) -> list[tuple[RunSpec, ...]]:
+        """The chains of runs of all entries."""
+        return [entry.runs for entry in self.entries]
+
+
+class StartsPage(Page):
+    """The starts of a scale: backbones pretrained on crops (:mod:`dfmsd.study.start`)."""
+
+    crops: int = Field(default=8, gt=0)
+    """Crops of each class that are shown."""
+
+    @cached_property
+    def starts(self) -> tuple[tuple[StartSpec, tuple[str, ...]], ...]:
+        """Each start with the networks of the zoo that begin with it; none at a scale without starts."""
+        scale = scales.get(self.scale)
+        found: dict[str, tuple[StartSpec, list[str]]] = {}
+        for name in zoo.names():
+            if (start := scale.start_of(name)) is not None:
+                found.setdefault(start.key, (start, []))[1].append(name)
+        return tuple((start, tuple(names)) for start, names in found.values())
+
+    def chains(self) -> list[tuple[StartSpec, ...]]:
+        """Each start alone."""
+        return [(start,) for start, _ in self.starts]
 
 
 class DataPage(Page):
@@ -457,6 +613,9 @@ class DataPage(Page):
 
     images: int = Field(default=4, gt=0)
     """Sample images of each kind."""
+
+
+# Others
 
 
 class ExplorePage(Page):
@@ -507,11 +666,14 @@ NOTEBOOKS: dict[str, type[Page]] = {
     "enhancement": EnhancementPage,
     "explore": ExplorePage,
     "features": FeaturesPage,
+    "gates": GatesPage,
     "methods": MethodsPage,
+    "regime": RegimePage,
     "scoreboard": ScoreboardPage,
     "sensitivity": SensitivityPage,
     "spectra": SpectraPage,
     "stages": PageSpec,
+    "starts": StartsPage,
     "tuning": TuningPage,
 }
 """The page model of each folder of ``params/``, which is also the name of its notebook."""
@@ -545,6 +707,7 @@ def _explain(error: ValidationError, model: type[Page]) -> str:
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         parts: dict[str, type[Frozen]] = {"groups": Group, "recipes": Variant, "networks": Look, "options": Options}
+        parts |= {"pairs": Pair, "tuning": Pair, "bounds": Bounds}
         inside = [part for part in first["loc"][:-1] if isinstance(part, str)]
         known = parts[inside[-1]] if inside else model
         return f"unknown parameter {place!r}: {suggest(str(first['loc'][-1]), known.model_fields)}"
@@ -644,13 +807,15 @@ def _parsed(text: str) -> Any:
     return yaml.safe_load(text)
 
 
-def describe(run: RunSpec) -> str:
+def describe(run: Run) -> str:
     """A run in words, for plans and logs.
 
     Example:
-        >>> describe(get("table03", seeds=[0]).chains()[3][-1])
-        'Faster R-CNN R50 <- RetinaNet X101, MGD, 12 epochs, seed 0'
+        >>> describe(get("table03", seeds=[0]).chains()[-1][-1])
+        'FCOS R50 <- GFL X101, DFMSD, stage 2 with ME, 22 epochs, seed 0'
     """
+    if isinstance(run, StartSpec):
+        return f"{run.name}, {run.epochs} epoch{'s' * (run.epochs != 1)}, seed {run.seed}"
     text = zoo.label(run.network.name)
     if run.stage is not None:
         methods = " + ".join(method.type + _changes(run, method) for method in run.stage.methods)

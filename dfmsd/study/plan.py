@@ -10,22 +10,28 @@ from typing import Any, Literal
 
 from dfmsd.errors import StudyError
 from dfmsd.study import paths, records
-from dfmsd.study.spec import RunSpec
+from dfmsd.study.spec import Run, StartSpec
 
 State = Literal["done", "partial", "missing", "failed", "damaged"]
 
 COCO_TRAIN = 117_266
 """Images of train2017 that have an object."""
 
+CROPS = 4.85
+"""Crops that a start has of an image on average: its objects, and mostly a piece of background."""
+
 ROUGH = {"smoke": 20.0, "mini": 60.0, "gpu": 100.0, "coco": 10.0}
 """Images per second to expect where no record tells: a guess, for a first plan only."""
+
+SMALL = 8
+"""As many crops as images are learned from in a second, about."""
 
 
 @dataclass(frozen=True)
 class Planned:
     """A run and how it stands."""
 
-    run: RunSpec
+    run: Run
     state: State
     progress: float
     """Share of its iterations done."""
@@ -36,11 +42,11 @@ class Planned:
     note: str = ""
 
 
-def order(chains: Iterable[tuple[RunSpec, ...]]) -> list[RunSpec]:
+def order(chains: Iterable[tuple[Run, ...]]) -> list[Run]:
     """Every run of the chains and all they need, each once, none before what it needs."""
-    ordered: dict[str, RunSpec] = {}
+    ordered: dict[str, Run] = {}
 
-    def visit(run: RunSpec) -> None:
+    def visit(run: Run) -> None:
         if run.key not in ordered:
             for needed in run.needs():
                 visit(needed)
@@ -52,7 +58,7 @@ def order(chains: Iterable[tuple[RunSpec, ...]]) -> list[RunSpec]:
     return list(ordered.values())
 
 
-def plan(chains: Iterable[tuple[RunSpec, ...]], *, weights: bool = False) -> list[Planned]:
+def plan(chains: Iterable[tuple[Run, ...]], *, weights: bool = False) -> list[Planned]:
     """The runs of some chains with their state and an estimate.
 
     A run that has a published record but no weights here is done, unless one that is not done needs it, or ``weights`` are asked
@@ -73,21 +79,24 @@ def plan(chains: Iterable[tuple[RunSpec, ...]], *, weights: bool = False) -> lis
     return list(planned.values())
 
 
-def has_weights(run: RunSpec) -> bool:
+def has_weights(run: Run) -> bool:
     """Whether a run was trained here, so that others can start from it."""
     folder = paths.runs() / run.key
     return (folder / "student.pth").exists() and (folder / "record.json").exists()
 
 
-def iterations(run: RunSpec) -> int:
-    """Training iterations of a run; of COCO, about."""
+def iterations(run: Run) -> int:
+    """Training iterations of a run; of COCO and of a start, about."""
+    if isinstance(run, StartSpec):
+        return round(run.epochs * CROPS * run.data.train / run.batch)
     if run.schedule.max_iters is not None:
         return run.schedule.max_iters
-    return run.schedule.epochs * -(-(run.data.train or COCO_TRAIN) // run.schedule.batch)
+    return run.schedule.epochs * -(-(run.images or run.data.train or COCO_TRAIN) // run.schedule.batch)
 
 
-def _planned(run: RunSpec, speeds: Speeds) -> Planned:
-    whole = iterations(run) * run.schedule.batch / _speed(run, speeds)
+def _planned(run: Run, speeds: Speeds) -> Planned:
+    batch = run.batch if isinstance(run, StartSpec) else run.schedule.batch
+    whole = iterations(run) * batch / _speed(run, speeds)
     try:
         if records.find(run.key) is not None:
             return Planned(run, "done", 1.0, 0.0, whole)
@@ -98,7 +107,7 @@ def _planned(run: RunSpec, speeds: Speeds) -> Planned:
     return _unrecorded(run, whole)
 
 
-def _unrecorded(run: RunSpec, whole: float, note: str = "") -> Planned:
+def _unrecorded(run: Run, whole: float, note: str = "") -> Planned:
     done = progress(run.key)
     return Planned(run, "partial" if done else "missing", done, whole * (1 - done), whole, note)
 
@@ -125,21 +134,23 @@ def duration(seconds: float) -> str:
 
 
 Alike = tuple[str, str, bool, bool]
-"""What decides a run's speed: scale, network, whether it learns from a teacher, and whether from enhanced images, too."""
+"""What decides a run's speed: scale, network (or backbone), whether it learns from a teacher, and whether from enhanced images."""
 Speeds = dict[Alike, list[float]]
 """Images per second of recorded runs."""
 
 
 def _alike(spec: dict[str, Any]) -> Alike:
+    if "backbone" in spec:
+        return spec["scale"], json.dumps(spec["backbone"], sort_keys=True), False, False
     stage = spec["stage"] or {}
     return spec["scale"], spec["network"]["name"], bool(stage), bool(stage.get("enhance"))
 
 
-def _speed(run: RunSpec, speeds: Speeds) -> float:
+def _speed(run: Run, speeds: Speeds) -> float:
     """Images per second: the median of the records of alike runs."""
     scale, network, taught, _ = kind = _alike(run.flat())
     found = speeds.get(kind) or speeds.get((scale, network, taught, False))
-    return median(found) if found else ROUGH[scale]
+    return median(found) if found else ROUGH[scale] * (SMALL if isinstance(run, StartSpec) else 1)
 
 
 def _speeds() -> Speeds:

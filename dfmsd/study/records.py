@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from dfmsd.errors import StudyError
 from dfmsd.study import code, machine, pages, paths
 from dfmsd.study.files import write_atomic
-from dfmsd.study.spec import Frozen, RunSpec, TeacherSpec, digest
+from dfmsd.study.spec import Frozen, Run, RunSpec, TeacherSpec, digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,11 +63,13 @@ class Record(Frozen):
     metrics: dict[str, float] = Field(default_factory=dict)
     """COCO's metrics in percent."""
     ap_interval: tuple[float, float] | None = None
-    """95 % bootstrap interval of AP over the images of the evaluated split."""
+    """95 % basic bootstrap interval of AP over the images of the evaluated split."""
+    ap_resamples: tuple[float, ...] = ()
+    """AP on resamples of these images, the same for all runs (:func:`dfmsd.study.evaluate.evaluate`), which pair two runs."""
     shares: dict[str, float] = Field(default_factory=dict)
     """Mean size of each distillation term relative to the student's own loss."""
     factors: dict[str, float] = Field(default_factory=dict)
-    """Factors that balanced the terms (:class:`dfmsd.balance.ShareBalance`)."""
+    """What made the weights of its terms shares of the detection loss (:func:`dfmsd.balance.factors`)."""
     curve: tuple[dict[str, float], ...] = ()
     """Learning curve: losses averaged over stretches of iterations."""
     weights_sha256: str = ""
@@ -217,7 +219,7 @@ def failure(key: str) -> Record | None:
     return None if record is None or record.is_result else record
 
 
-def is_stale(record: Record, spec: RunSpec) -> bool:
+def is_stale(record: Record, spec: Run) -> bool:
     """Whether the code behind a record has changed since."""
     return record.provenance.code_digest != code.digest(spec)
 

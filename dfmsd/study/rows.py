@@ -17,22 +17,17 @@ from dfmsd.hyper import METHODS, Kind
 from dfmsd.stages import Stage, Switches, stages
 from dfmsd.study import zoo
 from dfmsd.study.scales import Scale
-from dfmsd.study.spec import CocoData, EnhanceSpec, Frozen, NetworkSpec, RunSpec, StageSpec, TeacherSpec
+from dfmsd.study.spec import Balance, CocoData, EnhanceSpec, Frozen, NetworkSpec, RunSpec, StageSpec, TeacherSpec
 
-ALONE = ("baseline", "longer_baseline")
-"""Recipes without a teacher. ``longer_baseline``: for as many epochs as all stages together."""
-
-RECIPES = (*ALONE, *METHODS, "equal_budget")
-"""What a row can ask for. ``equal_budget``: DMKD by the strongest teacher for as many epochs as all stages together."""
+RECIPES = ("baseline", *METHODS)
+"""What a row can ask for; the baseline has no teacher."""
 
 JOIN = " + "
 """Between methods in one recipe, and between teachers that teach at the same time."""
 
 ALLOWED = "any_order: true in a params file, or --any-order, allows it"
 
-LABELS = {"baseline": "baseline", "longer_baseline": "baseline, equal budget", "equal_budget": "DMKD, equal budget"} | {
-    name: model.model_fields["type"].default for name, model in METHODS.items()
-}
+LABELS = {"baseline": "baseline"} | {name: model.model_fields["type"].default for name, model in METHODS.items()}
 """What a table calls each recipe."""
 
 CROSS_HEADS = ("retinanet", "gfl", "fcos")
@@ -48,6 +43,10 @@ class Options(Frozen, Switches):
     """The variant of the method whose weights the scale has apart from the method's (``variants`` in ``params/scales.yaml``)."""
     times: dict[str, float] = Field(default_factory=dict)
     """Factors on the weights that the scale or the paper sets, of a recipe of one method."""
+    length: float = Field(default=1.0, gt=0)
+    """Factor on the student's epochs, those of all stages together."""
+    images: float = Field(default=1.0, gt=0)
+    """Factor on the number of the student's labelled images."""
 
 
 class Row(Frozen):
@@ -167,8 +166,7 @@ def check(row: Row) -> None:
     for name in (row.student, *names):
         zoo.label(name)
     if not row.teachers and row.recipe != "baseline":
-        why = " (it trains for one stage's epochs for each)" if row.recipe in ALONE else ""
-        raise StudyError(f"{row.recipe} of {row.student} has an empty list of teachers: name at least one{why}")
+        raise StudyError(f"{row.recipe} of {row.student} has an empty list of teachers: name at least one")
     if row.student in names:
         raise StudyError(f"{row.student} is its own teacher: take another one")
     if len(set(names)) < len(names) and not row.any_order:
@@ -178,7 +176,7 @@ def check(row: Row) -> None:
             raise StudyError(
                 f"{JOIN.join(names_at_once)} cannot teach at the same time: a method's values differ for one and two stages"
             )
-    strength = {group: max(zoo.weights(name).ap for name in group.split(JOIN)) for group in row.teachers}
+    strength = {group: max(map(_strength, group.split(JOIN))) for group in row.teachers}
     order = sorted(row.teachers, key=strength.__getitem__)
     if [strength[group] for group in row.teachers] != [strength[group] for group in order] and not row.any_order:
         raise StudyError(
@@ -188,6 +186,16 @@ def check(row: Row) -> None:
     if "crosskd" in parts:
         for name in groups[-1]:
             _check_heads(row.student, name)
+
+
+def _strength(teacher: str) -> float:
+    """AP on COCO."""
+    return zoo.weights(teacher).ap
+
+
+def _strongest(row: Row) -> str:
+    """The strongest of a row's teachers, whatever their order; of equals the last."""
+    return max((name for group in reversed(row.teachers) for name in group.split(JOIN)), key=_strength)
 
 
 def _check_heads(student: str, teacher: str) -> None:
@@ -215,10 +223,11 @@ def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = 
         ['gfl_r101', 'gfl_x101']
     """
     check(row)
-    length = len(row.teachers) if row.recipe in ("longer_baseline", "equal_budget") else 1
-    if row.recipe in ALONE:
-        return (_run(row, scale, seed, split, budget=length),)
+    if row.recipe == "baseline":
+        return (_run(row, scale, seed, split),)
     runs: list[RunSpec] = []
+    done = 0.0
+    balance = None if scale.balance is None else Balance(teacher=teacher_of(_strongest(row), scale), **dict(scale.balance))
     for stage in stages(len(row.teachers), row.recipe, row.options):
         names = row.teachers[stage.teacher].split(JOIN)
         first, *others = (teacher_of(name, scale) for name in names)
@@ -231,13 +240,14 @@ def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = 
             beside=tuple(others),
             methods=tuple(_method(row, part, stage, first.network.kind, scale) for part in row.recipe.split(JOIN)),
             matching=stage.matching,
-            balance=scale.balance,
+            balance=balance,
             enhance=enhance,
             adversarial=stage.adversarial,
             inherit=stage.inherit,
         )
         parent = runs[-1] if runs else None
-        runs.append(_run(row, scale, seed, split, stage=spec, parent=parent, budget=length * stage.share))
+        runs.append(_run(row, scale, seed, split, stage=spec, parent=parent, done=done, share=stage.share))
+        done += stage.share
     return tuple(runs)
 
 
@@ -265,6 +275,8 @@ def teacher_of(name: str, scale: Scale) -> RunSpec | TeacherSpec:
         image_size=scale.image_size,
         schedule=scale.schedule_of(name, teacher=True),
         seed=scale.teacher_seed,
+        images=scale.teacher_images,
+        start=scale.start_of(name),
     )
 
 
@@ -277,24 +289,41 @@ def _network(name: str, scale: Scale) -> NetworkSpec:
     return network.model_copy(update={"overrides": network.overrides | {"model.backbone.init_cfg": None, threshold: 0.0}})
 
 
-def _run(row: Row, scale: Scale, seed: int, split: Literal["val", "tune"], *, budget: float = 1.0, **links: Any) -> RunSpec:
+def _run(
+    row: Row, scale: Scale, seed: int, split: Literal["val", "tune"], *, done: float = 0.0, share: float = 1.0, **links: Any
+) -> RunSpec:
+    whole = scale.schedule_of(row.student, length=row.options.length)
+    # Cumulated, so that the stages' epochs add up to the row's.
+    epochs = max(1, round((done + share) * whole.epochs) - round(done * whole.epochs))
     return RunSpec(
         scale=scale.name,
         network=_network(row.student, scale),
         data=scale.data,
         eval_split=split,
         image_size=scale.image_size,
-        schedule=scale.schedule_of(row.student, budget=budget),
+        schedule=whole.model_copy(update={"epochs": epochs}),
         seed=seed,
+        images=_images(row, scale),
+        start=scale.start_of(row.student) if links.get("parent") is None else None,
         **links,
     )
 
 
+def _images(row: Row, scale: Scale) -> int | None:
+    """Labelled images of a row's student; None: all that there are."""
+    whole = scale.images_of(row.student)
+    if row.options.images == 1:
+        return whole
+    whole = whole or scale.data.train
+    if whole is None:
+        raise StudyError(f"images: {row.options.images}: the number of training images of {scale.name} is not known")
+    return max(1, round(row.options.images * whole))
+
+
 def _method(row: Row, part: str, stage: Stage, teacher: Kind, scale: Scale) -> Any:
-    name = "dmkd" if part == "equal_budget" else part
-    changes = scale.changes(name, row.options.variant) | _hyper(row, name)
+    changes = scale.changes(part, row.options.variant) | _hyper(row, part)
     student = zoo.network(row.student, scale.name).kind
-    return stage.method(name, student, teacher, zoo.family(row.student), changes, row.options.times)
+    return stage.method(part, student, teacher, zoo.family(row.student), changes, row.options.times)
 
 
 def _hyper(row: Row, name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -10,28 +11,34 @@ import resource
 import shutil
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmdet.registry import MODELS
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 import dfmsd.distiller
 import dfmsd.study.hooks  # noqa: F401  (registers the hooks)
-from dfmsd import augment, checkpoints
+from dfmsd import augment, checkpoints, losses
+from dfmsd.balance import factors
 from dfmsd.errors import StudyError
-from dfmsd.study import build, code, data, files, paths, records
-from dfmsd.study.evaluate import evaluate
+from dfmsd.hyper import METHODS, MethodSpec, for_pair
+from dfmsd.study import build, code, data, files, paths, records, zoo
+from dfmsd.study.evaluate import basic, evaluate
 from dfmsd.study.hooks import NaNLoss, read_curve, seconds_so_far, shares
 from dfmsd.study.records import Provenance, Record
-from dfmsd.study.spec import EnhanceSpec, RunSpec, TeacherSpec
+from dfmsd.study.spec import Balance, EnhanceSpec, Run, RunSpec, StageSpec, StartSpec, TeacherSpec, digest
+from dfmsd.study.start import pretrain
 
 RESAMPLES = 200
 """Bootstrap resamples of the images for a record's interval."""
 
 
-def run(spec: RunSpec, *, workers: int = 0) -> Record:
+def run(spec: Run, *, workers: int = 0) -> Record:
     """Train, evaluate and record a run; return at once if it has a record and weights.
 
     Work goes on in ``<key>.partial`` of :func:`dfmsd.study.paths.runs`, renamed to ``<key>`` when everything in it is whole. A run
@@ -60,15 +67,15 @@ def run(spec: RunSpec, *, workers: int = 0) -> Record:
     return record
 
 
-def _recorded(spec: RunSpec, folder: Path, workers: int) -> Record:
+def _recorded(spec: Run, folder: Path, workers: int) -> Record:
     """Train and write the record, whether the run succeeds or its loss stops being finite."""
     try:
-        record = _train(spec, folder, workers)
+        record = _pretrain(spec, folder) if isinstance(spec, StartSpec) else _train(spec, folder, workers)
     except NaNLoss as error:
         record = Record(key=spec.key, state="nan", spec=spec.flat(), note=str(error), provenance=_provenance(spec, 0.0, 0, ""))
     files.write_atomic(folder / "record.json", records.dump(record))
     if not record.is_result:
-        raise StudyError(f"{spec.network.name}: {record.note}; its last checkpoint stays in {folder}")
+        raise StudyError(f"{spec.name}: {record.note}; its last checkpoint stays in {folder}")
     return record
 
 
@@ -85,7 +92,7 @@ def _move(partial: Path, final: Path) -> None:
     shutil.rmtree(left, ignore_errors=True)
 
 
-def weights(run: RunSpec | TeacherSpec) -> str:
+def weights(run: Run | TeacherSpec) -> str:
     """File or address of the weights of a trained run or a published teacher.
 
     Raises:
@@ -93,13 +100,13 @@ def weights(run: RunSpec | TeacherSpec) -> str:
     """
     if isinstance(run, TeacherSpec):
         return run.weights.url
-    name, folder = f"{run.network.name} ({run.key})", paths.runs() / run.key
+    name, folder = f"{run.name} ({run.key})", paths.runs() / run.key
     if not (folder / "record.json").exists():
         raise StudyError(f"{name} has not been trained here: it has no weights to hand on")
     record, file = records.read(folder / "record.json"), folder / "student.pth"
     if not file.exists() or _sha256(file) != record.weights_sha256:
         raise StudyError(f"checkpoint {file} is damaged or not of its record: delete {folder} and train it again")
-    if record.state != "ok" and run.schedule.max_iters is None and run.scale != "smoke":
+    if isinstance(run, RunSpec) and record.state != "ok" and run.schedule.max_iters is None and run.scale != "smoke":
         raise StudyError(f"{name} detects nothing on this data (AP 0): it cannot teach")
     return str(file)
 
@@ -117,7 +124,9 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
         folder,
         teacher_checkpoints=[weights(teacher) for teacher in spec.stage.teachers] if spec.stage else [],
         student_checkpoint=weights(spec.parent) if spec.parent else None,
+        start_checkpoint=weights(spec.start) if spec.start else None,
         ratios=_area_ratios(spec, spec.stage.enhance, root, folder) if spec.stage and spec.stage.enhance else None,
+        factors=factors_of(spec, lambda before: _kept_factors(before, root)),
         workers=workers,
     )
 
@@ -141,16 +150,91 @@ def _area_ratios(spec: RunSpec, enhance: EnhanceSpec, root: data.DataRoot, folde
     return file
 
 
+def factors_of(spec: RunSpec, measure: Callable[[RunSpec], dict[str, float]]) -> dict[str, float] | None:
+    """The factors of a run's terms, by the loss's name; None if its weights are no shares.
+
+    Each method is measured in the form that it has in its paper, whatever this run changes of it, on the start of the run's
+    student and the strongest teacher of its pair: so all stages and arms of a pair have the same.
+
+    Args:
+        spec: The run.
+        measure: Gives the factors of the one method of a run in which nothing was trained.
+    """
+    if spec.stage is None or (balance := spec.stage.balance) is None:
+        return None
+    found: dict[str, float] = {}
+    for method in spec.stage.methods:
+        name = method.type.lower()
+        other = method.FACTORS_OF or name
+        kinds = spec.network.kind, balance.teacher.network.kind
+        kept = {field: getattr(method, field) for field in METHODS[other].ANOTHER_TERM if field in type(method).model_fields}
+        own = measure(_before_training(spec, balance, for_pair(other, *kinds, zoo.family(spec.network.name), **kept)))
+        found |= {f"loss_{name}_{term}": own[f"loss_{other}_{term}"] for term in getattr(losses, method.type).WEIGHTS}
+    return found
+
+
+def _before_training(spec: RunSpec, balance: Balance, method: MethodSpec) -> RunSpec:
+    """The run in which a method's factors are measured: nothing in it depends on how long or from which seed a student trains."""
+    first = spec
+    while first.parent is not None:
+        first = first.parent
+    images = balance.iterations * spec.schedule.batch
+    return first.model_copy(
+        update={
+            "eval_split": "val",
+            "flip": 0.0,
+            "schedule": spec.schedule.model_copy(update={"epochs": 1, "warmup": 0, "max_iters": balance.iterations}),
+            "seed": balance.seed,
+            "images": min(images, spec.data.train or images),
+            "stage": StageSpec(index=1, teacher=balance.teacher, methods=(method,)),
+        }
+    )
+
+
+def _kept_factors(spec: RunSpec, root: data.DataRoot) -> dict[str, float]:
+    """Factors kept beside the teacher; measured if today's code has not measured them."""
+    assert spec.stage is not None
+    teacher = spec.stage.teacher
+    decides = digest([spec.flat(), root.fingerprint, code.digest(spec)])
+    file = paths.runs() / teacher.key / f"factors-{decides}.json"
+    if not file.exists():
+        start = weights(spec.start) if spec.start else None
+        settings = build.run_config(spec, root, file.parent, teacher_checkpoints=[weights(teacher)], start_checkpoint=start)
+        found = measured_factors(settings, spec.seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomic(file, json.dumps(found, sort_keys=True))
+    return dict(json.loads(file.read_text()))
+
+
+def measured_factors(settings: Config, seed: int) -> dict[str, float]:
+    """The factors of a config's distiller before training, over its training images in order; six digits."""
+    settings.train_dataloader.sampler.shuffle = False
+    with DefaultScope.overwrite_default_scope("mmdet"), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = MODELS.build(settings.model)
+        model.init_weights()
+        batches = Runner.build_dataloader(settings.train_dataloader)
+        found = factors(model.to("cuda" if torch.cuda.is_available() else "cpu"), batches)
+    return {name: float(f"{factor:.6g}") for name, factor in found.items()}
+
+
 def _plain(settings: Config) -> Config:
     """The student's own config, for mmdet's ``init_detector`` and test script: it needs nothing of this package."""
     content = {
         "default_scope": settings.default_scope,
-        "model": settings.model.get("student", settings.model),
+        "model": _without_start(settings.model.get("student", settings.model)),
         "test_dataloader": settings.val_dataloader,
         "test_evaluator": {"type": "CocoMetric", "ann_file": settings.val_evaluator.ann_file, "metric": "bbox"},
         "test_cfg": {"type": "TestLoop"},
     }
     return Config(content, format_python_code=False)
+
+
+def _without_start(model: ConfigDict) -> ConfigDict:
+    """Whoever loads the student's weights needs none of its backbone's before, whose file lies here alone."""
+    plain = copy.deepcopy(model)
+    plain.backbone.init_cfg = None
+    return plain
 
 
 def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
@@ -172,32 +256,54 @@ def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
     if not all(value.isfinite().all() for value in state.values()):
         raise NaNLoss("the last steps made weights that are not finite: lower the learning rate or the method's weight")
     runner.val()
-    metrics, interval = evaluate(
+    metrics, resampled = evaluate(
         Path(settings.val_evaluator.ann_file),
         folder / "predictions.bbox.json",
         resamples=RESAMPLES if spec.scale != "smoke" else 10,
-        seed=spec.seed,
     )
-    # Through memory: torch reports a full disk in words of its own, and names the archive inside after the file.
-    exported = io.BytesIO()
-    torch.save({"state_dict": state, "meta": {"dataset_meta": {"classes": root.classes}}}, exported)
-    (folder / "student.pth").write_bytes(exported.getvalue())
+    digest = _export({"state_dict": state, "meta": {"dataset_meta": {"classes": root.classes}}}, folder)
     _plain(settings).dump(folder / "student.py")
     curve = read_curve(folder / "curve.jsonl")
     sizes = shares(curve)
-    balance = getattr(model, "balance", None)
+    given = settings.model.get("factors") or {}
     return Record(
         key=spec.key,
-        state="ok" if metrics["AP"] > 0 or interval is not None else "no detections",
+        state="ok" if metrics["AP"] > 0 or resampled else "no detections",
         spec=spec.flat(),
         metrics=metrics,
-        ap_interval=interval,
+        ap_interval=basic(metrics["AP"], resampled),
+        ap_resamples=resampled,
         shares=sizes,
-        factors={} if balance is None else {name: float(f"{float(balance.factor(name)):.6g}") for name in sizes},
+        factors={name: given[name] for name in sizes if name in given},
         curve=tuple(curve),
-        weights_sha256=hashlib.sha256(exported.getvalue()).hexdigest(),
+        weights_sha256=digest,
         provenance=_provenance(spec, time.monotonic() - start, images / trained if trained > 1 else 0.0, root.fingerprint),
     )
+
+
+def _pretrain(spec: StartSpec, folder: Path) -> Record:
+    begun = time.monotonic()
+    root = data.ensure(spec.data)
+    state, metrics, curve = pretrain(spec, root, folder)
+    seconds = time.monotonic() - begun
+    return Record(
+        key=spec.key,
+        state="ok",
+        spec=spec.flat(),
+        metrics=metrics,
+        curve=tuple(curve),
+        weights_sha256=_export({"state_dict": state}, folder),
+        provenance=_provenance(spec, seconds, spec.batch * curve[-1]["iteration"] / seconds, root.fingerprint),
+    )
+
+
+def _export(content: dict[str, Any], folder: Path) -> str:
+    """Write weights; returns their hash."""
+    # Through memory: torch reports a full disk in words of its own, and names the archive inside after the file.
+    exported = io.BytesIO()
+    torch.save(content, exported)
+    (folder / "student.pth").write_bytes(exported.getvalue())
+    return hashlib.sha256(exported.getvalue()).hexdigest()
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
@@ -229,7 +335,7 @@ def _is_whole(checkpoint: Path) -> bool:
         return False
 
 
-def _provenance(spec: RunSpec, seconds: float, images_per_second: float, fingerprint: str) -> Provenance:
+def _provenance(spec: Run, seconds: float, images_per_second: float, fingerprint: str) -> Provenance:
     # Linux counts in KiB, macOS in bytes.
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from dfmsd.errors import StudyError, suggest
 from dfmsd.study import paths, zoo
-from dfmsd.study.spec import Balance, CocoData, DataSpec, Frozen, ScheduleSpec
+from dfmsd.study.spec import CocoData, DataSpec, Frozen, ScheduleSpec, ShapesData, StartSpec
 
 SCALES = ("smoke", "mini", "gpu", "coco")
 
@@ -24,6 +24,34 @@ class _Schedule(Frozen):
     warmup: int
 
 
+class _Student(Frozen):
+    """What students of a family have of their own."""
+
+    images: int | None = None
+    epochs: int | None = None
+
+
+class _Start(Frozen):
+    """What all starts of a scale have in common."""
+
+    data: ShapesData
+    crop: int
+    epochs: int
+    batch: int
+    lr: float
+    warmup: int
+    seed: int
+    optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Changes for a type of backbone."""
+
+
+class _Balance(Frozen):
+    """Weights are shares; of :class:`dfmsd.study.spec.Balance`, what all pairs of a scale have in common."""
+
+    iterations: int
+    seed: int
+
+
 class Scale(Frozen):
     """Everything that a scale fixes."""
 
@@ -35,11 +63,19 @@ class Scale(Frozen):
     """The optimiser of a family that has another than SGD, with its weight decay: fields of the schedule."""
     teacher_epochs: dict[str, int] = Field(default_factory=dict)
     """Epochs of teachers that train longer than students, by a network's name or, for all others that have it, by backbone."""
+    images: int | None = None
+    """Labelled images of a student; all training images if None."""
+    students: dict[str, _Student] = Field(default_factory=dict)
+    """Families whose students have another number of images or epochs."""
+    teacher_images: int | None = None
+    """Labelled images of a teacher, likewise."""
+    start: _Start | None = None
+    """How backbones are pretrained; None: they begin with random weights or mmdet's."""
     seeds: tuple[int, ...]
     teacher_seed: int
     rehearsal: int | None = None
     """Try every run out with this many iterations, see :meth:`rehearse`."""
-    balance: Balance | None = None
+    balance: _Balance | None = None
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Changes to the methods' hyper-parameters."""
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -61,13 +97,13 @@ class Scale(Frozen):
             raise StudyError(f"params/scales.yaml: {self.name}: variants has no {variant!r}: {suggest(variant, self.variants)}")
         return self.variants[variant]
 
-    def schedule_of(self, network: str, *, teacher: bool = False, budget: float = 1.0) -> ScheduleSpec:
+    def schedule_of(self, network: str, *, teacher: bool = False, length: float = 1.0) -> ScheduleSpec:
         """The schedule of a network.
 
         Args:
             network: Its name in the zoo.
             teacher: Whether it trains to teach.
-            budget: Multiplies the epochs: as many as a chain has stages, for a run of equal budget to it.
+            length: Factor on the epochs.
 
         Raises:
             StudyError: see :func:`dfmsd.study.zoo.learning_rate`.
@@ -76,10 +112,31 @@ class Scale(Frozen):
         epochs = self.schedule.epochs
         if teacher:
             epochs = self.teacher_epochs.get(network, self.teacher_epochs.get(backbone, epochs))
-        plain = self.schedule.model_dump() | {"epochs": max(1, round(budget * epochs))}
+        elif family in self.students:
+            epochs = self.students[family].epochs or epochs
+        plain = self.schedule.model_dump() | {"epochs": max(1, round(length * epochs))}
         return ScheduleSpec(
             **plain, **self.optimizers.get(family, {}), lr=zoo.learning_rate(network, self.name), max_iters=self.rehearsal
         )
+
+    def images_of(self, student: str) -> int | None:
+        """Labelled images of a student, by its network's name; None: all that there are."""
+        own = self.students.get(zoo.family(student))
+        return own.images if own and own.images else self.images
+
+    def start_of(self, network: str) -> StartSpec | None:
+        """The start of a network's backbone, the same for all networks that have an equal one.
+
+        Raises:
+            StudyError: if the scale has starts, but changes this backbone instead of replacing it.
+        """
+        if self.start is None:
+            return None
+        backbone = zoo.backbone(network, self.name)
+        if backbone is None:
+            raise StudyError(f"dfmsd/study/zoo.yaml: {network}: {self.name} has starts: replace model.backbone as a whole")
+        plain = {name: getattr(self.start, name) for name in type(self.start).model_fields if name != "optimizers"}
+        return StartSpec(scale=self.name, backbone=backbone, **plain | self.start.optimizers.get(backbone["type"], {}))
 
     def rehearse(self, iterations: int, *, images: int = 2) -> Scale:
         """This scale's own path, tried out: a few iterations of small batches, and an evaluation on a few images.
@@ -93,6 +150,10 @@ class Scale(Frozen):
         return self.model_copy(
             update={
                 "rehearsal": iterations,
+                "images": None,
+                "teacher_images": None,
+                "students": {},
+                "start": None,
                 "schedule": self.schedule.model_copy(update={"batch": images, "warmup": 0}),
                 "data": self.data.model_copy(update={"train": images, "val": images}),
             }

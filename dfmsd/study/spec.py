@@ -104,12 +104,19 @@ class ScheduleSpec(Frozen):
 
 
 class Balance(Frozen):
-    """Loss weights are read as shares of the detection loss, matched over the first iterations, then held.
+    """Loss weights are read as shares of the detection loss: a term's factor is measured before any training, then fixed.
 
-    Departure from the papers, for the miniature scales only: their absolute weights belong to 256 channels at 800 x 1333 pixels.
+    It is measured on the student's start and one teacher of the pair, with a seed of its own, so that every stage, method and arm
+    of a pair names the same and has the same factors. Departure from the papers, for the miniature scales only: their absolute
+    weights belong to 256 channels at 800 x 1333 pixels.
     """
 
     iterations: int = Field(gt=0)
+    """Batches of training images, from the front, over which the losses are summed."""
+    seed: int
+    """Of what the student's start leaves random, of the method's blocks and of masks."""
+    teacher: RunSpec | TeacherSpec
+    """The strongest of the pair."""
 
 
 class EnhanceSpec(Enhance):
@@ -119,11 +126,62 @@ class EnhanceSpec(Enhance):
     """The weaker (first-stage) teacher."""
 
 
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+"""How all networks that begin with a start normalise red, green and blue, as mmdet does for backbones of PyTorch."""
+
+
+class StartSpec(Frozen):
+    """The pretraining of a backbone by telling crops of objects apart (:mod:`dfmsd.study.start`), fully resolved."""
+
+    version: int = SPEC_VERSION
+    scale: str
+    backbone: dict[str, Any]
+    """As mmdet builds it."""
+    data: ShapesData
+    """A set that nothing evaluates."""
+    crop: int = Field(ge=32)
+    """Side of the crops in pixels."""
+    epochs: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    lr: float = Field(gt=0)
+    """Falls to 0 by half a cosine."""
+    warmup: int = Field(ge=0)
+    """Iterations of linear warm-up."""
+    weight_decay: float = 1e-4
+    optimizer: Literal["SGD", "AdamW"] = "SGD"
+    """SGD has momentum 0.9."""
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        """Twelve hex digits: the hash of everything above."""
+        return digest(self.flat())
+
+    def flat(self) -> dict[str, Any]:
+        """The specification as plain data."""
+        return self.model_dump(mode="json")
+
+    @property
+    def name(self) -> str:
+        """What to call it, such as ``start of a ResNet of width 8``."""
+        width = self.backbone.get("base_channels", self.backbone.get("embed_dims"))
+        return f"start of a {self.backbone['type']} of width {width}"
+
+    def needs(self) -> Iterator[StartSpec]:
+        """Nothing: a start begins with random weights."""
+        yield from ()
+
+
 class TeacherSpec(Frozen):
     """A teacher taken from mmdet's model zoo instead of a run of ours."""
 
     network: NetworkSpec
     weights: Weights
+
+    @property
+    def name(self) -> str:
+        """Of its network."""
+        return self.network.name
 
     @cached_property
     def key(self) -> str:
@@ -169,6 +227,10 @@ class RunSpec(Frozen):
     seed: int
     weights: Weights | None = None
     """Pretrained backbone or detector to start from; None: from scratch."""
+    images: int | None = Field(default=None, gt=0, exclude_if=lambda value: value is None)
+    """Labelled images that it learns from, from the front of the data's training images; all of them if None."""
+    start: StartSpec | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The pretraining of its backbone; None: random weights, or the parent's."""
     stage: StageSpec | None = None
     parent: RunSpec | None = None
     """The run whose student this one goes on with."""
@@ -183,8 +245,12 @@ class RunSpec(Frozen):
                 raise ValueError(f"stage {self.stage.index} cannot follow stage {before}: stages go 1, 2, 3, ...")
             if self.parent.network != self.network:
                 raise ValueError(f"the parent trained {self.parent.network.name}, not {self.network.name}")
+            if self.start is not None:
+                raise ValueError("a run with a parent begins with the parent's weights: it has no start of its own")
         elif self.stage is not None and self.stage.index != 1:
             raise ValueError(f"stage {self.stage.index} has no parent: only stage 1 starts afresh")
+        if self.images is not None and self.data.train is not None and self.images > self.data.train:
+            raise ValueError(f"{self.images} labelled images were asked for, but the data have {self.data.train}")
         return self
 
     @cached_property
@@ -192,14 +258,25 @@ class RunSpec(Frozen):
         """Twelve hex digits: the hash of everything above, with runs it contains replaced by their keys."""
         return digest(self.flat())
 
+    @property
+    def name(self) -> str:
+        """Of its network."""
+        return self.network.name
+
     def flat(self) -> dict[str, Any]:
         """The specification as plain data, with the runs it contains replaced by their keys."""
-        plain = self.model_dump(mode="json", exclude={"parent", "stage"})
+        plain = self.model_dump(mode="json", exclude={"parent", "stage", "start"})
+        if self.start is not None:
+            plain["start"] = self.start.key
         plain["parent"] = self.parent.key if self.parent else None
         plain["stage"] = None
         if self.stage is not None:
-            stage = self.stage.model_dump(mode="json", exclude={"teacher", "enhance", "beside"})
+            stage = self.stage.model_dump(mode="json", exclude={"teacher", "enhance", "beside", "balance"})
             stage["teacher"] = self.stage.teacher.key
+            stage["balance"] = None
+            if self.stage.balance is not None:
+                balance = self.stage.balance.model_dump(mode="json", exclude={"teacher"})
+                stage["balance"] = balance | {"teacher": self.stage.balance.teacher.key}
             if self.stage.beside:
                 stage["beside"] = [teacher.key for teacher in self.stage.beside]
             stage["enhance"] = None
@@ -209,14 +286,22 @@ class RunSpec(Frozen):
             plain["stage"] = stage
         return plain
 
-    def needs(self) -> Iterator[RunSpec]:
-        """The runs whose weights this run starts from or learns from."""
+    def needs(self) -> Iterator[Run]:
+        """The runs whose weights this run starts from, learns from or is weighed by."""
+        if self.start is not None:
+            yield self.start
         if self.parent is not None:
             yield self.parent
         if self.stage is not None:
             yield from (teacher for teacher in self.stage.teachers if isinstance(teacher, RunSpec))
             if self.stage.enhance is not None and isinstance(self.stage.enhance.weak, RunSpec):
                 yield self.stage.enhance.weak
+            if self.stage.balance is not None and isinstance(self.stage.balance.teacher, RunSpec):
+                yield self.stage.balance.teacher
+
+
+Run = RunSpec | StartSpec
+"""What is trained once, under its key."""
 
 
 def canonical(plain: Any) -> str:
@@ -229,5 +314,5 @@ def digest(plain: Any) -> str:
     return hashlib.sha256(canonical(plain).encode()).hexdigest()[:12]
 
 
-for _model in (EnhanceSpec, StageSpec, RunSpec):
+for _model in (Balance, EnhanceSpec, StageSpec, RunSpec):
     _model.model_rebuild()

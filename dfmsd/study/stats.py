@@ -1,37 +1,55 @@
-"""How sure a number is: intervals over seeds, and paired differences between two methods.
+"""How the study decides: how far a training or an image moves a number, and what is left when that is allowed for.
 
-A method is judged by runs that differ in their seed alone. With one or two seeds nothing is tested: the values are shown, and the
-record's own interval over images (:attr:`dfmsd.study.records.Record.ap_interval`) tells how much the choice of validation images
-matters, not how much the training does. From three seeds on, means carry a percentile bootstrap interval over seeds.
+Three questions, three tools:
+
+- *One pair of student and teachers.* Three seeds say little about how far a seed moves AP; all rows of a student together say it
+  well. :func:`pooled` is their common variance, :func:`estimate` and :func:`difference` give t intervals by its degrees of freedom.
+- *All pairs.* Pairs are what a finding must carry over to, so pairs are the replicates: :func:`over_pairs`, :func:`sign_test`,
+  :func:`detectable`, and :func:`holm` over the hypotheses.
+- *Other images.* :func:`dfmsd.study.evaluate.basic`, from the resamples that a record keeps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from math import sqrt
+from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import bootstrap
+from numpy.typing import NDArray
+from scipy import stats as scipy_stats
 
-MIN_SEEDS = 3
-"""From this number of seeds on there is an interval, and with it a verdict."""
 LEVEL = 0.95
+POWER = 0.8
 RESAMPLES = 9999
 SEED = 0
 """Of the resampling, so that a page executed twice shows the same interval."""
 
-Verdict = Literal["higher", "lower", "undecided", "no test"]
+Verdict = Literal["higher", "lower", "not settled"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far seeds move a number.
+
+    Args:
+        variance: Of a single run.
+        dof: The degrees of freedom behind it.
+    """
+
+    variance: float
+    dof: float
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with its interval.
+    """A mean with its interval.
 
     Args:
-        values: The value of each seed, by seed.
+        values: The value of each seed, by seed; or of each image.
         mean: Their mean.
-        interval: 95 % percentile bootstrap interval of the mean over seeds; None for fewer than three seeds.
+        interval: 95 % t interval of the mean; None where nothing says how far a seed moves it.
     """
 
     values: Mapping[int, float]
@@ -39,53 +57,102 @@ class Estimate:
     interval: tuple[float, float] | None
 
 
-def estimate(values: Mapping[int, float]) -> Estimate:
-    """The mean over seeds and its percentile bootstrap interval.
+def pooled(rows: Iterable[Mapping[Any, float]]) -> Spread | None:
+    r"""The variance over seeds that rows have in common.
 
-    With three seeds the interval is the range of the three values: 1 of 27 resamples holds the smallest value three times, more
-    than the 2.5 % that the interval leaves out at that end. Such a range covers the median of the runs one could have made with
-    probability 1 - 2 / 2^3 = 75 %, so "95 %" is the procedure's nominal level, and small numbers of seeds fall short of it.
+    .. math:: s^2 = \frac{\sum_i \sum_j (x_{ij} - \bar x_i)^2}{\sum_i (n_i - 1)}
+
+    over the :math:`n_i` seeds of each row :math:`i` that has two or more. It holds if a student's seeds move all its rows about as
+    far, whoever teaches it by whatever method.
 
     Args:
-        values: One value or more, by seed.
+        rows: The values of each row, by seed.
+
+    Returns:
+        None if no row has two seeds.
+
+    Example:
+        >>> pooled([{0: 30.0, 1: 32.0}, {0: 40.0, 1: 41.0, 2: 42.0}, {0: 99.0}])
+        Spread(variance=1.3333333333333333, dof=3)
+    """
+    found = [np.array(list(row.values())) for row in rows if len(row) > 1]
+    dof = sum(len(row) - 1 for row in found)
+    return Spread(sum(float(((row - row.mean()) ** 2).sum()) for row in found) / dof, dof) if dof else None
+
+
+def combined(parts: Iterable[tuple[float, Spread | None]]) -> Spread | None:
+    """The variance of a sum of runs, each times a factor, by Welch and Satterthwaite's degrees of freedom.
+
+    Runs of one student have one spread, whose degrees of freedom the result then has.
+
+    Args:
+        parts: The square of each factor, and the spread of its run.
+
+    Returns:
+        None if one of the spreads is not known.
+
+    Example:
+        >>> one, other = Spread(1.0, 10), Spread(3.0, 10)
+        >>> combined([(0.5, one), (0.5, one)]), combined([(1.0, one), (1.0, other)])
+        (Spread(variance=1.0, dof=10.0), Spread(variance=4.0, dof=16.0))
+    """
+    squares: dict[Spread, float] = {}
+    for square, spread in parts:
+        if spread is None:
+            return None
+        squares[spread] = squares.get(spread, 0.0) + square
+    terms = [(square * spread.variance, spread.dof) for spread, square in squares.items()]
+    variance = sum(term for term, _ in terms)
+    below = sum(term**2 / dof for term, dof in terms)
+    return Spread(variance, variance**2 / below if below else min(dof for _, dof in terms)) if terms else None
+
+
+def t_interval(mean: float, of_mean: Spread | None) -> tuple[float, float] | None:
+    """The 95 % interval of a mean whose own variance is given.
+
+    Example:
+        >>> t_interval(1.0, Spread(0.25, 10)) == (1 - 0.5 * scipy_stats.t.ppf(0.975, 10), 1 + 0.5 * scipy_stats.t.ppf(0.975, 10))
+        True
+    """
+    if of_mean is None:
+        return None
+    reach = sqrt(of_mean.variance) * float(scipy_stats.t.ppf((1 + LEVEL) / 2, of_mean.dof))
+    return mean - reach, mean + reach
+
+
+def estimate(values: Mapping[int, float], spread: Spread | None = None) -> Estimate:
+    """The mean of some values and its t interval.
+
+    Args:
+        values: One value or more, by seed or image.
+        spread: Of a single value; None: that of the values themselves, from two on.
 
     Raises:
         ValueError: without a value.
 
     Example:
-        >>> estimate({0: 30.0, 1: 31.0, 2: 35.0})
-        Estimate(values={0: 30.0, 1: 31.0, 2: 35.0}, mean=32.0, interval=(30.0, 35.0))
+        >>> [round(end, 3) for end in estimate({0: 30.0, 1: 31.0}, Spread(1.0, 20)).interval]
+        [29.025, 31.975]
         >>> estimate({0: 30.0}).interval is None
         True
     """
     if not values:
         raise ValueError("an estimate needs a value")
-    sample = np.array([values[seed] for seed in sorted(values)])
-    mean = float(sample.mean())
-    if len(sample) < MIN_SEEDS:
-        return Estimate(dict(values), mean, None)
-    if np.ptp(sample) == 0:
-        return Estimate(dict(values), mean, (mean, mean))
-    found = bootstrap(
-        (sample,),
-        np.mean,
-        confidence_level=LEVEL,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
-    return Estimate(dict(values), mean, (float(found.low), float(found.high)))
+    mean = float(np.mean(list(values.values())))
+    spread = spread or pooled([values])
+    return Estimate(dict(values), mean, t_interval(mean, spread and Spread(spread.variance / len(values), spread.dof)))
 
 
-def difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate | None:
-    """The paired difference of two methods: seed by seed, over the seeds that both have.
+def difference(values: Mapping[int, float], baseline: Mapping[int, float], spread: Spread | None = None) -> Estimate | None:
+    """The paired difference of two rows: seed by seed, over the seeds that both have.
 
-    One seed gives both methods the same initial student and the same order of images, so a pair differs by the method. What the
-    two share cancels, and the interval is narrower than that of two independent means.
+    One seed gives both rows the same initial student and the same order of images. What the two share by that cancels in the
+    difference; its variance is taken to be that of two runs all the same, so that the interval is rather too wide than too narrow.
 
     Args:
         values: Of the method, by seed.
         baseline: Of what it is compared with.
+        spread: Of a single run of the student; None: that of the differences themselves.
 
     Returns:
         The estimate of ``values - baseline``; None if they share no seed.
@@ -95,19 +162,147 @@ def difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Es
         2.0
     """
     shared = sorted(values.keys() & baseline.keys())
-    return estimate({seed: values[seed] - baseline[seed] for seed in shared}) if shared else None
+    if not shared:
+        return None
+    both = spread and Spread(2 * spread.variance, spread.dof)
+    return estimate({seed: values[seed] - baseline[seed] for seed in shared}, both)
 
 
 def verdict(found: Estimate | None) -> Verdict:
     """What a difference says: its sign if the interval excludes 0.
 
     Example:
-        >>> verdict(estimate({0: 0.1, 1: 0.4, 2: 0.2}))
-        'higher'
-        >>> verdict(estimate({0: -0.1, 1: 0.4, 2: 0.2})), verdict(estimate({0: 0.4}))
-        ('undecided', 'no test')
+        >>> verdict(estimate({0: 0.1, 1: 0.4}, Spread(0.01, 20))), verdict(estimate({0: 0.4}))
+        ('higher', 'not settled')
     """
     if found is None or found.interval is None:
-        return "no test"
+        return "not settled"
     low, high = found.interval
-    return "higher" if low > 0 else "lower" if high < 0 else "undecided"
+    return "higher" if low > 0 else "lower" if high < 0 else "not settled"
+
+
+# Over pairs
+
+
+def over_pairs(*groups: Sequence[Sequence[float]]) -> tuple[float, tuple[float, float] | None]:
+    """The mean over pairs of student and teachers, and its 95 % bootstrap interval; of two groups of pairs, their difference.
+
+    A resample draws pairs, then seeds within each pair that it has drawn, as often as it has seeds: pairs are what a finding must
+    carry over to, and each of them is known as far only as its seeds tell. A mixed model with student, pair and seed as random
+    effects would say the same of the mean; its variance components would rest on five students and a dozen pairs, and its interval
+    on their being normal. So the bootstrap is taken, which needs neither; drawing seeds within pairs counts their noise a little
+    more than once, which makes up for the few pairs. Pairs of one student share its untaught runs, which neither way allows for.
+
+    Args:
+        groups: One or two: of each pair the differences of its seeds.
+
+    Returns:
+        The estimate, and its interval; None for fewer than two pairs in a group.
+
+    Example:
+        >>> mean, (low, high) = over_pairs([[1.0, 1.2], [2.0, 1.6], [0.4, 0.6]])
+        >>> round(mean, 2), 0 < low < mean < high
+        (1.13, True)
+    """
+    rng = np.random.default_rng(SEED)
+    signs = (1, -1)[: len(groups)]
+    whole = sum(sign * float(np.mean([np.mean(pair) for pair in group])) for sign, group in zip(signs, groups, strict=True))
+    if min(map(len, groups)) < 2:
+        return whole, None
+    drawn = sum(sign * _resampled(group, rng) for sign, group in zip(signs, groups, strict=True))
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return whole, (float(low), float(high))
+
+
+def _resampled(pairs: Sequence[Sequence[float]], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Means of resamples: ``(RESAMPLES,)``."""
+    seeds = np.array([len(pair) for pair in pairs])
+    values = np.array([[*pair, *[0.0] * (seeds.max() - len(pair))] for pair in pairs])
+    chosen = rng.integers(len(pairs), size=(RESAMPLES, len(pairs)))
+    places = (rng.random((*chosen.shape, seeds.max())) * seeds[chosen][..., None]).astype(int)
+    counted = np.arange(seeds.max()) < seeds[chosen][..., None]
+    return ((values[chosen[..., None], places] * counted).sum(axis=-1) / seeds[chosen]).mean(axis=-1)  # type: ignore[no-any-return]
+
+
+def sign_test(differences: Sequence[float]) -> float:
+    """The exact two-sided sign test over pairs: whether more of them lie on one side of 0 than chance puts there.
+
+    Differences of exactly 0 say nothing and are left out.
+
+    Returns:
+        The p-value; 1 without a difference.
+
+    Example:
+        >>> sign_test([0.4, 1.2, 0.3, 0.9, 2.0])
+        0.0625
+    """
+    above, below = sum(one > 0 for one in differences), sum(one < 0 for one in differences)
+    return float(scipy_stats.binomtest(above, above + below).pvalue) if above + below else 1.0
+
+
+def rank_test(these: Sequence[float], those: Sequence[float]) -> float:
+    """The exact two-sided test of Mann and Whitney: the sign test's counterpart for two groups of pairs.
+
+    Example:
+        >>> rank_test([3.0, 4.0, 5.0], [0.0, 1.0, 2.0])
+        0.1
+    """
+    return float(scipy_stats.mannwhitneyu(these, those, method="exact").pvalue) if these and those else 1.0
+
+
+def detectable(*groups: Sequence[float]) -> float | None:
+    """The smallest mean difference that this many pairs detect with a power of 80 % at a level of 5 %.
+
+    The pairs' differences are taken as normal with the standard deviation that they have. For one group it is what the exact sign
+    test detects: with it, n pairs must lie above 0 with the probability that puts enough of them there four times out of five. For
+    two groups it is what a t test detects, which a rank test comes close to.
+
+    Args:
+        groups: The differences of the pairs of one group, or of two.
+
+    Returns:
+        None where pairs are too few: for fewer than six no outcome of a sign test is below 5 %.
+
+    Example:
+        >>> round(detectable([0.0, 2.0] * 6), 2), detectable([0.0, 2.0])
+        (1.17, None)
+    """
+    alpha = 1 - LEVEL
+    if min(map(len, groups)) < 2:
+        return None
+    if len(groups) == 1:
+        count = len(groups[0])
+        needed = int(scipy_stats.binom.isf(alpha / 2, count, 0.5)) + 1  # the fewest above 0 with P <= alpha / 2
+        if needed > count:
+            return None
+        share = scipy_stats.beta.ppf(POWER, needed, count - needed + 1)
+        return float(np.std(groups[0], ddof=1) * scipy_stats.norm.ppf(share))
+    spread = pooled([dict(enumerate(group)) for group in groups])
+    assert spread is not None
+    reach = scipy_stats.t.ppf(1 - alpha / 2, spread.dof) + scipy_stats.t.ppf(POWER, spread.dof)
+    return float(reach * sqrt(spread.variance * sum(1 / len(group) for group in groups)))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number: one below 5 % is so with all others allowed for.
+
+    From the smallest on, the i-th of m is multiplied by m - i, i from 0, and is never below the one before (Holm 1979).
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    found, highest = [0.0] * len(p), 0.0
+    for place, which in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        highest = found[which] = max(highest, min(1.0, p[which] * (len(p) - place)))
+    return found
+
+
+def false_discovery(p: Sequence[float]) -> list[float]:
+    """P-values adjusted by Benjamini and Hochberg: of those below 10 %, no more than a tenth are expected to be chance.
+
+    Example:
+        >>> false_discovery([0.01, 0.04, 0.03])
+        [0.03, 0.04, 0.04]
+    """
+    return [float(one) for one in scipy_stats.false_discovery_control(p)] if p else []

@@ -93,6 +93,25 @@ def network(name: str, scale: str) -> NetworkSpec:
     return NetworkSpec(name=name, config=row["config"], overrides=overrides, kind=kin["kind"])
 
 
+def backbone(name: str, scale: str) -> dict[str, Any] | None:
+    """The whole backbone of a network that a scale replaces; None if it has mmdet's own, as it is or changed.
+
+    Raises:
+        StudyError: if a replaced backbone is changed by a dotted key, too: networks with equal ones share their start.
+
+    Example:
+        >>> backbone("fcos_r50", "mini") == backbone("retinanet_r50", "mini"), backbone("fcos_r50", "coco")
+        (True, None)
+    """
+    overrides = network(name, scale).overrides
+    whole = overrides.get("model.backbone", {})
+    if not whole.get("_delete_"):
+        return None
+    if changed := [key for key in overrides if key.startswith("model.backbone.")]:
+        raise StudyError(f"dfmsd/study/zoo.yaml: {name}: {changed[0]!r} changes a backbone that {scale} replaces: write it there")
+    return {key: value for key, value in whole.items() if key != "_delete_"}
+
+
 def weights(name: str) -> Weights:
     """Mmdet's published checkpoint: address, first digits of its SHA-256 (its file name ends in them), and AP on COCO val2017."""
     entry = _row(name)[0]["weights"]

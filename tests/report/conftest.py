@@ -14,6 +14,7 @@ from pandas.io.formats.style import Styler
 from dfmsd.report import figures
 from dfmsd.study import paths, plan
 from dfmsd.study.pages import PageSpec, TuningPage
+from dfmsd.study.spec import RunSpec
 from tests.conftest import WriteRecord
 
 PAIR = "FCOS R50 ← GFL R101 → GFL X101"
@@ -39,7 +40,7 @@ def lines(rows: Mapping[tuple[str, str], Aps], pair: str = PAIR, **fields: Any) 
 
 def fill(page: PageSpec | TuningPage, write_record: WriteRecord) -> None:
     """Publish a record of every run of a page, each with numbers of its own."""
-    for place, run in enumerate(plan.order(page.chains())):
+    for place, run in enumerate(run for run in plan.order(page.chains()) if isinstance(run, RunSpec)):
         shares = {f"loss_{run.stage.methods[0].type.lower()}_rec": 0.5 + place} if run.stage else {}
         curve = [{"iteration": float(step), "loss": 2.0 / step} for step in range(1, 5)]
         write_record(run, 20.0 + place, ap_interval=(19.5 + place, 20.25 + place), shares=shares, curve=curve)

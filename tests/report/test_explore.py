@@ -17,11 +17,11 @@ from dfmsd.hyper import METHODS
 from dfmsd.report import explore
 from dfmsd.report.images import pictures
 from dfmsd.report.methods import SEED, features
-from dfmsd.study import pages, paths
+from dfmsd.study import pages, paths, plan, scales
 from dfmsd.study.pages import ExplorePage
 from dfmsd.study.spec import RunSpec
 
-GIVEN = {"page": "explore", "title": "", "question": "", "scale": "smoke", "teacher_epochs": 0.5}
+GIVEN = {"page": "explore", "title": "", "question": "", "scale": "smoke", "teacher_epochs": 0.5, "epochs": 2.0}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,9 +60,9 @@ def test_a_wrong_choice_is_one_clear_line(changes: dict[str, Any], message: str)
 
 
 def test_epochs_are_passes_over_the_training_images() -> None:
-    # smoke: 16 images in batches of 4
-    run = planned(epochs=1.5, teacher_epochs=0.5)
-    assert run.schedule.max_iters == 6
+    # smoke: 4 images for the student and 16 for the teacher, in batches of 4
+    run = planned(epochs=3.0, teacher_epochs=0.5)
+    assert run.schedule.max_iters == 3
     assert run.stage is not None and isinstance(run.stage.teacher, RunSpec)
     assert run.stage.teacher.schedule.max_iters == 2
 
@@ -76,6 +76,15 @@ def test_a_teacher_that_the_study_has_trained_is_taken(monkeypatch: pytest.Monke
     assert run.key != short.key
 
 
+def test_a_start_travels_along_made_of_few_images_unless_the_study_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = scales.get("mini").start_of("fcos_r50")
+    young = planned(scale="mini").start
+    assert full is not None and young is not None
+    assert young.data.train < full.data.train and young.backbone == full.backbone
+    monkeypatch.setattr("dfmsd.study.plan.has_weights", lambda run: True)
+    assert planned(scale="mini").start == full
+
+
 @pytest.mark.slow
 def test_the_student_is_trained_each_time_and_the_young_teacher_once(capfd: pytest.CaptureFixture[str]) -> None:
     run = planned()
@@ -85,7 +94,8 @@ def test_the_student_is_trained_each_time_and_the_young_teacher_once(capfd: pyte
     assert first.story.loc["origin"].tolist() == ["trained in this notebook"] * 2
     assert second.story.loc["origin"].tolist() == ["kept from an earlier time", "trained in this notebook"]
     # Same seeds, same losses: what the page shows is the study's own training loop.
-    assert first.curve == second.curve and first.curve[-1]["iteration"] == 4
+    assert first.curve == second.curve and first.curve[-1]["iteration"] == 2
+    assert run.start is not None and plan.has_weights(run.start)
     before, after = (one.student.bbox_head.conv_cls.weight for one in (first.before, first.after))
     assert not torch.equal(before, after)
     for before, after in zip(first.before.teachers[0].parameters(), first.after.teachers[0].parameters(), strict=True):

@@ -252,4 +252,4 @@ def test_a_measured_figure_has_four_places(copy: Copy) -> None:
     assert places == {"dfmsd/study", "dfmsd/report", "notebooks", "params"}
     copy.run("-m", "dfmsd", "page", "bright", "--scale", "smoke")
     page = nbformat.read(copy.root / "book" / "pages" / "bright.ipynb", as_version=4)
-    assert page.cells[-1].outputs[0].text == "['holds'] 8\n"
+    assert page.cells[-1].outputs[0].text == "['supported'] 8\n"

@@ -139,7 +139,7 @@ def test_gains_are_over_a_baseline_that_trained_as_long() -> None:
     found = methods.gains(
         rows(
             ("baseline", "baseline", 30.0, "a", 12),
-            ("longer_baseline", "baseline, equal budget", 50.0, "b", 24),
+            ("baseline", "baseline, twice the epochs", 50.0, "b", 24),
             ("mgd", "MGD", 33.0, "c", 12),
             ("mgd", "MGD", 33.0, "c", 12),  # the same run in another table
             ("dfmsd", "DFMSD", 51.0, "d", 24),

@@ -30,9 +30,9 @@ TIMES = [
     for b in (1, 2)
 ]
 PARAMETERS: dict[str, dict[str, Any]] = {
-    "comparison": rows("longer_baseline", "dmkd", ODD) | {"table": 3},
+    "comparison": rows("dmkd", ODD) | {"table": 3},
     "ablation": rows({"recipe": "dfmsd", "name": "theta = 0.2", "options": {"theta": 0.2}}, ODD),
-    "stages": rows("dmkd", "equal_budget", ODD),
+    "stages": rows("dmkd", ODD),
     "sensitivity": rows({"recipe": "dfmsd", "name": PAYLOAD, "options": {"theta": 0.2}}) | {"vary": ["theta"]},
     "sensitivity, two": rows(*TIMES[1:]) | {"vary": ["alpha", "beta"]},
     "tuning": {
@@ -45,8 +45,9 @@ by_kind = pytest.mark.parametrize("kind", PARAMETERS)
 
 def page(kind: str) -> PageSpec | TuningPage:
     notebook = kind.partition(",")[0]
-    defaults = {"page": "made-up", "title": "t", "question": "q", "notes": "n", "student": "fcos_r50", "teacher": "gfl_r101"}
-    defaults |= {"shares": [1.0, 4.0], "epochs": 1, "seed": 1000} if kind == "tuning" else {}
+    pairs = [{"student": "fcos_r50", "teachers": ["gfl_r101"]}, {"student": "retinanet_r50", "teachers": ["retinanet_r101"]}]
+    defaults: dict[str, Any] = {"page": "made-up", "title": "t", "question": "q", "notes": "n", "pairs": pairs}
+    defaults |= {"shares": [1.0, 4.0], "seed": 1000}
     own = PARAMETERS[kind] if kind != "tuning" else defaults | PARAMETERS[kind]
     found = pages.validate(NOTEBOOKS[notebook], own)
     assert isinstance(found, (PageSpec, TuningPage))

@@ -16,7 +16,7 @@ from dfmsd.errors import StudyError
 from dfmsd.study import build, scales, zoo
 from dfmsd.study.data import DataRoot, Split
 from dfmsd.study.rows import Row, chain
-from dfmsd.study.spec import NetworkSpec, RunSpec
+from dfmsd.study.spec import MEAN, STD, NetworkSpec, RunSpec
 from tests.fixtures_detectors import CLASSES, batch, checkpoint, detector
 
 FAMILIES = [*{zoo.family(name): name for name in zoo.names()}.values()]
@@ -44,7 +44,9 @@ def test_a_slimmed_network_keeps_mmdets_types(name: str) -> None:
     if "roi_head" in full:
         assert stages(slim.roi_head) == stages(full.roi_head)
         assert ("mask_head" in slim.roi_head) == ("mask_head" in full.roi_head)
-    assert slim.data_preprocessor == full.data_preprocessor
+    # A start knows one way to normalise pixels: mmdet's for backbones of PyTorch.
+    pixels = {"mean": list(MEAN), "std": list(STD), "bgr_to_rgb": True}
+    assert slim.data_preprocessor == full.data_preprocessor | pixels
 
 
 def stages(roi_head: Any) -> int:
@@ -178,8 +180,11 @@ def test_a_runs_config_says_what_its_specification_says() -> None:
     assert config.train_cfg.max_epochs == steps.epochs
     assert config.param_scheduler[0].milestones == [round(steps.epochs * 2 / 3), round(steps.epochs * 11 / 12)]
     assert (config.optim_wrapper.optimizer.lr, config.optim_wrapper.clip_grad.max_norm) == (steps.lr, 35)
-    # The second stage of seed 3 begins after the first one's 12 epochs.
-    assert (config.train_dataloader.batch_size, config.randomness.seed, config.custom_hooks[0].seed) == (steps.batch, 15, 15)
+    # The second stage of seed 3 begins after the first one's epochs.
+    seed = 3 + spec.parent.schedule.epochs
+    assert (config.train_dataloader.batch_size, config.randomness.seed, config.custom_hooks[0].seed) == (steps.batch, seed, seed)
+    assert config.train_dataloader.dataset.indices == spec.images
+    assert config.val_dataloader.dataset.indices is None
     assert config.val_evaluator.format_only
 
 
@@ -196,13 +201,18 @@ def test_masks_are_loaded_for_a_mask_teacher_and_only_to_train_it(name: str) -> 
     config = build.run_config(
         chain(Row(student=name, teachers=(), recipe="baseline"), scales.get("mini"), 0)[0], root(), Path("out")
     )
-    training, judged = (loader.dataset.pipeline[1] for loader in (config.train_dataloader, config.val_dataloader))
-    assert training.with_mask == has_masks(name)
-    assert not judged.with_mask
+    assert _annotations(config.train_dataloader).with_mask == has_masks(name)
+    assert not _annotations(config.val_dataloader).with_mask
     # A student has no use for its teacher's masks.
     spec = chain(Row(student="retinanet_r50", teachers=(name,), recipe="mgd"), scales.get("mini"), 0)[-1]
     distilled = build.run_config(spec, root(), Path("out"), teacher_checkpoints=["t.pth"])
-    assert not distilled.train_dataloader.dataset.pipeline[1].with_mask
+    assert not _annotations(distilled.train_dataloader).with_mask
+
+
+def _annotations(loader: Any) -> Any:
+    pipeline = loader.dataset.pipeline
+    steps = [inner for step in pipeline for inner in step.get("transforms", [step])]
+    return next(step for step in steps if step.type == "LoadAnnotations")
 
 
 def test_no_split_to_tune_on() -> None:

@@ -64,7 +64,7 @@ def test_a_chain_is_trained_once_and_what_failed_costs_only_its_students() -> No
     assert "loss is not finite at iteration" in first.failed[bad_teacher.key]
     assert first.skipped == [orphan]
     assert [line.split(" (")[0] for line in first.complaints()] == [bad_teacher.key, orphan.key]
-    assert all("Epoch(train)" in study.log_file(run).read_text() for run in first.done)
+    assert all("Epoch(train)" in study.log_file(run).read_text() for run in first.done if isinstance(run, RunSpec))
 
     recorded = [paths.runs() / run.key / "record.json" for run in first.done]
     before = [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in recorded]
@@ -87,7 +87,7 @@ def test_a_run_that_is_killed_is_reported_and_stays_resumable() -> None:
     killer.join()
     message = "its process was killed by signal 9; called again, it goes on from its last checkpoint"
     assert outcome.failed == {ENDLESS.key: f"({pages.describe(ENDLESS)}): {message}; its log: {study.log_file(ENDLESS)}"}
-    assert plan.plan([(ENDLESS,)])[0].state == "partial"
+    assert plan.plan([(ENDLESS,)])[-1].state == "partial"
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_runs_end_with_the_process_that_started_them(how: signal.Signals) -> Non
         wait_for(lambda: is_free(ENDLESS))
     finally:
         parent.kill()
-    assert plan.plan([(ENDLESS,)])[0].state == "partial"
+    assert plan.plan([(ENDLESS,)])[-1].state == "partial"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The metrics against mmdet's own, and the bootstrap against evaluations of resampled data sets."""
+"""The metrics against mmdet's own, and the bootstrap against evaluations of resampled data sets and a known AP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from mmdet.evaluation import CocoMetric
 
 from dfmsd.study import evaluate as module
-from dfmsd.study.evaluate import METRICS, evaluate
+from dfmsd.study.evaluate import METRICS, basic, evaluate
 
 IMAGES, SIZE = 6, 256
 CLASSES = ("disc", "ring", "star")
@@ -68,7 +68,7 @@ def test_metrics_are_mmdets(files: tuple[Path, Path]) -> None:
         }
         metric.process({}, [{"img_id": image, "ori_shape": (SIZE, SIZE), "pred_instances": predicted}])
     theirs = metric.evaluate(IMAGES)
-    ours, _ = evaluate(*files, resamples=0, seed=0)
+    ours, _ = evaluate(*files, resamples=0)
     # mmdet rounds to a tenth of a percent.
     assert list(ours.values()) == pytest.approx([100 * theirs[f"coco/bbox_{name}"] for name in names], abs=0.051)
     assert list(ours) == list(METRICS)
@@ -81,24 +81,78 @@ def test_perfect_detections_are_100_and_absent_size_classes_are_left_out(tmp_pat
     found = [{key: a[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9} for a in data["annotations"]]
     (tmp_path / "t.json").write_text(json.dumps(data))
     (tmp_path / "f.json").write_text(json.dumps(found))
-    metrics, interval = evaluate(tmp_path / "t.json", tmp_path / "f.json", resamples=20, seed=0)
+    metrics, resampled = evaluate(tmp_path / "t.json", tmp_path / "f.json", resamples=20)
     assert metrics == pytest.approx(dict.fromkeys(["AP", "AP50", "AP75", "AP_M", "AR", "AR_M"], 100.0))
-    assert interval == pytest.approx((100.0, 100.0))
+    assert resampled == pytest.approx([100.0] * 20) and basic(100.0, resampled) == pytest.approx((100.0, 100.0))
 
 
 def test_no_detection_at_all_is_zero(files: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "none.json").write_text("[]")
-    metrics, interval = evaluate(files[0], tmp_path / "none.json", resamples=10, seed=0)
+    metrics, resampled = evaluate(files[0], tmp_path / "none.json", resamples=10)
     assert set(metrics.values()) == {0.0}
-    assert interval is None
+    assert resampled == () and basic(0.0, resampled) is None
 
 
-def test_interval_is_deterministic_by_seed_and_contains_the_point(files: tuple[Path, Path]) -> None:
-    metrics, interval = evaluate(*files, resamples=200, seed=0)
-    assert interval is not None
-    assert interval[0] < metrics["AP"] < interval[1]
-    assert evaluate(*files, resamples=200, seed=0)[1] == interval
-    assert evaluate(*files, resamples=200, seed=1)[1] != interval
+def world(
+    folder: Path, rng: np.random.Generator, false_scores: tuple[float, float] = (1, 2), images: int = 50
+) -> tuple[Path, Path]:
+    """Images of three objects, each found exactly, and three detections out of nowhere; right scores are of Beta(2, 1)."""
+    annotations: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for image in range(images):
+        for place in range(3):
+            box = [40.0 * place, 0.0, 30.0, 30.0]
+            annotation = {"id": len(annotations) + 1, "image_id": image, "category_id": 1, "bbox": box, "area": 900.0, "iscrowd": 0}
+            annotations.append(annotation)
+            right, wrong = rng.beta(2, 1), rng.beta(*false_scores)
+            found.append({"image_id": image, "category_id": 1, "bbox": box, "score": float(right)})
+            found.append({"image_id": image, "category_id": 1, "bbox": [40.0 * place, 99.0, 30.0, 30.0], "score": float(wrong)})
+    listed = [{"id": image, "file_name": "", "width": SIZE, "height": SIZE} for image in range(images)]
+    data = {"images": listed, "annotations": annotations, "categories": [{"id": 1, "name": "disc"}]}
+    (folder / "t.json").write_text(json.dumps(data))
+    (folder / "f.json").write_text(json.dumps(found))
+    return folder / "t.json", folder / "f.json"
+
+
+RECALL = np.linspace(0, 1, 101)
+TRUE = {
+    # Above a score s there are 1 - s^2 right detections an object, and (1 - s)^2 or, of even scores, 1 - s wrong ones.
+    (1, 2): 100 * float(np.mean((1 + np.sqrt(1 - RECALL)) / 2)),
+    (1, 1): 100 * float(np.mean((1 + np.sqrt(1 - RECALL)) / (2 + np.sqrt(1 - RECALL)))),
+}
+"""AP in endless images, by the wrong detections' scores: precision at COCO's 101 recalls."""
+
+
+def test_the_interval_is_less_biased_than_percentiles_and_pairs_hardly_at_all(tmp_path: Path) -> None:
+    """On data whose AP is known: precision's envelope makes AP of few images too high, duplicates make resamples higher still."""
+    rng, rounds = np.random.default_rng(0), 20
+    middles, percentiles, pairs, within = [], [], [], 0
+    for _ in range(rounds):
+        one, other = (evaluate(*world(tmp_path, rng, scores), resamples=60) for scores in TRUE)
+        ends = basic(one[0]["AP"], one[1])
+        apart = basic(one[0]["AP"] - other[0]["AP"], np.subtract(one[1], other[1]))
+        assert ends and apart
+        middles.append(sum(ends) / 2 - TRUE[1, 2])
+        percentiles.append(float(np.quantile(one[1], [0.025, 0.975]).mean()) - TRUE[1, 2])
+        difference = TRUE[1, 2] - TRUE[1, 1]
+        pairs.append(sum(apart) / 2 - difference)
+        within += apart[0] <= difference <= apart[1]
+    assert abs(np.mean(middles)) < 0.75 * abs(np.mean(percentiles))
+    assert abs(np.mean(pairs)) < 2 * np.std(pairs, ddof=1) / np.sqrt(rounds)
+    assert within >= 16, "95 % of 20, less three standard deviations"
+
+
+def test_the_interval_turns_the_resamples_around() -> None:
+    # Resamples from 1 below the value to 3 above it: the interval reaches from 3 below to 1 above.
+    assert basic(50.0, np.linspace(49.0, 53.0, 4001).tolist()) == pytest.approx((50 - 2.9, 50 + 0.9), abs=0.001)
+
+
+def test_runs_on_one_split_have_the_same_resamples(files: tuple[Path, Path], tmp_path: Path) -> None:
+    _, resampled = evaluate(*files, resamples=20)
+    assert evaluate(*files, resamples=20)[1] == resampled and len(set(resampled)) > 10
+    found = json.loads(files[1].read_text())
+    (tmp_path / "f.json").write_text(json.dumps([one | {"score": one["score"] / 2} for one in found]))
+    assert evaluate(files[0], tmp_path / "f.json", resamples=20)[1] == resampled, "scores have the same order"
 
 
 class Chosen:
@@ -124,7 +178,7 @@ def test_a_resample_is_the_evaluation_of_the_resampled_data_set(
     redone = [d | {"image_id": new} for new, i in enumerate(images) for d in found if d["image_id"] == i]
     (tmp_path / "t.json").write_text(json.dumps(drawn))
     (tmp_path / "f.json").write_text(json.dumps(redone))
-    expected, _ = evaluate(tmp_path / "t.json", tmp_path / "f.json", resamples=0, seed=0)
+    expected, _ = evaluate(tmp_path / "t.json", tmp_path / "f.json", resamples=0)
     monkeypatch.setattr(module.np.random, "default_rng", lambda _: Chosen(images))
-    _, interval = evaluate(*files, resamples=3, seed=0)
-    assert interval == pytest.approx((expected["AP"], expected["AP"]), abs=1e-3)
+    _, resampled = evaluate(*files, resamples=2)
+    assert resampled == pytest.approx([expected["AP"]] * 2, abs=1e-3)

@@ -101,14 +101,17 @@ def test_what_a_page_varies_is_a_column(folders: Path) -> None:
     assert dict(zip(found["row"], found["theta"], strict=True)) == {"baseline": 0.5, "theta 0.1": 0.1, "theta 0.9": 0.9}
 
 
-def test_trials_have_their_share(write_record: WriteRecord) -> None:
+def test_trials_have_their_pair_and_their_share(write_record: WriteRecord) -> None:
     known = pages.get("shares")
     assert isinstance(known, pages.TuningPage)
-    entry = next(entry for entry in known.entries if entry.row.recipe == "dfmsd")
+    entry = next(entry for entry in known.entries if entry.row.recipe == "dmkd" and entry.row.student == "retinanet_r50")
     write_record(entry.runs[-1], 20.0)
     found = lines(frames.frame(known), metric="AP", state="ok")
-    assert found[["recipe", "row", "share", "value"]].values.tolist() == [["dfmsd", "DFMSD", known.shares[0], 20.0]]
-    assert frames.frame(known).query("row == 'baseline'")["share"].isna().all()
+    columns = ["recipe", "row", "student", "teachers", "share", "value"]
+    assert found[columns].values.tolist() == [["dmkd", "DMKD", "retinanet_r50", "retinanet_r101", known.shares[0], 20.0]]
+    alone = frames.frame(known).query("row == 'baseline'")
+    assert alone["share"].isna().all()
+    assert alone["student"].tolist() == [pair.student for pair in known.pairs]
 
 
 def test_every_result_of_the_study_is_in_the_scoreboards_frame_once() -> None:

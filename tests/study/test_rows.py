@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from dfmsd.errors import StudyError
 from dfmsd.study import plan, scales
 from dfmsd.study.rows import Options, Row, chain, check, teacher_of
-from dfmsd.study.spec import RunSpec, TeacherSpec
+from dfmsd.study.spec import RunSpec, ShapesData, StartSpec, TeacherSpec
 
 MINI = scales.get("mini")
 PAIR = ("gfl_r101", "gfl_x101")
@@ -31,22 +32,34 @@ def test_dfmsd_is_a_stage_for_each_teacher_each_on_the_one_before() -> None:
 
 
 def test_one_stage_recipes_use_the_strongest_teacher_and_the_baseline_none() -> None:
-    for recipe in ("mgd", "dmkd", "equal_budget"):
+    for recipe in ("mgd", "dmkd"):
         assert teachers_of(chain(row(recipe), MINI, seed=0)) == ["gfl_x101"]
-    assert teachers_of(chain(row(sal=False), MINI, seed=0)) == ["gfl_x101"]
+    assert teachers_of(chain(row(sal=False), MINI, seed=0)) == ["gfl_x101"] * 2
     (baseline,) = chain(row("baseline"), MINI, seed=0)
     assert baseline.stage is None
 
 
-def test_equal_budget_trains_as_many_epochs_as_all_stages_together() -> None:
-    stages = chain(row(), MINI, seed=0)
-    (control,) = chain(row("equal_budget"), MINI, seed=0)
-    assert control.schedule.epochs == sum(run.schedule.epochs for run in stages)
-    assert control.stage is not None
-    assert [method.type for method in control.stage.methods] == ["DMKD"]
-    (alone,) = chain(row("longer_baseline"), MINI, seed=0)
-    assert alone.schedule == control.schedule
-    assert not list(alone.needs())
+@pytest.mark.parametrize("length", [0.5, 1.0, 2.0])
+def test_every_row_trains_as_long_whatever_its_stages(length: float) -> None:
+    whole = length * MINI.schedule.epochs
+    for recipe, options in (("baseline", {}), ("dmkd", {}), ("dfmsd", {}), ("dfmsd", {"sal": False})):
+        assert sum(run.schedule.epochs for run in chain(row(recipe, length=length, **options), MINI, seed=0)) == whole
+
+
+def test_a_row_may_have_more_labelled_images() -> None:
+    assert MINI.images is not None
+    runs = chain(row(images=4.0), MINI, seed=0)
+    assert {run.images for run in runs} == {4 * MINI.images}
+    assert {teacher.images for run in runs if run.stage for teacher in run.stage.teachers if isinstance(teacher, RunSpec)} == {
+        MINI.teacher_images
+    }
+    gpu = scales.get("gpu")
+    assert isinstance(gpu.data, ShapesData)
+    assert chain(row("baseline", images=0.5), gpu, seed=0)[0].images == gpu.data.train // 2
+    with pytest.raises(StudyError, match="the number of training images of coco is not known"):
+        chain(row("baseline", images=0.5), scales.get("coco"), seed=0)
+    with pytest.raises(ValueError, match="labelled images were asked for, but the data have"):
+        chain(row("baseline", images=1000.0), MINI, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +83,9 @@ def test_each_part_can_be_switched_off_and_makes_another_run() -> None:
 
 def test_a_teacher_is_one_run_whichever_student_and_seed_it_serves() -> None:
     runs = plan.order(chain(row(student=student), MINI, seed) for student in ("fcos_r50", "faster_rcnn_r50") for seed in (0, 1))
-    assert sum(run.stage is None for run in runs) == 2
-    assert len(runs) == 2 + 2 * 2 * 2
+    kinds = [type(run).__name__ if isinstance(run, StartSpec) or run.stage else "teacher" for run in runs]
+    # Three backbones: the students', and one for each teacher.
+    assert Counter(kinds) == {"StartSpec": 3, "teacher": 2, "RunSpec": 2 * 2 * 2}
 
 
 def test_coco_takes_mmdets_teachers_and_a_rehearsal_takes_none() -> None:
@@ -97,7 +111,6 @@ def test_a_rehearsal_fetches_nothing_and_is_not_the_run_it_rehearses() -> None:
         (row(student="fcos_r5"), "unknown detector 'fcos_r5': did you mean 'fcos_r50'?"),
         (row(teachers=("gfl_r110",)), "unknown detector 'gfl_r110': did you mean 'gfl_r101'?"),
         (row(teachers=()), "dfmsd of fcos_r50 has an empty list of teachers: name at least one"),
-        (row("longer_baseline", teachers=()), "teachers: name at least one (it trains for one stage's epochs for each)"),
         (row(teachers=("fcos_r50",)), "fcos_r50 is its own teacher: take another one"),
         (row(teachers=("gfl_r101", "gfl_r101")), "name a teacher twice"),
         (row(teachers=PAIR[::-1]), "the stages gfl_x101 -> gfl_r101 are out of order"),
@@ -188,7 +201,5 @@ def test_a_hyper_parameter_out_of_range_is_refused_in_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_stages_may_share_the_epochs_of_one() -> None:
-    first, second = chain(row(epochs="shared"), MINI, seed=0)
-    assert first.schedule.epochs + second.schedule.epochs == MINI.schedule.epochs
-    assert [run.schedule.epochs for run in chain(row(), MINI, seed=0)] == [MINI.schedule.epochs] * 2
+def test_each_stage_may_have_all_epochs() -> None:
+    assert [run.schedule.epochs for run in chain(row(epochs="each"), MINI, seed=0)] == [MINI.schedule.epochs] * 2

@@ -22,17 +22,29 @@ from mmengine.fileio import LocalBackend
 
 from dfmsd import checkpoints
 from dfmsd.errors import StudyError
-from dfmsd.study import build, files, hooks, paths, plan, records, scales, shapes
+from dfmsd.study import build, files, hooks, paths, plan, records, shapes
 from dfmsd.study import rows as stages
 from dfmsd.study import run as train
 from dfmsd.study.records import Record
-from dfmsd.study.spec import Balance, RunSpec
-from tests.fixtures_study import baseline, distilled, diverging, folders, killed_at, record, smoke  # noqa: F401
+from dfmsd.study.scales import Scale
+from dfmsd.study.spec import RunSpec
+from tests import fixtures_study
+from tests.fixtures_study import distilled, diverging, folders, killed_at, record  # noqa: F401
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folders")]
 
-# Enhanced images by the teacher's boxes, random masks, balanced over the end of an epoch: all that a resume could get wrong.
-SCALE = smoke(epochs=3).model_copy(update={"balance": Balance(iterations=6)})
+
+def smoke(**schedule: int) -> Scale:
+    """The scale without starts, whose students see all images (tests/study/test_start.py is about starts)."""
+    return fixtures_study.smoke(**schedule).model_copy(update={"start": None, "images": None})
+
+
+def baseline(scale: Scale | None = None, student: str = "fcos_r50") -> RunSpec:
+    return fixtures_study.baseline(scale or smoke(), student)
+
+
+# Enhanced images by the teacher's boxes, random masks, weights as shares: all that a resume could get wrong.
+SCALE = smoke(epochs=6)
 *TEACHERS, STUDENT = plan.order([distilled(SCALE, sal=False)])
 
 
@@ -128,6 +140,17 @@ def test_a_run_killed_at_every_moment_ends_as_one_that_never_was(
     assert (paths.runs() / STUDENT.key / "record.json").stat() == before
 
 
+def test_stages_methods_and_seeds_of_a_pair_have_the_same_factors_and_read_them_from_one_file() -> None:
+    chains = [distilled(smoke()), distilled(smoke(), recipe="dmkd", seed=5)]
+    found = {run.key: train.run(run).factors for run in plan.order(chains)}
+    first, second = (found[run.key] for run in chains[0])
+    assert first.keys() == {"loss_dfmsd_rec", "loss_dfmsd_sfa"}
+    assert second == first | {"loss_dfmsd_aug": first["loss_dfmsd_rec"]}
+    assert found[chains[1][0].key] == {"loss_dmkd_rec": first["loss_dfmsd_rec"]}
+    (file,) = paths.runs().glob("*/factors-*.json")
+    assert json.loads(file.read_text()).items() >= first.items()
+
+
 def test_the_record_tells_what_was_run() -> None:
     run = baseline()
     found = train.run(run)
@@ -159,7 +182,7 @@ print("FOUND", json.dumps([inference_detector(model, image).pred_instances.score
 
 
 def test_a_swin_trains_by_adamw_and_others_by_sgd(tmp_path: Path) -> None:
-    scale = scales.get("smoke")
+    scale = smoke()
     swin, other = (stages.teacher_of(name, scale) for name in ("mask_rcnn_swint", "retinanet_r101"))
     assert isinstance(swin, RunSpec) and isinstance(other, RunSpec)
     found = train.config(swin, tmp_path).optim_wrapper

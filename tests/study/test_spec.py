@@ -18,6 +18,7 @@ from dfmsd.study.spec import (
     ScheduleSpec,
     ShapesData,
     StageSpec,
+    StartSpec,
     TeacherSpec,
     Weights,
 )
@@ -45,13 +46,24 @@ def changed(run: Any, place: tuple[str, ...], value: Any) -> Any:
     return type(run).model_construct(**(fields(run) | {name: new}))
 
 
-WEAK = changed(TEACHER, ("seed",), 101)
+WEAK, STRONG = (changed(TEACHER, ("seed",), seed) for seed in (101, 102))
 ATTACK = Attack(epsilon=0.03, step=0.01, steps=5, decay=1.0, resize=0.9, diversity=0.5)
+START = StartSpec(
+    scale="smoke",
+    backbone={"type": "ResNet", "depth": 18},
+    data=ShapesData(version=1, seed=8, train=16, val=8, tune=0, size=128),
+    crop=64,
+    epochs=1,
+    batch=8,
+    lr=0.1,
+    warmup=0,
+    seed=0,
+)
 STAGE = StageSpec(
     index=1,
     teacher=TEACHER,
     methods=(MGD(), DFMSD()),
-    balance=Balance(iterations=5),
+    balance=Balance(iterations=5, seed=9, teacher=STRONG),
     enhance=EnhanceSpec(weak=WEAK, theta=0.5, score=0.3, sigma=0.08, noise_probability=0.3, crop=(0.8, 1.0)),
 )
 STUDENT = RunSpec.model_validate(fields(TEACHER) | {"network": NETWORK, "seed": 0, "stage": STAGE})
@@ -60,8 +72,8 @@ STUDENT = RunSpec.model_validate(fields(TEACHER) | {"network": NETWORK, "seed": 
 def test_keys_are_those_of_the_first_records() -> None:
     # These literals may change only together with SPEC_VERSION: every published record is named by such a hash.
     assert TEACHER.key == "2a8661d97f66"
-    # This one did once: the crop became a range of sides, so that what was made with one side has another key.
-    assert STUDENT.key == "b0fcb67266b1"
+    # This one did: the crop became a range of sides, and a balance names the teacher that weights go by.
+    assert STUDENT.key == "b86614b0634b"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +111,8 @@ CHANGES: list[tuple[tuple[str, ...], Any]] = [
     (("schedule", "max_iters"), 2),
     (("precision",), "amp"),
     (("seed",), 1),
+    (("images",), 8),
+    (("start",), START),
     (("weights",), Weights(url="https://example.org/a.pth", sha256_prefix="01234567", ap=1.0)),
     (("stage",), None),
     (("parent",), changed(TEACHER, ("network",), NETWORK)),
@@ -112,6 +126,8 @@ CHANGES: list[tuple[tuple[str, ...], Any]] = [
     (("stage", "matching"), "index"),
     (("stage", "balance"), None),
     (("stage", "balance", "iterations"), 6),
+    (("stage", "balance", "seed"), 10),
+    (("stage", "balance", "teacher", "seed"), 200),
     (("stage", "inherit"), True),
     (("stage", "enhance"), None),
     (("stage", "beside"), (WEAK,)),
@@ -135,6 +151,29 @@ def test_every_field_is_in_the_key(place: tuple[str, ...], value: Any) -> None:
 def test_an_attacks_fields_are_in_the_key(field: str) -> None:
     attacked = changed(STUDENT, ("stage", "adversarial"), ATTACK)
     assert changed(attacked, ("stage", "adversarial", field), getattr(ATTACK, field) / 2).key != attacked.key
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("version",), 2),
+        (("scale",), "mini"),
+        (("backbone",), {"type": "ResNet", "depth": 50}),
+        (("data", "seed"), 9),
+        (("crop",), 32),
+        (("epochs",), 2),
+        (("batch",), 4),
+        (("lr",), 0.2),
+        (("warmup",), 5),
+        (("weight_decay",), 0.0),
+        (("optimizer",), "AdamW"),
+        (("seed",), 1),
+    ],
+)
+def test_every_field_of_a_start_is_in_its_key_and_reaches_the_students(place: tuple[str, ...], value: Any) -> None:
+    other = changed(START, place, value)
+    assert other.key != START.key
+    assert changed(STUDENT, ("start",), other).key != changed(STUDENT, ("start",), START).key
 
 
 def test_a_teacher_beside_another_is_needed_and_its_changes_reach_the_student() -> None:
@@ -176,11 +215,12 @@ def test_a_record_of_a_run_holds_no_run_inside() -> None:
     flat = STUDENT.flat()
     assert flat["stage"]["teacher"] == TEACHER.key
     assert flat["stage"]["enhance"]["weak"] == WEAK.key
+    assert flat["stage"]["balance"] == {"iterations": 5, "seed": 9, "teacher": STRONG.key}
     assert flat["stage"]["methods"][1]["beta"] == DFMSD().beta  # a subclass of DMKD keeps its own fields
 
 
-def test_needs_are_parent_teacher_and_weak_teacher() -> None:
-    assert [run.key for run in STUDENT.needs()] == [TEACHER.key, WEAK.key]
+def test_needs_are_parent_teacher_weak_teacher_and_the_one_that_the_weights_go_by() -> None:
+    assert [run.key for run in STUDENT.needs()] == [TEACHER.key, WEAK.key, STRONG.key]
     zoo = TeacherSpec(network=NETWORK, weights=Weights(url="https://example.org/a.pth", sha256_prefix="0", ap=1.0))
     fetched = changed(STUDENT, ("stage",), StageSpec(index=1, teacher=zoo, methods=(MGD(),)))
     assert list(fetched.needs()) == []

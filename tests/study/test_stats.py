@@ -1,75 +1,101 @@
-"""Intervals over seeds, against an enumeration of every resample."""
+"""How the study decides, against numbers worked out by hand and against data in which nothing differs."""
 
 from __future__ import annotations
 
-from itertools import product
+from math import comb, sqrt
 
 import numpy as np
 import pytest
+from scipy.stats import binom, t
 
 from dfmsd.study import stats
+from dfmsd.study.stats import Spread
 
 
-def exact_interval(values: list[float]) -> tuple[float, float]:
-    """Percentiles over all n**n resamples, not over random ones."""
-    means = sorted(float(np.mean(resample)) for resample in product(values, repeat=len(values)))
-    low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
-    return float(low), float(high)
+def test_the_pooled_variance_is_that_within_rows() -> None:
+    # Squares around 31: 1, 1; around 41: 1, 0, 1; a row of one seed has none. 4 over (2 - 1) + (3 - 1).
+    assert stats.pooled([{0: 30.0, 9: 32.0}, {0: 40.0, 1: 41.0, 2: 42.0}, {0: 99.0}]) == Spread(4 / 3, 3)
+    assert stats.pooled([{0: 30.0}, {0: 40.0}]) is None
 
 
-@pytest.mark.parametrize("values", [[30.0, 31.0, 35.0], [1.0, 2.0, 4.0, 8.0], [0.3, -0.2, 0.1, 0.6, 0.9]])
-def test_interval_agrees_with_all_resamples(values: list[float]) -> None:
-    found = stats.estimate(dict(enumerate(values)))
-    assert found.mean == pytest.approx(np.mean(values))
-    # Random resampling misses an exact quantile by at most one step of the resampled means.
-    assert found.interval == pytest.approx(exact_interval(values), abs=0.06 * float(np.ptp(values)))
+def test_the_pooled_variance_is_what_seeds_were_drawn_with() -> None:
+    rng = np.random.default_rng(0)
+    rows = [dict(enumerate(mean + 0.7 * rng.standard_normal(3))) for mean in rng.uniform(20, 60, 400)]
+    found = stats.pooled(rows)
+    assert found is not None and found.dof == 800
+    assert found.variance == pytest.approx(0.49, rel=4 * sqrt(2 / 800))
 
 
-def test_three_seeds_give_their_range() -> None:
-    assert stats.estimate({0: 2.5, 1: 1.0, 2: 2.0}).interval == (1.0, 2.5)
+def test_an_interval_is_students_with_the_spread_of_all_rows() -> None:
+    found = stats.difference({0: 31.0, 1: 33.0}, {0: 30.0, 1: 30.0, 2: 99.0}, Spread(0.5, 20))
+    assert found is not None and found.mean == 2.0
+    # Two runs less two: 2 x 0.5 / 2, over the two seeds that both have.
+    assert found.interval == pytest.approx((2 - sqrt(0.5) * t.ppf(0.975, 20), 2 + sqrt(0.5) * t.ppf(0.975, 20)))
+    assert stats.verdict(found) == "higher"
 
 
-def test_the_order_of_seeds_does_not_matter() -> None:
-    forward = {0: 1.0, 1: 5.0, 2: 2.0, 3: 4.0}
-    assert stats.estimate(forward).interval == stats.estimate(dict(reversed(forward.items()))).interval, "nor is it drawn anew"
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_fewer_than_three_seeds_are_not_tested(count: int) -> None:
-    found = stats.estimate({seed: 1.0 + seed for seed in range(count)})
-    assert found.interval is None
-    assert stats.verdict(found) == "no test"
-
-
-def test_equal_values_have_an_interval_of_no_width() -> None:
-    assert stats.estimate({0: 3.0, 1: 3.0, 2: 3.0}).interval == (3.0, 3.0)
-
-
-def test_no_value_is_no_estimate() -> None:
+def test_one_seed_has_an_interval_once_other_rows_tell_how_far_seeds_move() -> None:
+    alone, known = stats.difference({0: 31.0}, {0: 30.0}), stats.difference({0: 31.0}, {0: 30.0}, Spread(0.02, 30))
+    assert alone is not None and alone.interval is None and stats.verdict(alone) == "not settled"
+    assert known is not None and stats.verdict(known) == "higher"
+    assert stats.difference({0: 1.0}, {1: 1.0}) is None and stats.verdict(None) == "not settled"
     with pytest.raises(ValueError, match="needs a value"):
         stats.estimate({})
 
 
-def test_pairing_removes_what_both_share() -> None:
-    baseline = {0: 10.0, 1: 20.0, 2: 30.0}
-    method = {seed: value + 1.0 for seed, value in baseline.items()}
-    found = stats.difference(method, baseline)
-    assert found is not None
-    assert found.interval == pytest.approx((1.0, 1.0))
-    assert stats.verdict(found) == "higher"
+def test_spreads_of_two_students_make_one_by_welch_and_satterthwaite() -> None:
+    one, other = Spread(1.0, 8), Spread(4.0, 20)
+    found = stats.combined([(0.5, one), (0.5, one), (0.25, other), (0.25, other)])
+    assert found is not None and found.variance == pytest.approx(3.0)
+    assert found.dof == pytest.approx(9 / (1 / 8 + 4 / 20))
+    assert stats.combined([(1.0, one), (1.0, None)]) is None
 
 
-def test_only_shared_seeds_are_paired() -> None:
-    found = stats.difference({0: 5.0, 7: 100.0}, {0: 4.0, 3: -100.0})
-    assert found is not None
-    assert dict(found.values) == {0: 1.0}
-    assert stats.difference({0: 1.0}, {1: 1.0}) is None
-    assert stats.verdict(None) == "no test"
+@pytest.mark.parametrize(("above", "below"), [(5, 0), (9, 1), (4, 4), (11, 3)])
+def test_the_sign_test_counts_what_chance_does(above: int, below: int) -> None:
+    count, fewer = above + below, min(above, below)
+    tail = sum(comb(count, k) for k in range(fewer + 1)) / 2**count
+    assert stats.sign_test([1.0] * above + [-2.0] * below + [0.0]) == pytest.approx(min(1.0, 2 * tail))
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [((0.5, 0.6, 0.7), "higher"), ((-0.5, -0.6, -0.7), "lower"), ((-0.5, 0.6, 0.7), "undecided"), ((0.0, 0.0, 0.0), "undecided")],
-)
-def test_verdict_is_the_sign_unless_the_interval_holds_zero(values: tuple[float, ...], expected: str) -> None:
-    assert stats.verdict(stats.estimate(dict(enumerate(values)))) == expected
+def test_holm_by_hand() -> None:
+    # 4 x 0.01, 3 x 0.02, 2 x 0.03 and 0.3, none below the one before.
+    assert stats.holm([0.3, 0.01, 0.03, 0.02]) == pytest.approx([0.3, 0.04, 0.06, 0.06])
+    assert stats.holm([0.02, 0.021, 0.9]) == pytest.approx([0.06, 0.06, 0.9]) and stats.holm([0.5, 0.6]) == [1.0, 1.0]
+    assert stats.holm([]) == [] == stats.false_discovery([])
+
+
+def test_false_discoveries_by_hand() -> None:
+    # Of four: 0.01 x 4, 0.03 x 4 / 3 over 0.02 x 4 / 2, 0.3.
+    assert stats.false_discovery([0.3, 0.01, 0.03, 0.02]) == pytest.approx([0.3, 0.04, 0.04, 0.04])
+
+
+def test_the_interval_over_pairs_holds_the_truth_about_as_often_as_it_says() -> None:
+    """Fourteen pairs of three seeds around 0.5 AP, which pairs move by 0.8 and seeds by 0.6."""
+    rng, rounds, held = np.random.default_rng(0), 150, 0
+    for _ in range(rounds):
+        pairs = (0.5 + 0.8 * rng.standard_normal((14, 1)) + 0.6 * rng.standard_normal((14, 3))).tolist()
+        estimate, interval = stats.over_pairs(pairs)
+        assert interval is not None and interval[0] < estimate < interval[1]
+        held += interval[0] <= 0.5 <= interval[1]
+    assert binom.cdf(held, rounds, 0.93) > 0.01 and held < rounds
+
+
+def test_two_types_of_pairs_differ_by_their_means() -> None:
+    estimate, interval = stats.over_pairs([[2.0, 2.2], [1.8], [2.0]], [[1.0], [0.9, 0.7], [1.1]])
+    assert estimate == pytest.approx(np.mean([2.1, 1.8, 2.0]) - np.mean([1.0, 0.8, 1.1]))
+    assert interval is not None and 0.5 < interval[0] < interval[1] < 1.5
+    assert stats.over_pairs([[2.0], [1.8]], [[1.0]]) == (pytest.approx(0.9), None)
+    assert stats.rank_test([2.1, 1.8, 2.0], [1.0, 0.8, 1.1]) == pytest.approx(2 / comb(6, 3))
+
+
+def test_what_is_detectable_is_detected_four_times_out_of_five() -> None:
+    rng, count, rounds = np.random.default_rng(0), 14, 2000
+    pairs = rng.standard_normal(count)
+    reach = stats.detectable((pairs / pairs.std(ddof=1)).tolist())
+    assert reach is not None
+    found = sum(stats.sign_test((reach + rng.standard_normal(count)).tolist()) <= 0.05 for _ in range(rounds))
+    assert 0.8 == pytest.approx(found / rounds, abs=4 * sqrt(0.16 / rounds))
+    assert stats.detectable([0.0, 1.0, 2.0, 3.0, 4.0]) is None, "of five pairs no outcome is below 5 %"
+    two = stats.detectable([0.0, 1.0, 2.0], [5.0, 6.0, 7.0])
+    assert two == pytest.approx((t.ppf(0.975, 4) + t.ppf(0.8, 4)) * sqrt(2 / 3))
