@@ -154,10 +154,10 @@ def _page(arguments: argparse.Namespace) -> int:
     # The runs of all pages at once keep all jobs busy. What fails costs the pages that show it, and no other.
     # The gates come first, as methods wait for them.
     rows = [page for page in selected if not isinstance(page, pages.MeasuredPage)]
-    gates: list[pages.Page] = [page for page in rows if isinstance(page, pages.GatesPage)]
     complaints: list[str] = []
-    for some in filter(None, (gates, rows)):
-        complaints = ensure.ensure([runs for page in some for runs in page.chains()], jobs=arguments.jobs).complaints()
+    for first in (True, False):
+        if chains := [runs for page in rows if isinstance(page, pages.GatesPage) == first for runs in page.chains()]:
+            complaints += ensure.ensure(chains, jobs=arguments.jobs).complaints()
     for page in selected:
         try:
             with files.full_disk_in_plain_words():

@@ -19,7 +19,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from dfmsd import checkpoints
-from dfmsd.distiller import Distiller
+from dfmsd.distiller import Distiller, Memory
 from dfmsd.errors import StudyError
 from dfmsd.study import build, zoo
 from tests.fixtures_detectors import batch, checkpoint, detector, network, project
@@ -217,6 +217,17 @@ def test_remembered_features_are_those_of_the_network_to_the_bit(weights: Path, 
     assert sizes == [2, 2, 2, 2, 2, 2, 2, 3, 3, 3]
     assert len(model.remembered[0]) == 7  # type: ignore[index]
     assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_what_is_remembered_does_not_depend_on_when_it_was_seen(shared: Distiller) -> None:
+    """As after a resume: an image is met alone, in a batch of one, or among others."""
+    images, network = torch.rand(3, 3, 64, 64), shared.teachers[0].extract_feat
+    alone, among = Memory(), Memory()
+    for place in range(3):
+        alone(network, images[place : place + 1], [place])
+    among(network, images, range(3))
+    assert alone.keys() == among.keys()
+    assert all(torch.equal(*pair) for key in alone for pair in zip(alone[key], among[key], strict=True))
 
 
 @pytest.mark.parametrize("method", [{"type": "DMKD"}, {"type": "DFMSD", "beta": 0.0}], ids=str)

@@ -165,7 +165,7 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
         for (pair, _), line in own.iterrows():
             if seeds := seeds_of(line):
                 spread = known[pair.partition(" ← ")[0]]
-                found.append(stats.estimate(seeds, spread and Spread(2 * spread.variance, spread.dof)))
+                found.append(stats.estimate(seeds, spread and spread.times(2)))
         means, said = [one.mean for one in found], [stats.verdict(one) for one in found]
         line = {"pairs": len(own), "run": len(found), "above in": sum(mean > 0 for mean in means)}
         line |= {verdict: said.count(verdict) for verdict in ("higher", "lower", "not settled")}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from dfmsd.report import figures
 from dfmsd.report.figures import COLOURS, MISSING, PALETTE
-from dfmsd.study import pages, plan, scales, zoo
+from dfmsd.study import pages, plan, scales, stats, zoo
 from dfmsd.study.pages import GatesPage
 
 GATES = {
@@ -49,14 +49,10 @@ class _Aps:
         """Of a teacher's own run."""
         return float(self.teachers.get(name, float("nan")))
 
-    def noise(self) -> pd.Series[Any]:
-        """Variance over seeds of each student; all have the same seeds."""
-        by_seed = pd.DataFrame(self.untaught.xs(1.0, level="length").unstack("seed"))
-        return by_seed.var(axis="columns", ddof=1, skipna=False)
-
-    def pooled(self) -> float:
-        """Standard deviation over seeds, pooled over the students; NaN while one of them lacks a seed."""
-        return math.sqrt(self.noise().mean(skipna=False))
+    def noise(self, *students: str) -> float:
+        """Standard deviation over seeds, pooled over some students; NaN while one of them lacks a seed."""
+        found = stats.pooled(dict(self.untaught[student, 1.0]) for student in students)
+        return float("nan") if found is None else math.sqrt(found.variance)
 
 
 def hours(page: GatesPage) -> float:
@@ -91,7 +87,7 @@ def judged(page: GatesPage, frame: pd.DataFrame, cost: float) -> pd.DataFrame:
 
 
 def _lines(page: GatesPage, aps: _Aps) -> Iterator[Line]:
-    bounds, sd = page.bounds, aps.pooled()
+    bounds, sd = page.bounds, aps.noise(*page.students)
     for student in page.students:
         value = aps.alone(student, 2.0) - aps.alone(student)
         about = {"gate": "length", "about": zoo.label(student), "measured": "AP by twice the epochs"}
@@ -151,7 +147,7 @@ def students(page: GatesPage, frame: pd.DataFrame) -> pd.DataFrame:
     """Each student without a teacher: AP with the first seed, of twice the epochs, and its standard deviation over seeds."""
     aps = _Aps(page, frame)
     lines = {
-        name: {"AP": aps.alone(name), "AP, twice the epochs": aps.alone(name, 2.0), "sd over seeds": aps.noise()[name] ** 0.5}
+        name: {"AP": aps.alone(name), "AP, twice the epochs": aps.alone(name, 2.0), "sd over seeds": aps.noise(name)}
         for name in page.students
     }
     table = pd.DataFrame.from_dict(lines, orient="index")

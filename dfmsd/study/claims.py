@@ -378,7 +378,7 @@ class _Contrast:
             images = {image: self.least + signs[image] * (value - mean) for image, value in images.items()}
             mean = fmean(images.values())
         one = stats.pooled([images])
-        return mean, one and Spread(one.variance / len(images), one.dof)
+        return mean, one and one.times(1 / len(images))
 
 
 def _p(mean: float, of_mean: Spread | None, least: float) -> tuple[float, float]:

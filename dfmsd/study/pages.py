@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
@@ -65,17 +65,14 @@ class Page(Frozen):
 # Pages whose rows are runs
 
 
-class PageSpec(Page):
-    """A comparison: rows of one table, each a recipe for a student and its teachers."""
+class RowsPage(Page):
+    """Rows with seeds, which a kind of page lists."""
 
-    table: int | str | tuple[int, ...] | None = None
-    """The table, or tables, whose numbers stand beside ours (``params/published.yaml``)."""
-    groups: tuple[Group, ...] = Field(min_length=1)
     seeds: Seeds | None = None
     """None: the scale's."""
 
     @model_validator(mode="after")
-    def _check(self) -> PageSpec:
+    def _check(self) -> Self:
         for row in self.rows():
             if not isinstance(row, Impossible):
                 check(row)
@@ -83,13 +80,8 @@ class PageSpec(Page):
         return self
 
     def rows(self) -> tuple[Row, ...]:
-        """All rows, in the order of the table."""
-        return tuple(row for group in self.groups for row in group.rows(self.scale))
-
-    @property
-    def subject(self) -> str:
-        """The name of the last row, which the verdicts compare with all others."""
-        return name_of(self.rows()[-1])
+        """All rows, in order."""
+        raise NotImplementedError
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -100,6 +92,23 @@ class PageSpec(Page):
     def chains(self) -> list[tuple[RunSpec, ...]]:
         """The chains of runs of all entries."""
         return [entry.runs for entry in self.entries]
+
+
+class PageSpec(RowsPage):
+    """A comparison: rows of one table, each a recipe for a student and its teachers."""
+
+    table: int | str | tuple[int, ...] | None = None
+    """The table, or tables, whose numbers stand beside ours (``params/published.yaml``)."""
+    groups: tuple[Group, ...] = Field(min_length=1)
+
+    def rows(self) -> tuple[Row, ...]:
+        """All rows, in the order of the table."""
+        return tuple(row for group in self.groups for row in group.rows(self.scale))
+
+    @property
+    def subject(self) -> str:
+        """The name of the last row, which the verdicts compare with all others."""
+        return name_of(self.rows()[-1])
 
 
 def _check_matching(row: Row, scale: str) -> None:
@@ -537,7 +546,7 @@ class GatesPage(Page):
         return [*(entry.runs for entry in self.entries), *((run,) for run in self.runs().values())]
 
 
-class RegimePage(Page):
+class RegimePage(RowsPage):
     """How the gain of some methods changes as training or labelled images grow: an ablation of ours."""
 
     vary: Literal["length", "images"]
@@ -547,14 +556,6 @@ class RegimePage(Page):
     recipes: tuple[str, ...] = Field(min_length=1)
     """The first one is what the others are compared with."""
     pairs: tuple[Pair, ...] = Field(min_length=1)
-    seeds: Seeds | None = None
-    """None: the scale's."""
-
-    @model_validator(mode="after")
-    def _check(self) -> RegimePage:
-        for row in self.rows():
-            check(row)
-        return self
 
     def rows(self) -> tuple[Row, ...]:
         """By pair, recipe and value; without values for which the data have too few images."""
@@ -575,16 +576,6 @@ class RegimePage(Page):
 
     def _options(self, value: float) -> Options:
         return Options(length=value) if self.vary == "length" else Options(images=value, length=1 / value)
-
-    @cached_property
-    def entries(self) -> tuple[Entry, ...]:
-        """Each row with each seed; planned once."""
-        scale = scales.get(self.scale)
-        return entries(self.rows(), scale, self.seeds or scale.seeds)
-
-    def chains(self) -> list[tuple[RunSpec, ...]]:
-        """The chains of runs of all entries."""
-        return [entry.runs for entry in self.entries]
 
 
 class StartsPage(Page):

@@ -41,6 +41,10 @@ class Spread:
     variance: float
     dof: float
 
+    def times(self, factor: float) -> Spread:
+        """Of what has so many times the variance: 2 for the difference of two runs, 1 / n for a mean of n."""
+        return Spread(factor * self.variance, self.dof)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -140,7 +144,7 @@ def estimate(values: Mapping[int, float], spread: Spread | None = None) -> Estim
         raise ValueError("an estimate needs a value")
     mean = float(np.mean(list(values.values())))
     spread = spread or pooled([values])
-    return Estimate(dict(values), mean, t_interval(mean, spread and Spread(spread.variance / len(values), spread.dof)))
+    return Estimate(dict(values), mean, t_interval(mean, spread and spread.times(1 / len(values))))
 
 
 def difference(values: Mapping[int, float], baseline: Mapping[int, float], spread: Spread | None = None) -> Estimate | None:
@@ -164,8 +168,7 @@ def difference(values: Mapping[int, float], baseline: Mapping[int, float], sprea
     shared = sorted(values.keys() & baseline.keys())
     if not shared:
         return None
-    both = spread and Spread(2 * spread.variance, spread.dof)
-    return estimate({seed: values[seed] - baseline[seed] for seed in shared}, both)
+    return estimate({seed: values[seed] - baseline[seed] for seed in shared}, spread and spread.times(2))
 
 
 def verdict(found: Estimate | None) -> Verdict:
