@@ -36,7 +36,7 @@ class _Aps:
         ours = frame[frame["metric"] == "AP"]
         rows, teachers = ours[ours["role"] == "row"], ours[ours["role"] == "teacher"]
         alone = rows[rows["recipe"] == "baseline"]
-        self.untaught = alone.set_index(["student", "length", "seed"])["value"]
+        self.untaught = alone.set_index(["student", "length", "seed"])["value"].sort_index()
         self.taught = rows[rows["recipe"] == "mse"].set_index(["student", "teachers"])["value"]
         self.teachers = teachers.set_index("student")["value"]
         self.first = scales.get(page.scale).seeds[0]
@@ -120,15 +120,14 @@ def _lines(page: GatesPage, aps: _Aps) -> Iterator[Line]:
         yield about | gain | {"low": bounds.room * sd, "high": None}
 
 
-def counts(page: GatesPage, found: pd.DataFrame) -> pd.DataFrame:
-    """By gate: how many numbers passed, failed or are not measured, the gate's verdict, and what its failure touches.
+def counts(found: pd.DataFrame) -> pd.DataFrame:
+    """By gate: how many numbers passed, failed or are not measured, and the gate's verdict.
 
     A gate fails if one of its numbers does, and is passed if all are.
     """
     table = pd.crosstab(found["gate"], found["verdict"])
     table = table.reindex(index=list(GATES), columns=[PASSED, FAILED, UNMEASURED], fill_value=0)
     table["verdict"] = [FAILED if line[FAILED] else UNMEASURED if line[UNMEASURED] else PASSED for _, line in table.iterrows()]
-    table["if it fails"] = pd.Series(page.touches).reindex(table.index)
     return table.rename(index=GATES)
 
 

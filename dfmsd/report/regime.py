@@ -82,6 +82,8 @@ def figure(page: RegimePage, frame: pd.DataFrame, *, gain: bool = False) -> Figu
             ax.set_xticks(page.values, [f"{value:g}" for value in page.values])
             ax.minorticks_off()
             ax.set_xlim(min(page.values) / 1.25, max(page.values) * 1.25)
+        if values.isna().all(axis=None):
+            axes[0].set_yticks([])
         axes[0].set_ylabel(what)
         drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=8)
         drawn.supxlabel(f"{LABEL[page.vary]}, scale {page.scale}", fontsize=10)

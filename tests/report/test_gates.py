@@ -60,7 +60,7 @@ def lines(page: GatesPage, **wanted: str) -> pd.DataFrame:
 
 def test_without_records_nothing_is_measured(page: GatesPage, folders: Path) -> None:
     assert verdicts(page) == {gate: {gates.UNMEASURED} for gate in gates.GATES}
-    assert set(gates.counts(page, gates.judged(page, frames.frame(page), 50.0))["verdict"]) == {gates.UNMEASURED}
+    assert set(gates.counts(gates.judged(page, frames.frame(page), 50.0))["verdict"]) == {gates.UNMEASURED}
 
 
 def test_values_are_differences_of_aps(page: GatesPage, write_record: WriteRecord) -> None:
@@ -96,7 +96,7 @@ def test_a_gate_fails_beyond_its_bound(
     write(page, write_record, **changes)
     found = verdicts(page, cost)
     assert gates.FAILED in found[gate]
-    table = gates.counts(page, gates.judged(page, frames.frame(page), cost))
+    table = gates.counts(gates.judged(page, frames.frame(page), cost))
     assert table.loc[gates.GATES[gate], "verdict"] == gates.FAILED
     said = gates.consequences(gates.judged(page, frames.frame(page), cost), page)
     assert page.touches[gate] in said  # type: ignore[index]
