@@ -338,16 +338,14 @@ class Memory(dict[Any, tuple[Tensor, ...]]):
     def __call__(self, network: Callable[[Tensor], Sequence[Tensor]], inputs: Tensor, names: Sequence[Any]) -> list[Tensor]:
         """Features of a batch, ``(B, C, H, W)`` for each level; the network sees the images that are new.
 
-        On a CPU an image's features do not depend on the others of its batch, to the bit; but a batch of one is computed in another
-        order. So a new image that is alone is seen twice at once: what is kept does not depend on when it was seen first, and a
-        run that is resumed ends like one that was not.
+        It sees them one at a time: the last bits of a batch's features depend, on some machines, on the batch's size and on an
+        image's place in it. So what is kept does not depend on when it was seen first, and a run that is resumed ends like one
+        that was not.
         """
         keys = [(name, tuple(inputs.shape[1:])) for name in names]
-        new = [place for place, key in enumerate(keys) if key not in self]
-        if new:
-            found = network(inputs[new * 2 if len(new) == 1 else new])
-            for order, place in enumerate(new):
-                self[keys[place]] = tuple(level[order].clone() for level in found)
+        for place, key in enumerate(keys):
+            if key not in self:
+                self[key] = tuple(level[0] for level in network(inputs[place : place + 1]))
         return [torch.stack(level) for level in zip(*(self[key] for key in keys), strict=True)]
 
 
