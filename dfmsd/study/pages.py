@@ -170,6 +170,12 @@ class TuningPage(Page):
     seed: int
     """One that no table uses."""
 
+    @model_validator(mode="after")
+    def _check_seed(self) -> TuningPage:
+        if self.seed in (used := scales.get(self.scale).seeds):
+            raise ValueError(f"seed {self.seed} is one of the tables' at this scale, {', '.join(map(str, used))}: take another")
+        return self
+
     def grid(self, method: str) -> tuple[float, ...]:
         """The shares that a method is tried with; at the scale smoke one, as a trial shows there that its path runs."""
         shares = self.methods[method].shares or self.shares
@@ -704,7 +710,8 @@ def _explain(error: ValidationError, model: type[Page]) -> str:
         return f"unknown parameter {place!r}: {suggest(str(first['loc'][-1]), known.model_fields)}"
     if first["type"] == "missing":
         return f"the parameter {place!r} is missing"
-    return f"{place} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{place} = {first['input']!r}: {said}" if place else said
 
 
 def page(notebook: str, given: Mapping[str, Any]) -> Page:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
+from dfmsd.errors import StudyError
 from dfmsd.report import tuning
 from dfmsd.study import pages
 from dfmsd.study.pages import TuningPage
 
-PAGE = pages.validate(
-    TuningPage,
-    {
-        "page": "made-up",
-        "title": "t",
-        "question": "q",
-        "notes": "n",
-        "pairs": [{"student": "fcos_r50", "teachers": ["gfl_r101"]}, {"student": "retinanet_r50", "teachers": ["retinanet_r101"]}],
-        "methods": {"mgd": ["alpha"], "pkd": {"weights": ["alpha"], "shares": [1, 2, 4, 8]}},
-        "shares": [1, 2, 4],
-        "seed": 1000,
-    },
-)
+GIVEN = {
+    "page": "made-up",
+    "title": "t",
+    "question": "q",
+    "notes": "n",
+    "pairs": [{"student": "fcos_r50", "teachers": ["gfl_r101"]}, {"student": "retinanet_r50", "teachers": ["retinanet_r101"]}],
+    "methods": {"mgd": ["alpha"], "pkd": {"weights": ["alpha"], "shares": [1, 2, 4, 8]}},
+    "shares": [1, 2, 4],
+    "seed": 5000,
+}
+PAGE = pages.validate(TuningPage, GIVEN)
 Gains = dict[float, tuple[float | None, float | None]]
 
 
@@ -34,6 +34,11 @@ def frame(mgd: Gains, pkd: Gains) -> pd.DataFrame:
                 value = None if gain is None else 10 + 20 * i + gain
                 lines.append(shared | {"row": name.upper(), "recipe": name, "pair": i, "share": share, "value": value})
     return pd.DataFrame(lines).astype({"value": float, "share": float})
+
+
+def test_weights_are_not_tuned_on_a_seed_of_the_tables() -> None:
+    with pytest.raises(StudyError, match=r"seed 1000 is one of the tables' at this scale, 0, 1000, 2000: take another$"):
+        pages.validate(TuningPage, GIVEN | {"seed": 1000})
 
 
 def test_the_best_share_has_the_largest_mean_gain_over_the_pairs() -> None:

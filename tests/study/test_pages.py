@@ -47,7 +47,7 @@ def test_table03_is_complete() -> None:
     assert isinstance(page, PageSpec)
     rows = [(row.student, row.teachers[0].split("_")[0], row.recipe) for row in page.rows()]
     # DFMSD whole, and less each of its parts.
-    recipes = ("baseline", "mse", "mgd", "dmkd", *["dfmsd"] * 4)
+    recipes = ("baseline", "mse", "ssim", "mgd", "dmkd", *["dfmsd"] * 4)
     groups = (("faster_rcnn_r50", "retinanet"), ("fcos_r50", "retinanet"), ("fcos_r50", "gfl"))
     assert rows == [(student, teacher, recipe) for student, teacher in groups for recipe in recipes]
     keys = [entry.runs[-1].key for entry in page.entries]
