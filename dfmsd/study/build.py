@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,21 @@ def network_config(network: NetworkSpec) -> Config:
     Raises:
         StudyError: if mmdet has no such config, or an override names a part that the config does not have.
     """
-    file = CONFIGS / network.config
-    if not file.is_file():
+    if not (CONFIGS / network.config).is_file():
         raise StudyError(f"{network.name}: mmdet has no config {network.config!r}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        config = Config.fromfile(file)
+    config = copy.deepcopy(_parsed(network.config))
     for key in network.overrides:
         _check_key(network, config, key)
     config.merge_from_dict(dict(network.overrides))
     return config
+
+
+@cache
+def _parsed(config: str) -> Config:
+    """One of mmdet's configs, which take long to read: once a process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Config.fromfile(CONFIGS / config)
 
 
 def _check_key(network: NetworkSpec, config: Config, key: str) -> None:
@@ -97,6 +104,8 @@ def _loader(spec: RunSpec, split: Split, classes: tuple[str, ...], *, training: 
             "metainfo": {"classes": classes},
             "test_mode": not training,
             "indices": spec.images if training else None,
+            # Processes that load images share what is serialised; where there are none, it costs a pass over all of memory.
+            "serialize_data": workers > 0,
             # Images without objects stay in generated data, as background; COCO's protocol drops them.
             "filter_cfg": {"filter_empty_gt": spec.data.source == "coco", "min_size": 32} if training else None,
             "pipeline": _pipeline(spec, training=training, masks=masks, once=once),
