@@ -564,12 +564,13 @@ class RegimePage(RowsPage):
     pairs: tuple[Pair, ...] = Field(min_length=1)
 
     def rows(self) -> tuple[Row, ...]:
-        """By pair, recipe and value; without values for which the data have too few images."""
+        """By pair, recipe and value; without values for which the data have too few images. At smoke two show the path."""
+        values = self.values[:2] if self.scale == "smoke" else self.values
         return tuple(
             Row(student=pair.student, teachers=pair.teachers, recipe=recipe, options=self._options(value))
             for pair in self.pairs
             for recipe in self.recipes
-            for value in self.values
+            for value in values
             if self._possible(pair.student, value)
         )
 
