@@ -163,9 +163,10 @@ class StartSpec(Frozen):
 
     @property
     def name(self) -> str:
-        """What to call it, such as ``start of a ResNet of width 8``."""
-        width = self.backbone.get("base_channels", self.backbone.get("embed_dims"))
-        return f"start of a {self.backbone['type']} of width {width}"
+        """What to call it, such as ``start of a ResNet of width 8``, or ``start of a ResNeXt of width 16, 8x4d``."""
+        own = self.backbone
+        groups = f", {own['groups']}x{own['base_width']}d" if "groups" in own else ""
+        return f"start of a {own['type']} of width {own.get('base_channels', own.get('embed_dims'))}{groups}"
 
     def needs(self) -> Iterator[StartSpec]:
         """Nothing: a start begins with random weights."""
