@@ -148,7 +148,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _page(arguments: argparse.Namespace) -> int:
     from dfmsd.report import book
-    from dfmsd.study import ensure
+    from dfmsd.study import campaign, ensure
 
     selected = _selected(arguments)
     # The runs of all pages at once keep all jobs busy. What fails costs the pages that show it, and no other.
@@ -156,8 +156,8 @@ def _page(arguments: argparse.Namespace) -> int:
     rows = [page for page in selected if not isinstance(page, pages.MeasuredPage)]
     complaints: list[str] = []
     for first in (True, False):
-        if chains := [runs for page in rows if isinstance(page, pages.GatesPage) == first for runs in page.chains()]:
-            complaints += ensure.ensure(chains, jobs=arguments.jobs).complaints()
+        if own := [page for page in rows if isinstance(page, pages.GatesPage) == first]:
+            complaints += ensure.ensure(campaign.ordered(own), jobs=arguments.jobs).complaints()
     for page in selected:
         try:
             with files.full_disk_in_plain_words():

@@ -1,0 +1,41 @@
+"""The order of runs: gates, trials, the hypotheses' rows seed by seed, the rest."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from dfmsd.study import campaign, claims, pages
+from dfmsd.study.pages import RowsPage
+from dfmsd.study.spec import RunSpec
+
+
+def test_what_decides_most_comes_first_and_nothing_is_lost() -> None:
+    selected = [pages.get(name, scale="mini") for name in pages.names()]
+    chains = campaign.ordered(selected)
+    assert sorted(runs[-1].key for runs in chains) == sorted(runs[-1].key for page in selected for runs in page.chains())
+    gates, shares = ({runs[-1].key for runs in pages.get(name, scale="mini").chains()} for name in ("gates", "shares"))
+    places = {
+        name: [place for place, runs in enumerate(chains) if runs[-1].key in own]
+        for name, own in (("gates", gates), ("shares", shares))
+    }
+    taught = [
+        place
+        for place, runs in enumerate(chains)
+        if isinstance(runs[-1], RunSpec) and runs[-1].stage and runs[-1].eval_split == "val"
+    ]
+    assert places["gates"][: len(gates)] == list(range(len(gates)))
+    assert max(places["shares"]) < min(set(taught) - set(places["gates"]))
+
+
+def test_every_hypothesis_has_its_first_seed_before_any_has_its_second() -> None:
+    asked = claims.asked()
+    selected = [pages.get(name, scale="mini") for name in asked.pages]
+    entries = {entry.runs[-1].key: entry for page in selected if isinstance(page, RowsPage) for entry in page.entries}
+    seeds = [entries[runs[-1].key].seed for runs in campaign.ordered(selected)]
+    assert [seed for seed, _ in groupby(seeds)][:3] == [0, 1000, 2000]
+    first = [entries[runs[-1].key].row.recipe for runs in campaign.ordered(selected)[: seeds.index(1000)]]
+    assert {"baseline", "mse", "ssim", "dmkd", "dfmsd"} == set(first)
+
+
+def test_every_page_that_is_named_exists() -> None:
+    assert set(campaign.PAGES) <= set(pages.names())
