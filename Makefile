@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup ensure doctor lint test browser page pages book all clean
+.PHONY: help setup ensure lock doctor lint test browser engine page pages book all clean
 
 # The environment: .venv, or the conda environment of environment.yml when it is active.
 ifeq ($(CONDA_DEFAULT_ENV),dfmsd)
@@ -28,6 +28,9 @@ setup: ## make the environment, or repair it
 ensure:
 	@$(SETUP)
 
+lock: ## write lock.txt anew: the packages that are installed
+	@$(PY) scripts/lock.py
+
 doctor: ensure ## say what is wrong with the environment, and the command that mends it
 	@$(PY) -m dfmsd doctor
 
@@ -36,11 +39,15 @@ lint: ensure ## style and types
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-test: lint browser ## lint, types, unit tests, doctests, smoke run of every page, the book in a browser
+test: lint browser engine ## lint, types, unit tests, doctests, smoke run of every page, the book in a browser
 	$(PY) -m pytest -n $(shell echo $$(( $(JOBS) < 8 ? $(JOBS) : 8 ))) --dist loadgroup
 
 browser:
 	@scripts/get_browser.sh
+
+engine: ensure ## Snakemake, in an environment of its own
+	@test -x $(VENV)/engine/bin/snakemake || { $(PY) -m venv $(VENV)/engine && $(VENV)/engine/bin/pip install -q \
+		$$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["workflow"])'); }
 
 page: ensure ## run what page PAGE misses at scale SCALE, JOBS runs at a time
 	$(PY) -m dfmsd page $(PAGE) --scale $(SCALE) --jobs $(JOBS)

@@ -1,24 +1,31 @@
-"""The command line: ``python -m dfmsd plan | run | page | book | check | doctor``."""
+"""The command line: ``python -m dfmsd plan | run | page | book | check | clean | doctor``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
+import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
 
 if __name__ == "__main__" and sys.argv[1:] == ["doctor"]:
     # Ahead of the other imports: where packages are missing, this command says which.
     from dfmsd.study import doctor
 
-    sys.exit(doctor.main())
+    try:
+        sys.exit(doctor.main())
+    except OSError as error:
+        sys.exit(f"error: what is printed cannot be written: {error.strerror}")
 
 from dfmsd.errors import StudyError, suggest
-from dfmsd.study import files, pages, paths, plan, records, scales
+from dfmsd.study import clean, files, pages, paths, plan, records, scales
 from dfmsd.study.rows import RECIPES, Row, chain
 
 COMMANDS = {
@@ -27,12 +34,28 @@ COMMANDS = {
     "page": "Make what pages show: train, measure, publish the records, execute the notebooks.",
     "book": "Execute the pages with papermill and build the book.",
     "check": "List stale, missing, unused and damaged records.",
+    "clean": "List what runs have left behind and nobody needs; with --yes remove it.",
     "doctor": "Check the environment.",
 }
 
 
+class _Once(argparse.Action):
+    """An option with a value, which is given once: of two the first would be lost without a word."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+        if option_string is not None and self in (given := namespace.__dict__.setdefault("given", [])):
+            parser.error(f"{option_string} is given twice: say it once")
+        elif option_string is not None:
+            given.append(self)
+        setattr(namespace, self.dest, values)
+
+
 class _Parser(argparse.ArgumentParser):
     """Errors in one line, with the nearest valid name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("action", None, _Once)
 
     def error(self, message: str) -> NoReturn:
         if unknown := re.search(r"invalid choice: '([^']*)'", message):
@@ -50,16 +73,21 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
         sub[name].add_argument("--all", action="store_true", help="all pages")
         sub[name].add_argument("--scale", help="smoke, mini, gpu or coco; a page's own if left out")
         sub[name].add_argument("--seeds", help="comma-separated, such as 0,1; the scale's if left out")
+    sub["plan"].add_argument("--json", action="store_true", help="for a workflow engine: the runs that are left, with their needs")
     for name in ("page", "run"):
         sub[name].add_argument("--jobs", type=_number(1), default=1, help="runs at a time")
-    sub["run"].add_argument("--student", required=True)
+    sub["run"].add_argument("key", nargs="?", metavar="KEY", help="one run of a page, whose needs are trained; or a row:")
+    sub["run"].add_argument("--student")
     sub["run"].add_argument("--teachers", nargs="*", default=[])
     sub["run"].add_argument("--any-order", action="store_true", help="teachers in any order, also one twice")
-    sub["run"].add_argument("--method", required=True, help=", ".join(RECIPES) + ", or several methods: 'fgd + pkd'")
+    sub["run"].add_argument("--method", help=", ".join(RECIPES) + ", or several methods: 'fgd + pkd'")
     sub["run"].add_argument("--scale", default="mini")
+    own = "a YAML that names your own annotation files and image folders; the scale's data if left out"
+    sub["run"].add_argument("--data", type=Path, metavar="FILE", help=own)
     sub["run"].add_argument("--seed", type=_number(0), default=0)
-    rehearse = "try it out: N iterations a run, random weights, 2 images"
+    rehearse = "try it out: N iterations a run, random weights, 2 images with objects"
     sub["run"].add_argument("--rehearse", type=_number(1), metavar="N", help=rehearse)
+    sub["clean"].add_argument("--yes", action="store_true", help="remove what is listed")
     sub["book"].add_argument("--scale", help="execute the pages at this scale instead of their own")
     sub["book"].add_argument("--strict", action="store_true", help="warnings are errors")
     arguments, unknown = parser.parse_known_args(argv)
@@ -70,12 +98,13 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     if arguments.command is None:
         parser.print_help()
         raise SystemExit(2)
+    arguments.command_line = shlex.join(["python", "-m", "dfmsd", *(sys.argv[1:] if argv is None else argv)])
     return arguments
 
 
 def _number(least: int) -> Callable[[str], int]:
     def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
+        if not text.isdecimal() or not least <= int(text[:11]) < 2**32:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
         return int(text)
 
@@ -86,8 +115,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     arguments = _parsed(argv)
     try:
-        with files.full_disk_in_plain_words():
-            return int(globals()[f"_{arguments.command}"](arguments) or 0)
+        with files.plain_words(), redirect_stdout(_Output(sys.stdout or open(os.devnull, "w"))) as output:
+            status = int(globals()[f"_{arguments.command}"](arguments) or 0)
+            output.flush()
+            return status
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -95,9 +126,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader (head, less) has closed; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+class _Output:
+    """Standard output, which says of itself that it cannot be written to."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._told():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._told():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # Python would complain once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if isinstance(error, BrokenPipeError):  # its reader (head, less) has closed
+                raise
+            raise StudyError(f"what is printed cannot be written: {error.strerror}") from None
 
 
 def _selected(arguments: argparse.Namespace) -> list[pages.Page]:
@@ -109,14 +167,19 @@ def _selected(arguments: argparse.Namespace) -> list[pages.Page]:
     seeds = None
     if arguments.seeds is not None:
         words = [word.strip() for word in arguments.seeds.split(",")]
-        if not all(word.isdecimal() for word in words):
-            raise StudyError(f"--seeds {arguments.seeds!r}: whole numbers separated by commas, such as 0,1,2")
-        seeds = list(dict.fromkeys(int(word) for word in words))
+        if not all(word.isdecimal() and int(word[:11]) < 2**32 for word in words):
+            raise StudyError(f"--seeds {arguments.seeds!r}: whole numbers below 2^32 separated by commas, such as 0,1,2")
+        seeds = [int(word) for word in words]
+        if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+            raise StudyError(f"--seeds {arguments.seeds!r}: {twice[0]} stands there twice")
     return [pages.get(name, scale=arguments.scale, seeds=seeds) for name in names]
 
 
 def _plan(arguments: argparse.Namespace) -> None:
     planned = plan.plan(runs for page in _selected(arguments) for runs in page.chains())
+    if arguments.json:
+        print(json.dumps(_for_engines(planned), indent=1))
+        return
     for item in planned:
         state = f"{item.progress:.0%}" if item.state == "partial" else item.state
         left = plan.duration(item.seconds) if item.state != "done" else ""
@@ -125,10 +188,34 @@ def _plan(arguments: argparse.Namespace) -> None:
     print(f"{len(planned)} runs, {done} done; the rest about {plan.duration(sum(item.seconds for item in planned))} one at a time")
 
 
+def _for_engines(planned: Sequence[plan.Planned]) -> list[dict[str, object]]:
+    """The runs that are left; they need each other alone, as the rest is done."""
+    left = {item.run.key: item for item in planned if item.state != "done"}
+    memory = plan.memories(item.run for item in left.values())
+    return [
+        {
+            "key": key,
+            "state": item.state,
+            "needs": [need.key for need in item.run.needs() if need.key in left],
+            "seconds": round(item.seconds),
+            "gpus": int(item.run.scale in ("gpu", "coco")),
+            "memory": round(memory[key]),
+            "about": pages.describe(item.run),
+        }
+        for key, item in left.items()
+    ]
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from dfmsd.study import ensure
 
-    scale = scales.get(arguments.scale)
+    if arguments.key is not None:
+        if arguments.student or arguments.method or arguments.teachers:
+            raise StudyError("either KEY, a run of a page, or --student and --method, a row of its own")
+        return _run_key(arguments.key)
+    if not (arguments.student and arguments.method):
+        raise StudyError("say what to run: a KEY that `plan` prints, or --student and --method")
+    scale = scales.get(arguments.scale, data=arguments.data)
     if arguments.rehearse is not None:
         scale = scale.rehearse(arguments.rehearse)
     row = Row(
@@ -138,12 +225,25 @@ def _run(arguments: argparse.Namespace) -> int:
         any_order=arguments.any_order,
     )
     runs = chain(row, scale, arguments.seed)
-    outcome = ensure.ensure([runs], jobs=arguments.jobs)
+    outcome = ensure.ensure([runs], jobs=arguments.jobs, asked=arguments.command_line)
     for run in runs:
         if run.key not in outcome.failed and (record := records.find(run.key)) is not None:
             print(f"{run.key}  {pages.describe(run)}: AP {record.metrics['AP']:.1f}  {paths.runs() / run.key}")
     print("".join(f"error: {line}\n" for line in outcome.complaints()), end="", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _run_key(key: str) -> int:
+    """Train one run in this process, as an engine's job does."""
+    from dfmsd.study import ensure, run
+
+    for scale in scales.SCALES:
+        chains = (runs for name in pages.names() for runs in pages.get(name, scale=scale).chains())
+        if (found := next((one for one in plan.order(chains) if one.key == key), None)) is not None:
+            ensure.check_gates([found])
+            run.run(found)
+            return 0
+    raise StudyError(f"no page has a run {key!r}: `python -m dfmsd plan PAGE` prints the keys of a page's runs")
 
 
 def _page(arguments: argparse.Namespace) -> int:
@@ -154,13 +254,14 @@ def _page(arguments: argparse.Namespace) -> int:
     # The runs of all pages at once keep all jobs busy. What fails costs the pages that show it, and no other.
     # The gates come first, as methods wait for them.
     rows = [page for page in selected if not isinstance(page, pages.MeasuredPage)]
+    asked = "" if arguments.seeds is None else arguments.command_line  # of other seeds a page knows nothing
     complaints: list[str] = []
     for first in (True, False):
         if own := [page for page in rows if isinstance(page, pages.GatesPage) == first]:
-            complaints += ensure.ensure(campaign.ordered(own), jobs=arguments.jobs).complaints()
+            complaints += ensure.ensure(campaign.ordered(own), jobs=arguments.jobs, asked=asked).complaints()
     for page in selected:
         try:
-            with files.full_disk_in_plain_words():
+            with files.plain_words():
                 if isinstance(page, pages.MeasuredPage):
                     module, _, function = records.measuring(page).partition(":")
                     ensure.make(page, jobs=arguments.jobs, measure=getattr(import_module(module), function))
@@ -190,6 +291,17 @@ def _check(arguments: argparse.Namespace) -> int:
     for name, found in vars(result).items():
         print("\n  ".join([f"{name}: {len(found)}", *found]))
     return 1 if result.damaged else 0
+
+
+def _clean(arguments: argparse.Namespace) -> None:
+    found = clean.leftovers()
+    for one in found:
+        print(f"{one.size / 1e6:9.1f} MB  {one.place}  ({one.why})")
+    total = f"{len(found)} leftovers, {sum(one.size for one in found) / 1e6:.1f} MB"
+    if arguments.yes:
+        clean.remove(found)
+    done = "removed" if arguments.yes else "`python -m dfmsd clean --yes` removes them"
+    print(f"{total}: {done}" if found else "nothing is left over")
 
 
 def _doctor(_: argparse.Namespace) -> int:

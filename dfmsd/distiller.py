@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,11 +18,11 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from dfmsd import checkpoints, losses, stages
+from dfmsd import checkpoints, configs, losses, stages
 from dfmsd.augment import di2_fgsm
 from dfmsd.errors import StudyError, suggest, validated
 from dfmsd.hyper import METHODS, for_pair
-from dfmsd.levels import match, resized, strides
+from dfmsd.levels import Level, match, pyramid, resized
 from dfmsd.losses import Levels, Method
 from dfmsd.losses.base import CHANGED
 from dfmsd.preprocess import DistillPreprocessor, Enhancement, View
@@ -35,17 +37,21 @@ with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
 Network = dict[str, Any] | str
 """A detector's ``model`` dict, or the path of an mmdet config that has one (``mmdet::`` names those that mmdet ships)."""
 
+Files = str | Path | Sequence[str | Path]
+
 for _model in METHODS.values():
     MODELS.register_module(module=getattr(losses, _model.__name__))
 
 
 @MODELS.register_module()
 class Distiller(BaseDetector):
-    """Train a student with its own losses plus those of distillation methods.
+    """Train a student with its own losses plus those of distillation methods; for all else it is that student.
 
-    The student's features are caught by a forward hook on its neck during its own loss, so they are computed once. A teacher runs
-    backbone and neck without gradients, in eval mode whatever happens, on images normalised its own way; it appears neither in
-    ``parameters()`` nor in ``state_dict()``, yet follows every move to a device or dtype.
+    It has the student's parts under the student's names (``backbone``, ``neck``, ``bbox_head``, ...), so that hooks and optimizer
+    constructors find them and its checkpoint is a checkpoint of the student. What the methods learn is in ``distill``, and what
+    else is asked of it is the student's answer. The student's features are caught when its own loss asks for them, so they are
+    computed once. A teacher runs backbone and neck without gradients, in eval mode whatever happens, on images normalised its own
+    way; it appears neither in ``parameters()`` nor in ``state_dict()``, yet follows every move to a device or dtype.
 
     Args:
         student: The student's config.
@@ -63,6 +69,9 @@ class Distiller(BaseDetector):
         inherit: Start with the (first) teacher's neck and head.
         remember: Keep the teachers' features of every training image, and of its flip, in memory: each is computed once. Only for
             images that come back as they were, or flipped: not where the pipeline crops, resizes or recolours them at random.
+        data_preprocessor: Not used, as each network has its own; mmengine gives one if the config has it outside of ``model``.
+        init_cfg: As of any mmdet detector.
+        **left: None; what a config inherits from its student's and has not deleted is refused.
 
     Raises:
         StudyError: if a teacher has no checkpoint or it does not fit, a method or an option makes no sense, or two pyramids have no
@@ -82,16 +91,17 @@ class Distiller(BaseDetector):
     """
 
     data_preprocessor: DistillPreprocessor
+    student: BaseDetector
     teachers: tuple[BaseDetector, ...]
-    methods: nn.ModuleList
+    distill: nn.ModuleList
 
     def __init__(
         self,
-        student: Network,
-        teacher: Network | Sequence[Network],
-        methods: Sequence[dict[str, Any]],
-        teacher_checkpoint: str | Sequence[str] | None = None,
-        student_checkpoint: str | None = None,
+        student: Network | None = None,
+        teacher: Network | Sequence[Network] | None = None,
+        methods: Sequence[Mapping[str, Any]] = (),
+        teacher_checkpoint: Files | None = None,
+        student_checkpoint: str | Path | None = None,
         matching: Matching = "stride",
         factors: Mapping[str, float] | None = None,
         enhance: Enhancement | Mapping[str, Any] | None = None,
@@ -100,40 +110,68 @@ class Distiller(BaseDetector):
         remember: bool = False,
         data_preprocessor: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
+        **left: Any,
     ) -> None:
+        _check_names({name: value for name, value in left.items() if value or name != "backbone"})
+        _check_methods(methods)
         networks: list[Any] = list(teacher) if isinstance(teacher, (list, tuple)) else [teacher]
-        files = [teacher_checkpoint] if isinstance(teacher_checkpoint, str) else list(teacher_checkpoint or [])
+        files = _listed(teacher_checkpoint)
+        if networks in ([], [None]):
+            raise StudyError("there is no teacher: give the path of its mmdet config, or its model dict")
         if len(files) < len(networks):
             raise StudyError("the teacher has no weights: set teacher_checkpoint (an untrained teacher teaches nothing)")
         if len(files) > len(networks):
             raise StudyError(f"teacher_checkpoint lists {len(files)} files for {len(networks)} teachers: give one for each")
-        student, configs = _model_config(student, "student"), [_model_config(network, "teacher") for network in networks]
-        normalisations = [config["data_preprocessor"] for config in configs]
-        views = DistillPreprocessor(student["data_preprocessor"], normalisations, enhance, keep_pixels=adversarial is not None)
+        config, taught_by = configs.network(student, "student"), [configs.network(one, "teacher") for one in networks]
+        normalisations = [one["data_preprocessor"] for one in taught_by]
+        views = DistillPreprocessor(config["data_preprocessor"], normalisations, enhance, keep_pixels=adversarial is not None)
         super().__init__(data_preprocessor=views, init_cfg=init_cfg)
-        self.student = MODELS.build(student)
+        self._stand_in_for(MODELS.build(config))
         self.student_checkpoint = student_checkpoint
         self.inherit = inherit
         # Of each teacher: no module and no buffer, so they are in no checkpoint.
         self.remembered: tuple[Memory, ...] | None = tuple(Memory() for _ in networks) if remember else None
         self.attack = None if adversarial is None else validated(stages.Attack, "adversarial", dict(adversarial)).model_dump()
         # A tuple, not a ModuleList, keeps the teachers out of the registered modules.
-        self.teachers = tuple(_frozen(MODELS.build(config), file) for config, file in zip(configs, files, strict=True))
+        self.teachers = tuple(_frozen(MODELS.build(one), file) for one, file in zip(taught_by, files, strict=True))
+        if self.attack is not None:
+            _check_attack(self.teachers)
         provided = zip(CHANGED, (enhance, adversarial), strict=True)
         self.changed = [term for term, images in provided if images is not None]
         # The teacher's stride of each matched level, and its places in the two pyramids.
         self.pairs: list[dict[int, tuple[int, int]]] = []
-        for pyramid in map(strides, self.teachers):
-            self.pairs.append({pyramid[t]: (s, t) for s, t in match(strides(self.student), pyramid, matching)})
-        self.methods = nn.ModuleList(
-            nn.ModuleList(self._build(method, student, config, teacher, pairs) for method in methods)
-            for config, teacher, pairs in zip(configs, self.teachers, self.pairs, strict=True)
-        )
+        self.distill = nn.ModuleList()
+        own = pyramid(self.student)
+        for other, hidden in zip(taught_by, self.teachers, strict=True):
+            levels = pyramid(hidden)
+            places = match([level.stride for level in own], [level.stride for level in levels], matching)
+            pairs = {levels[t].stride: (s, t) for s, t in places}
+            pair = {stride: (own[s], levels[t]) for stride, (s, t) in pairs.items()}
+            self.pairs.append(pairs)
+            self.distill.append(nn.ModuleList(self._build(method, config, other, hidden, pair) for method in methods))
         first = self.methods_by_teacher[0]
         names = [f"loss_{method.name}_{term}" for method in first for term in method.WEIGHTS]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise StudyError(f"a method is listed twice: {', '.join(sorted(repeated))}")
         self.factors = None if factors is None else self._checked(factors, names)
+
+    def _stand_in_for(self, student: BaseDetector) -> None:
+        """Take a student's parts and parameters for one's own; it stays hidden beside them, and has its parts still."""
+        student.data_preprocessor = self.data_preprocessor.student
+        self._modules.update({name: part for name, part in student._modules.items() if name != "data_preprocessor"})
+        # One dictionary for both: a move to another device may replace what is in it.
+        for kept in ("_parameters", "_buffers", "_non_persistent_buffers_set"):
+            object.__setattr__(self, kept, getattr(student, kept))
+        object.__setattr__(self, "student", student)
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not the distiller's own is the student's, such as ``set_epoch``."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if "student" not in self.__dict__:
+                raise
+            return getattr(self.student, name)
 
     def _checked(self, factors: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
         """Factors for all terms that are on, and for none that no method has."""
@@ -150,7 +188,7 @@ class Distiller(BaseDetector):
         student: Mapping[str, Any],
         teacher: Mapping[str, Any],
         network: BaseDetector,
-        pairs: Iterable[int],
+        pair: Mapping[int, tuple[Level, Level]],
     ) -> Method:
         """One method for one teacher, on those of its levels that are matched."""
         changes = dict(config)
@@ -158,10 +196,11 @@ class Distiller(BaseDetector):
         kinds = stages.kind_of(student), stages.kind_of(teacher)
         fields = dict(for_pair(name, *kinds, stages.family_of(student), **changes))
         wanted = fields["strides"]
-        fields["strides"] = [stride for stride in pairs if wanted is None or stride in wanted]
+        fields["strides"] = [stride for stride in pair if wanted is None or stride in wanted]
         if not fields["strides"]:
-            raise StudyError(f"{name}: none of the strides {wanted} is matched; matched are {sorted(pairs)}")
-        channels = {"channels_s": self.student.neck.out_channels, "channels_t": network.neck.out_channels}
+            raise StudyError(f"{name}: none of the strides {wanted} is matched; matched are {sorted(pair)}")
+        sides = [{stride: levels[side].channels for stride, levels in pair.items()} for side in (0, 1)]
+        channels = dict(zip(("channels_s", "channels_t"), sides, strict=True))
         method: Method = MODELS.build(fields | channels | {"changed": self.changed})
         method.connect(self.student, network)
         return method
@@ -184,9 +223,20 @@ class Distiller(BaseDetector):
             teacher._apply(fn, recurse)
         return self
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *arguments: Any) -> None:
+        """Into the blocks of methods, too; a checkpoint of a plain student has none, and leaves them as they are."""
+        named = checkpoints.current(state_dict, prefix)
+        blocks = prefix + checkpoints.BLOCKS
+        if not any(name.startswith(blocks) for name in named):
+            named |= {blocks + name: value for name, value in self.distill.state_dict().items()}
+        state_dict.clear()
+        state_dict.update(named)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
     def train(self, mode: bool = True) -> Distiller:
         """Set the student's mode; teachers stay in eval mode (Swin's drop path would act otherwise)."""
         super().train(mode)
+        self.student.train(mode)
         for teacher in self.teachers:
             teacher.eval()
         return self
@@ -216,10 +266,17 @@ class Distiller(BaseDetector):
         """
         caught: list[Sequence[Tensor]] = []
         with ExitStack() as stack:
-            stack.enter_context(self.student.neck.register_forward_hook(lambda _, __, output: caught.append(output)))
+            stack.enter_context(_caught(self.student, caught))
             for method in chain(*self.methods_by_teacher):
                 stack.enter_context(method.watching())
             losses: dict[str, Any] = self.student.loss(inputs, data_samples)
+        if not caught:
+            raise StudyError(f"{type(self.student).__name__} does not call its extract_feat for its loss: it cannot be distilled")
+        if (made := len(caught[0][0])) != len(inputs):
+            raise StudyError(
+                f"{type(self.student).__name__} makes maps of {made} images out of {len(inputs)} while it trains: they cannot be "
+                "compared with a teacher's"
+            )
         features = self.levels(caught[0], inputs_t, data_samples)
         changed = self._changed(data_samples, enhanced, pixels)
         generator = torch.Generator(inputs.device).manual_seed(int(torch.randint(2**31, ())))
@@ -241,7 +298,7 @@ class Distiller(BaseDetector):
     @property
     def methods_by_teacher(self) -> list[list[Method]]:
         """The methods of each teacher, with blocks of their own."""
-        return [list(methods) for methods in self.methods]  # type: ignore[call-overload]
+        return [list(methods) for methods in self.distill]  # type: ignore[call-overload]
 
     @property
     def weights(self) -> dict[str, float]:
@@ -316,19 +373,60 @@ class Distiller(BaseDetector):
         return matched
 
 
-def _model_config(network: Network, role: str) -> dict[str, Any]:
-    """A detector's model dict, from itself or from a config file."""
-    model = dict(stages.read(network).model) if isinstance(network, str) else copy.deepcopy(dict(network))
-    if "data_preprocessor" not in model:
-        raise StudyError(f"the {role}'s config has no data_preprocessor: each network normalises images its own way")
-    return model
+def _listed(files: Files | None) -> list[str]:
+    return [str(file) for file in ([files] if isinstance(files, (str, Path)) else files or [])]
+
+
+def _check_names(left: Mapping[str, Any]) -> None:
+    """Refuse what is no option: a student's parts, which a config inherits and has not deleted, or a slip of the pen."""
+    if "backbone" in left:
+        raise StudyError(
+            f"the model has {', '.join(sorted(left))} besides the distiller's options: it inherits them from the config of a "
+            "detector; write _delete_=True into model=dict(...)"
+        )
+    options = [name for name in inspect.signature(Distiller).parameters if name != "left"]
+    for name in left:
+        raise StudyError(f"the distiller has no option {name!r}: {suggest(name, options)}")
+
+
+def _check_methods(methods: Any) -> None:
+    if isinstance(methods, (str, Mapping)) or not all(isinstance(method, Mapping) for method in methods):
+        raise StudyError(f"methods = {methods!r}: give a list of dicts, such as [dict(type='DFMSD')]")
+    if not methods:
+        raise StudyError("the list of methods is empty, so nothing is distilled: name at least one, such as [dict(type='DFMSD')]")
+
+
+def _check_attack(teachers: Sequence[BaseDetector]) -> None:
+    for teacher in teachers:
+        if teacher.with_mask and not hasattr(teacher, "roi_head"):
+            raise StudyError(f"adversarial: the loss of {type(teacher).__name__} needs masks: take a teacher of boxes")
 
 
 def _frozen(teacher: BaseDetector, checkpoint: str) -> BaseDetector:
     checkpoints.load(teacher, checkpoint)
-    if teacher.with_mask:  # features and class scores are asked of it, and students' data have no masks
+    if teacher.with_mask and hasattr(
+        teacher, "roi_head"
+    ):  # features and class scores are asked of it, and students' data have no masks
         teacher.roi_head.mask_head = None
     return teacher.requires_grad_(False).eval()
+
+
+@contextmanager
+def _caught(student: BaseDetector, features: list[Sequence[Tensor]]) -> Iterator[None]:
+    """Keep what a student's ``extract_feat`` gives, while it lasts."""
+    plain, own = student.extract_feat, student.__dict__.get("extract_feat")
+
+    def extract_feat(*arguments: Any, **options: Any) -> Any:
+        features.append(plain(*arguments, **options))
+        return features[-1]
+
+    student.extract_feat = extract_feat
+    try:
+        yield
+    finally:
+        del student.extract_feat
+        if own is not None:
+            student.extract_feat = own
 
 
 class Memory(dict[Any, tuple[Tensor, ...]]):

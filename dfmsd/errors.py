@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from reprlib import Repr
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
 
-Model = TypeVar("Model", bound=BaseModel)
+# pydantic is imported where it is needed: the command that tells of missing packages uses this module.
+Model = TypeVar("Model", bound="BaseModel")
 
 
 class StudyError(Exception):
@@ -46,13 +49,48 @@ def validated(model: type[Model], what: str, values: Mapping[str, Any], part: st
         part: What an error calls a field.
 
     Raises:
-        StudyError: in one line, for an unknown field (the nearest is suggested) or the first value that makes no sense.
+        StudyError: in one line, see :func:`explained`.
     """
-    if unknown := sorted(set(values) - set(model.model_fields)):
+    from pydantic import ValidationError
+
+    if unknown := sorted(map(str, set(values) - set(model.model_fields))):
         raise StudyError(f"{what} has no {part} {unknown[0]!r}: {suggest(unknown[0], model.model_fields)}")
     try:
         return model(**values)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = "".join(f"{part} = {problem['input']!r}: " for part in problem["loc"][-1:])
-        raise StudyError(f"{what}: {place}{problem['msg'].removeprefix('Value error, ')}") from None
+        raise StudyError(f"{what}: {explained(error, model, part)}") from None
+
+
+def explained(error: ValidationError, model: type[BaseModel], part: str = "parameter") -> str:
+    """The first thing that is wrong with a model's values, in one line: where, what stands there, and what would be right.
+
+    Args:
+        error: What the model says.
+        model: Its class; the nearest name of an unknown field is looked for where the field stands.
+        part: What to call a field.
+    """
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    message = " ".join(first["msg"].removeprefix("Value error, ").split())
+    if first["type"] == "extra_forbidden":
+        return f"unknown {part} {place!r}: {suggest(str(first['loc'][-1]), _fields(model, first['loc'][:-1]))}"
+    if first["type"] == "missing":
+        return f"the {part} {place!r} is missing"
+    return f"{place} = {_SHORT.repr(first['input'])}: {message}" if place else message
+
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlevel = 3
+
+
+def _fields(kind: Any, place: tuple[int | str, ...]) -> list[str]:
+    """The names that are valid at a place of a model, below its fields, items and alternatives."""
+    if fields := getattr(kind, "model_fields", None):
+        if not place:
+            return list(fields)
+        below = fields.get(str(place[0]))
+        # What stands before the field's name is the tag of an alternative.
+        return _fields(kind, place[1:]) if below is None else _fields(below.annotation, place[1:])
+    rest = place[1:] if get_origin(kind) in (tuple, list, dict) else place
+    return next((found for one in get_args(kind) if (found := _fields(one, rest))), [])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -27,7 +27,7 @@ Threshold = Annotated[float | None, Field(gt=0, exclude_if=lambda value: value i
 
 
 class _Method(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     if TYPE_CHECKING:
         type: str = ""  # each has its own, a literal: its name
@@ -299,6 +299,18 @@ if TYPE_CHECKING:
 else:
     MethodSpec = Annotated[reduce(or_, METHODS.values()), Field(discriminator="type")]
     """Any of them, told by its ``type``."""
+
+
+def weights(name: str) -> list[str]:
+    """The fields of a method that are weights of terms which are on.
+
+    Example:
+        >>> weights("dfmsd")
+        ['alpha', 'beta', 'sfa']
+    """
+    model = METHODS[name]
+    hints = get_type_hints(model, include_extras=True)
+    return [field for field, info in model.model_fields.items() if hints[field] == Weight and info.default]
 
 
 def for_pair(name: str, student: Kind, teacher: Kind = "one_stage", family: str = "", **changes: Any) -> Any:

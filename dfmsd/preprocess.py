@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ class DistillPreprocessor(BaseDataPreprocessor):
     """Run each network's own data preprocessor on the raw images.
 
     Teachers differ from students in channel order, mean and scale (a caffe FCOS and a ResNeXt, say): feeding both one tensor ruins
-    the teacher without a word.
+    the teacher without a word. Where they pad to different divisors, all views are padded to the smallest common multiple while
+    training. What the student's preprocessor does to whole batches (``batch_augments``) is done once, to all views in one.
 
     Args:
         student: Config of the student's data preprocessor.
@@ -42,8 +44,8 @@ class DistillPreprocessor(BaseDataPreprocessor):
         keep_pixels: Hand on the images as they are, too, as ``pixels``.
 
     Raises:
-        StudyError: if ``enhance`` makes no sense or its file is missing, if the student's preprocessor changes batches at random,
-            which the teacher's could not follow, or if the networks pad to different divisors.
+        StudyError: if ``enhance`` makes no sense or its file is missing, or the pixels are wanted of batches that the student's
+            preprocessor changes.
     """
 
     def __init__(
@@ -54,16 +56,17 @@ class DistillPreprocessor(BaseDataPreprocessor):
         keep_pixels: bool = False,
     ) -> None:
         super().__init__()
-        if student.get("batch_augments"):
-            raise StudyError(
-                "the student's data_preprocessor has batch_augments: distillation needs both networks to see one batch"
-            )
-        own = student.get("pad_size_divisor", 1)
-        for teacher in teachers:
-            if (divisor := teacher.get("pad_size_divisor", 1)) != own:
-                raise StudyError(f"pad_size_divisor of student and teacher differ ({own} and {divisor}): make them equal")
+        augments = student.get("batch_augments") or []
+        if augments and keep_pixels:
+            raise StudyError("adversarial: the student's data_preprocessor has batch_augments, which move its boxes: remove them")
+        self.augments = nn.ModuleList([MODELS.build(augment) for augment in augments])
         self.student = MODELS.build(student)
-        self.teachers = nn.ModuleList([MODELS.build(teacher) for teacher in teachers])
+        divisor = math.lcm(*(one.get("pad_size_divisor", 1) for one in (student, *teachers)))
+        self.own, *others = (
+            MODELS.build({**one, **({"pad_size_divisor": divisor} if one.get("pad_size_divisor", 1) != divisor else {})})
+            for one in ({name: value for name, value in student.items() if name != "batch_augments"}, *teachers)
+        )
+        self.teachers = nn.ModuleList(others)
         self.keep_pixels = keep_pixels
         self.enhance: dict[str, Any] | None = None
         self.ratios: Mapping[str, float] | None = None
@@ -80,14 +83,19 @@ class DistillPreprocessor(BaseDataPreprocessor):
         if not training:
             return self.student(data, False)  # type: ignore[no-any-return]
         raw = [image.to(self.device) for image in data["inputs"]]
-        batch: Batch = self.student({"inputs": raw, "data_samples": data["data_samples"]}, True)
+        batch: Batch = self.own({"inputs": raw, "data_samples": data["data_samples"]}, True)
         batch["inputs_t"] = self.teachers_view(raw)
+        if self.augments:
+            views = torch.cat([batch["inputs"], *batch["inputs_t"]], dim=1)  # their sizes agree, and each channel is changed alone
+            for augment in self.augments:
+                views, batch["data_samples"] = augment(views, batch["data_samples"])
+            batch["inputs"], *batch["inputs_t"] = (view.contiguous() for view in views.split(raw[0].shape[0], dim=1))
         if self.keep_pixels:
             batch["pixels"] = raw
         if self.enhance is not None:
             generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
             changed = [
-                enhance(image, self._ratio(image, sample), **self.enhance, generator=generator)
+                enhance(image, self._ratio(sample), **self.enhance, generator=generator)
                 for image, sample in zip(raw, batch["data_samples"], strict=True)
             ]
             batch["enhanced"] = self.view(changed)
@@ -95,16 +103,16 @@ class DistillPreprocessor(BaseDataPreprocessor):
 
     def view(self, images: list[Tensor]) -> View:
         """Raw images as the student and as each teacher sees them."""
-        return _inputs(self.student, images), self.teachers_view(images)
+        return _inputs(self.own, images), self.teachers_view(images)
 
     def teachers_view(self, images: list[Tensor]) -> list[Tensor]:
         """Raw images, ``(3, H, W)`` with values in [0, 255], as each teacher sees them."""
         return [_inputs(teacher, images) for teacher in self.teachers]
 
-    def _ratio(self, image: Tensor, sample: Any) -> float:
+    def _ratio(self, sample: Any) -> float:
         if self.ratios is None:
-            boxes = sample.gt_instances.bboxes
-            return area_ratio(boxes, boxes.new_ones(len(boxes)), score=0.0, height=image.shape[1], width=image.shape[2])
+            boxes, (height, width) = sample.gt_instances.bboxes, sample.img_shape[:2]
+            return area_ratio(boxes, boxes.new_ones(len(boxes)), score=0.0, height=height, width=width)
         try:
             return self.ratios[str(sample.img_id)]
         except KeyError:

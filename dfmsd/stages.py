@@ -38,7 +38,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Enhance(_Frozen):
@@ -196,26 +196,8 @@ def family_of(model: Mapping[str, Any]) -> str:
     return str(name).rpartition(".")[2].lower().removesuffix("detector")
 
 
-def read(config: Any) -> Any:
-    """A copy of a whole mmdet config: of one in memory, from a file, or from mmdet's own by ``mmdet::``.
-
-    Raises:
-        StudyError: if there is no such file.
-    """
-    from mmengine.config import Config
-    from mmengine.hub import get_config
-
-    if isinstance(config, Config):
-        return copy.deepcopy(config)
-    if str(config).startswith("mmdet::"):
-        return get_config(str(config))
-    if not Path(config).is_file():
-        raise StudyError(f"config {config} does not exist")
-    return Config.fromfile(config)
-
-
 Teacher = tuple[Any, str | Path]
-"""An mmdet config as :func:`read` takes it, and the checkpoint of its weights, a file or an address."""
+"""An mmdet config as :func:`dfmsd.configs.read` takes it, and the checkpoint of its weights, a file or an address."""
 
 
 def configs(
@@ -259,6 +241,8 @@ def configs(
     """
     from mmengine.utils import import_modules_from_strings
 
+    from dfmsd.configs import network, read
+
     import_modules_from_strings(REGISTERS)  # a config that is read from a file does this by its custom_imports
 
     numbers = {"type": method} if isinstance(method, str) else dict(method)
@@ -274,11 +258,12 @@ def configs(
             f"{GROUND_TRUTH!r}; me='none' switches it off"
         )
     plain = read(config)
-    student = plain.model
+    student = network(plain, "student")
     made: list[Config] = []
     for stage in chain:
         one = copy.deepcopy(plain)
-        models = [read(given).model for given, _ in groups[stage.teacher]]
+        taught_by = [read(given) for given, _ in groups[stage.teacher]]
+        models = [network(whole, "teacher") for whole in taught_by]
         if len(kinds := {kind_of(model) for model in models}) > 1:
             raise StudyError("teachers of one and of two stages cannot teach at the same time: a method's values differ for them")
         enhance = None
@@ -297,16 +282,21 @@ def configs(
             "enhance": enhance,
             "adversarial": stage.adversarial and stage.adversarial.model_dump(),
             "inherit": stage.inherit,
+            "backbone": {},  # mmdet's init_detector looks into it
         }
-        custom = dict(plain.get("custom_imports") or {"imports": []})
-        before = [custom["imports"]] if isinstance(custom["imports"], str) else custom["imports"]
-        one.custom_imports = custom | {"imports": [*before, REGISTERS]}
+        imports = dict.fromkeys(module for whole in (plain, *taught_by) for module in _imports(whole)) | {REGISTERS: None}
+        one.custom_imports = dict(plain.get("custom_imports") or {}) | {"imports": list(imports)}
         one.default_scope = plain.get("default_scope", "mmdet")
         one.work_dir = str(Path(work_dir) / f"stage{stage.index}")
         one.load_from = None
         _shorten(one, stage.share)
         made.append(one)
     return made
+
+
+def _imports(config: Config) -> list[str]:
+    found = (config.get("custom_imports") or {}).get("imports") or []
+    return [found] if isinstance(found, str) else list(found)
 
 
 def _checked(checkpoint: str | Path) -> str:

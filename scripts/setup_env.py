@@ -1,7 +1,7 @@
 """Install the study's environment: ``python scripts/setup_env.py ENV [--again]`` (``make setup`` calls it).
 
 ENV is a folder: a virtual environment, made if missing, or an existing conda environment. Every step is safe to repeat,
-so an interrupted set-up goes on where it stopped; one that is complete and still answers pyproject.toml is left alone,
+so an interrupted set-up goes on where it stopped; one that is complete and still answers lock.txt is left alone,
 unless ``--again`` asks to go through the steps anyway (the repair of a damaged environment).
 
 Runs under a bare Python 3.11 or 3.12: the standard library only.
@@ -226,25 +226,23 @@ def installed(environment: Environment, pin: str) -> bool:
     return environment._runs("-c", code)
 
 
-def use_headless_opencv(environment: Environment, pin: str) -> None:
-    """Let ``cv2`` be the build that needs no display libraries.
-
-    Dependencies of mmdet pull opencv-python too, which unpacks into the same folder as the headless one, and does not
-    import on a machine without libGL. Whichever is unpacked last is the one in use.
-    """
-    if not environment._runs("-c", "import cv2, cv2.version, sys; sys.exit(not cv2.version.headless)"):
-        environment.install("OpenCV without display libraries", "--no-deps", "--force-reinstall", pin)
+def remove_other_opencv(environment: Environment) -> None:
+    """Take out an opencv-python of earlier set-ups, and the headless one with it: both were unpacked into one folder."""
+    if environment._runs("-c", "import importlib.metadata as m; m.version('opencv-python')"):
+        names = ("opencv-python", "opencv-python-headless")
+        subprocess.run([str(environment.python), "-m", "pip", "uninstall", "-q", "-y", *names], env=environment.variables)
 
 
 def main(arguments: list[str]) -> None:
-    """Bring the environment named on the command line to what pyproject.toml asks for."""
+    """Bring the environment named on the command line to what lock.txt says."""
     folders = [argument for argument in arguments if argument != "--again"]
     if len(folders) != 1:
         stop("usage: setup_env.py ENV [--again]")
     environment = Environment(Path(folders[0]).absolute())
+    pins = {line.split("==")[0]: line for line in (ROOT / "lock.txt").read_text().splitlines() if not line.startswith("#")}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pins, extras = project["dependencies"], project["optional-dependencies"]
-    wanted = json.dumps([str(ROOT), pins, extras])
+    tools = [re.split(r"[<>=]", need)[0] for need in project["optional-dependencies"]["build"]]
+    wanted = json.dumps([str(ROOT), pins, project["scripts"]])
     stamp = environment.folder / ".dfmsd-setup"
     key = hashlib.sha256(wanted.encode()).hexdigest()
     if "--again" not in arguments and stamp.exists() and stamp.read_text() == key:
@@ -256,12 +254,13 @@ def main(arguments: list[str]) -> None:
         stop(f"{free_gb:.1f} GB are free on this disk and the environment needs about {NEEDED_GB} GB")
     stamp.unlink(missing_ok=True)
     environment.create()
-    by_name = {pin.split("==")[0]: pin for pin in pins}
-    mmcv = by_name["onedl-mmcv"]
-    environment.install("1 of 4: torch and the build tools (the largest download)", by_name["torch"], *extras["build"])
-    others = [pin for pin in pins if pin != mmcv]
-    environment.install("2 of 4: the study's packages", "--no-build-isolation", *others, *extras["test"])
-    use_headless_opencv(environment, by_name["opencv-python-headless"])
+    mmcv, torch = pins.pop("onedl-mmcv"), pins.pop("torch")
+    # With what torch itself asks for, which differs with the CUDA that it is built for.
+    first = "1 of 4: torch and the build tools (the largest download)"
+    environment.install(first, "-c", str(ROOT / "lock.txt"), torch, *(pins[tool] for tool in tools))
+    # Exactly these: mmcv and mmdet ask for an OpenCV that wants display libraries, and would unpack it over the headless one.
+    remove_other_opencv(environment)
+    environment.install("2 of 4: the study's packages", "--no-build-isolation", "--no-deps", *pins.values())
     say("3 of 4: mmcv")
     install_mmcv(environment, mmcv)
     environment.install("4 of 4: the study itself", "--no-build-isolation", "--no-deps", "-e", str(ROOT))

@@ -12,6 +12,7 @@ import pytest
 
 from dfmsd.study.records import Record
 from dfmsd.study.spec import RunSpec
+from tests.fixtures_coco import mine  # noqa: F401
 from tests.fixtures_study import folders, publish  # noqa: F401
 
 # Before torch is imported: tests fork, and a fork of a process with OpenMP's threads hangs.

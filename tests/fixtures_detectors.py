@@ -143,3 +143,13 @@ optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01))
 default_hooks = dict(logger=dict(type="LoggerHook", interval=1))
 randomness = dict(seed=0)
 """
+
+
+class Payload:
+    """Pickled, it is a call: whoever loads it makes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return open, (str(self.mark), "w")

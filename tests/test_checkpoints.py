@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.model import BaseModule
+from mmengine.runner import Runner, load_checkpoint
 from torch import nn
 
 from dfmsd import checkpoints
 from dfmsd.errors import StudyError
+from tests.fixtures_detectors import Payload
 
 
 def network() -> nn.Module:
@@ -110,9 +117,116 @@ def test_a_deeper_networks_weights_are_refused(tmp_path: Path) -> None:
         checkpoints.load(network(), tmp_path / "w.pth")
 
 
-def test_a_distillers_checkpoint_loads_as_its_student(tmp_path: Path) -> None:
-    state = {f"student.{name}": value for name, value in filled(2.5).state_dict().items()}
-    torch.save({"state_dict": state | {"methods.0.0.student.w": torch.ones(1)}}, tmp_path / "epoch_1.pth")
+BLOCKS = {"distill.0.0.levels.8.align.weight": torch.ones(1), "distill.0.0.weight_rec": torch.ones(())}
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        pytest.param(lambda state: state | BLOCKS, id="of a distiller"),
+        pytest.param(
+            lambda state: {f"student.{name}": value for name, value in state.items()} | {"methods.0.0.w": torch.ones(1)},
+            id="of one before",
+        ),
+        pytest.param(lambda state: {f"module.{name}": value for name, value in (state | BLOCKS).items()}, id="of a wrapped one"),
+        pytest.param(
+            lambda state: state | {f"ema_{name.replace('.', '_')}": -value for name, value in state.items()},
+            id="of mmdet 2.x with averages",
+        ),
+        pytest.param(lambda state: state | {"data_preprocessor.mean": torch.ones(3)}, id="of mmdet 3.0 with pixels' statistics"),
+    ],
+)
+def test_a_detectors_weights_are_found_among_others(tmp_path: Path, around: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    torch.save({"state_dict": around(dict(filled(2.5).state_dict()))}, tmp_path / "epoch_1.pth")
     target = network()
     checkpoints.load(target, tmp_path / "epoch_1.pth")
     assert all((parameter == 2.5).all() for parameter in target.parameters())
+
+
+def test_weights_of_a_layer_that_is_called_like_an_average_stay() -> None:
+    state = {"ema_gate": torch.ones(1), "gate.w": torch.ones(1)}
+    assert checkpoints.student_of(state).keys() == state.keys()
+
+
+def test_layers_learn_the_version_of_their_weights(tmp_path: Path) -> None:
+    """By it those of mmcv and mmdet tell what had another name once."""
+    torch.save(filled(2.5).state_dict(), tmp_path / "w.pth")
+    found = checkpoints.student_of(checkpoints.read(tmp_path / "w.pth"))
+    assert found._metadata["1"] == {"version": 2}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("state", [None, [1, 2]])
+def test_a_checkpoint_without_weights(tmp_path: Path, state: Any) -> None:
+    torch.save({"state_dict": state}, tmp_path / "w.pth")
+    with pytest.raises(StudyError, match=r"w.pth has no weights: its state_dict is a (NoneType|list)"):
+        checkpoints.load(network(), tmp_path / "w.pth")
+
+
+# Code in a checkpoint
+
+
+class Reached(Payload):
+    """A call of the one function that mmengine's checkpoints hold, for what they do not ask of it."""
+
+    def __reduce__(self) -> Any:
+        return getattr, (HistoryBuffer, "__init__")
+
+
+def by_runner(file: Path, resume: bool) -> None:
+    name = f"{file.parent.name} {resume}"
+    runner = Runner(BaseModule(), str(file.parent), load_from=str(file), resume=resume, experiment_name=name, log_level="ERROR")
+    runner.load_or_resume()
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "read": checkpoints.read,
+    "load": lambda file: checkpoints.load(network(), file),
+    "mmengine": lambda file: load_checkpoint(network(), str(file)),
+    "init_cfg": lambda file: BaseModule({"type": "Pretrained", "checkpoint": str(file)}).init_weights(),
+    "a part": lambda file: BaseModule({"type": "Pretrained", "checkpoint": str(file), "prefix": "backbone."}).init_weights(),
+    "load_from": lambda file: by_runner(file, resume=False),
+    "resume": lambda file: by_runner(file, resume=True),
+}
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+@pytest.mark.parametrize("kind", [Payload, Reached])
+def test_code_in_a_checkpoint_is_never_run(tmp_path: Path, kind: type, form: str) -> None:
+    mark, file = tmp_path / "mark", tmp_path / "evil.pth"
+    content = {"state_dict": filled(2.5).state_dict(), "meta": {"epoch": kind(mark)}}
+    torch.save(content, file, _use_new_zipfile_serialization=form == "zip")
+    for name, reader in READERS.items():
+        with pytest.raises(StudyError, match=r"evil.pth holds more than weights \((io.open|builtins.getattr)\)") as caught:
+            reader(file)
+        assert not mark.exists() and "\n" not in str(caught.value), name
+
+
+def test_code_behind_a_published_name_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backbones are fetched by name; torch keeps the files, and whoever may write there may put another in its place."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    kept = tmp_path / "hub" / "checkpoints"
+    kept.mkdir(parents=True)
+    for file in ("resnet50_caffe-788b5fa3.pth", "some.pth"):
+        torch.save({"state_dict": Payload(tmp_path / "mark")}, kept / file)
+    for name in ("open-mmlab://detectron/resnet50_caffe", "https://nowhere.invalid/some.pth"):
+        with pytest.raises(StudyError, match=r"holds more than weights \((io\.)?open\), which could run code, and is not loaded"):
+            load_checkpoint(network(), name)
+    assert not (tmp_path / "mark").exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+
+
+def test_what_mmengine_puts_into_checkpoints_is_read(tmp_path: Path) -> None:
+    hub = MessageHub("some")
+    for value in (0.5, 0.25):
+        hub.update_scalar("train/loss", value)
+    numbers = {name: np.dtype(name).type(3) for name in ("float64", "float32", "float16", "int64", "int32", "uint8", "bool")}
+    content = {
+        "state_dict": {},
+        "message_hub": hub.state_dict(),
+        "meta": numbers | {"shape": np.arange(3), "places": {1}, "cut": slice(2)},
+    }
+    for form in (True, False):
+        torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=form)
+        found = checkpoints.read(tmp_path / "w.pth")
+        assert found["message_hub"]["log_scalars"]["train/loss"].mean() == 0.375
+        assert found["meta"]["float64"] == 3 and found["meta"]["shape"].tolist() == [0, 1, 2]

@@ -44,7 +44,13 @@ def status(*words: str) -> int:
         (["plan", "tabel03", "--all"], "either --all or tabel03: --all are all pages"),
         (["book", "--scale", "coco"], "execute single pages by `python -m dfmsd page NAME --scale coco`"),
         (["plan", "table03", "--sede", "1"], "unknown option '--sede': did you mean '--seeds'?"),
-        (["plan", "table03", "--seeds", "1;2"], "--seeds '1;2': whole numbers separated by commas, such as 0,1,2"),
+        (["plan", "table03", "--seeds", "1;2"], "--seeds '1;2': whole numbers below 2^32 separated by commas, such as 0,1,2"),
+        (["plan", "table03", "--seeds", "nan"], "--seeds 'nan': whole numbers"),
+        (["plan", "table03", "--seeds", "4294967296"], "--seeds '4294967296': whole numbers below 2^32"),
+        (["plan", "table03", "--seeds", "0,3,0"], "--seeds '0,3,0': 0 stands there twice"),
+        (["plan", "table03", "--scale", "mini", "--scale=smoke"], "--scale is given twice: say it once"),
+        ([*RUN, "--method", "baseline", "--seed", "inf"], "argument --seed: 'inf' is not a whole number from 0 on"),
+        ([*RUN, "--method", "baseline", "--seed", "9" * 5000], "is not a whole number from 0 on"),
         (["page", "table03", "--jobs", "0"], "argument --jobs: '0' is not a whole number from 1 on"),
         ([*RUN, "--method", "dmdk", "--teachers", "gfl_r101"], "unknown method 'dmdk': did you mean 'dmkd'?"),
         ([*RUN, "--method", "dmkd", "--jbos=2"], "unknown option '--jbos': did you mean '--jobs'?"),
@@ -55,7 +61,7 @@ def status(*words: str) -> int:
             ["run", "--student", "gfl_r50", "--method", "baseline", "--scale", "coco", "--rehearse", "1"],
             "COCO is not set up: name its root, export DFMSD_COCO=/path/to/coco",
         ),
-        (["run", "--method", "baseline"], "the following arguments are required: --student"),
+        (["run", "--method", "baseline"], "say what to run: a KEY that `plan` prints, or --student and --method"),
     ],
 )
 def test_a_wrong_command_is_told_in_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,11 +74,41 @@ def test_a_wrong_command_is_told_in_one_line(words: list[str], message: str, cap
     assert not paths.runs().exists()
 
 
+def test_output_that_cannot_be_written_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert status("plan", "table03", "--scale", "smoke") == 2
+    assert capsys.readouterr().err == "error: what is printed cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("OMP_NUM_THREADS", "many", "OMP_NUM_THREADS=many: it must be a whole number of threads from 1 on"),
+        ("OMP_NUM_THREADS", "0", "OMP_NUM_THREADS=0: it must be"),
+        ("DFMSD_RUNS", "a file", "a file is a file, where a folder should be: move it, or let DFMSD_RUNS name a folder"),
+        ("DFMSD_RUNS", "a file/below", "a file is a file, where a folder should be: move it, or let DFMSD_RUNS name a folder"),
+        ("DFMSD_DATA", "a file", "a file is a file, where a folder should be: move it, or let DFMSD_DATA name a folder"),
+        ("DFMSD_RUNS", "~nobody-of-this-name/runs", "there is no such home folder: name a folder from / on"),
+    ],
+)
+def test_a_place_where_nothing_can_be_made_is_told_in_one_line(
+    variable: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    assert status(*RUN, "--method", "baseline") == 2
+    assert message in [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")][-1]
+
+
 def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert status() == 2
     out, err = capsys.readouterr()
     assert err == ""
-    assert re.findall(r"^    (\w+) ", out, re.MULTILINE) == ["plan", "run", "page", "book", "check", "doctor"]
+    assert re.findall(r"^    (\w+) ", out, re.MULTILINE) == ["plan", "run", "page", "book", "check", "clean", "doctor"]
 
 
 def test_a_damaged_record_is_told_and_fails_the_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +117,7 @@ def test_a_damaged_record_is_told_and_fails_the_command(capsys: pytest.CaptureFi
     assert status(*RUN, "--method", "baseline") != 0
     err = capsys.readouterr().err
     assert err.count("error: ") == 1
-    assert f"record {file}: its specification does not hash to its key, it was edited; delete it" in err
+    assert f"record {file} is damaged (its digest is not that of its content: it was edited): delete it" in err
 
 
 def test_check_lists_what_is_wrong_and_takes_no_other_pages_record_for_unused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,18 +9,27 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from unittest.mock import patch
 
 import mmdet
+import numpy as np
 import pytest
 import torch
+from mmdet.apis import inference_detector, init_detector
+from mmdet.datasets import CocoDataset
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
+from mmengine.registry import HOOKS, DefaultScope
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from dfmsd import checkpoints
 from dfmsd.distiller import Distiller, Memory
 from dfmsd.errors import StudyError
+from dfmsd.report import families
 from dfmsd.study import build, zoo
 from tests.fixtures_detectors import batch, checkpoint, detector, network, project
 
@@ -67,8 +76,9 @@ def losses(model: Distiller, seed: int = 0) -> dict[str, torch.Tensor]:
 
 def test_the_teacher_is_in_no_list_of_parts(shared: Distiller) -> None:
     named = [*dict(shared.named_parameters()), *dict(shared.named_buffers()), *shared.state_dict()]
-    assert {name.split(".")[0] for name in named} == {"student", "methods", "data_preprocessor"}
-    assert {name.split(".")[0] for name in shared.state_dict()} == {"student", "methods"}
+    parts = {"backbone", "neck", "bbox_head", "distill"}
+    assert {name.split(".")[0] for name in named} == parts | {"data_preprocessor"}
+    assert {name.split(".")[0] for name in shared.state_dict()} == parts
     inside = {id(module) for module in shared.modules()}
     assert not inside & {id(module) for module in shared.teachers[0].modules()}
 
@@ -116,7 +126,7 @@ def test_terms_of_several_teachers_are_averaged(weights: Path) -> None:
         model.student.load_state_dict(both.student.state_dict())
     expected = sum(losses(model)["loss_pkd_feat"] for model in alone) / 2
     torch.testing.assert_close(losses(both)["loss_pkd_feat"], expected)
-    assert len(both.methods) == 2
+    assert len(both.distill) == 2
 
 
 def test_each_teacher_has_blocks_of_its_own_and_all_are_hidden(weights: Path) -> None:
@@ -129,8 +139,8 @@ def test_each_teacher_has_blocks_of_its_own_and_all_are_hidden(weights: Path) ->
         teacher_checkpoint=[checkpoint(name, weights) for name in names],
     )
     losses(model)["loss"].backward()
-    assert all(parameter.grad is not None for parameter in model.methods.parameters())
-    assert {name.split(".")[0] for name in model.state_dict()} == {"student", "methods"}
+    assert all(parameter.grad is not None for parameter in model.distill.parameters())
+    assert {name.split(".")[0] for name in model.state_dict()} == {"backbone", "neck", "bbox_head", "distill"}
     model.train()
     assert not any(module.training for teacher in model.teachers for module in teacher.modules())
 
@@ -398,6 +408,25 @@ def test_inheriting_takes_the_teachers_neck_and_head(weights: Path) -> None:
             r"MGD: none of the strides \(4,\) is matched; matched are \[8, 16, 32, 64, 128\]",
         ),
         ({"methods": [{"type": "MGD"}, {"type": "MGD"}]}, "a method is listed twice: loss_mgd_rec"),
+        (
+            {"methods": []},
+            r"the list of methods is empty, so nothing is distilled: name at least one, such as \[dict\(type='DFMSD'\)\]",
+        ),
+        ({"methods": {"type": "MGD"}}, r"methods = {'type': 'MGD'}: give a list of dicts"),
+        ({"methods": "MGD"}, "methods = 'MGD': give a list of dicts"),
+        ({"methods": ["MGD"]}, r"methods = \['MGD'\]: give a list of dicts"),
+        ({"teacher": []}, "there is no teacher: give the path of its mmdet config, or its model dict"),
+        ({"teacher": None}, "there is no teacher"),
+        ({"student": {"cfg_path": "mmdet::a/b.py"}}, "give the path itself, student='mmdet::a/b.py'"),
+        ({"teacher": {"cfg_path": "mmdet::a/b.py"}}, "give the path itself, teacher='mmdet::a/b.py'"),
+        ({"student": None}, "student = None: give the path of an mmdet config"),
+        ({"matching": "strides"}, "matching = 'strides': did you mean 'stride'"),
+        ({"teachers": "a.py"}, "the distiller has no option 'teachers': did you mean 'teacher'"),
+        ({"neck": {"type": "FPN"}}, "the distiller has no option 'neck'"),
+        (
+            {"backbone": {"type": "ResNet"}, "neck": {"type": "FPN"}, "data_preprocessor": {"type": "DetDataPreprocessor"}},
+            r"has backbone, neck besides the distiller's options: .*; write _delete_=True into model=dict\(...\)",
+        ),
         ({"student": {"type": "RetinaNet"}}, "the student's config has no data_preprocessor"),
         ({"teacher": {"type": "RetinaNet"}}, "the teacher's config has no data_preprocessor"),
     ],
@@ -405,15 +434,9 @@ def test_inheriting_takes_the_teachers_neck_and_head(weights: Path) -> None:
 def test_errors_in_plain_words(weights: Path, changes: dict[str, Any], message: str) -> None:
     arguments = {"student": network("retinanet_r50"), "teacher": network("gfl_x101"), "methods": [{"type": "MGD"}]}
     arguments["teacher_checkpoint"] = checkpoint("gfl_x101", weights)
-    with pytest.raises(StudyError, match=message):
+    with pytest.raises(StudyError, match=message) as caught:
         Distiller(**(arguments | changes))
-
-
-def test_pyramids_without_a_common_stride_are_refused(weights: Path) -> None:
-    teacher = network("gfl_x101")
-    teacher.bbox_head.anchor_generator.strides = [3, 6, 12, 24, 48]
-    with pytest.raises(StudyError, match="no level in common"):
-        Distiller(network("retinanet_r50"), teacher, [{"type": "MGD"}], teacher_checkpoint=checkpoint("gfl_x101", weights))
+    assert "\n" not in str(caught.value)
 
 
 def test_inheriting_from_another_kind_is_refused(weights: Path) -> None:
@@ -426,6 +449,58 @@ def test_a_config_may_be_a_file_or_one_of_mmdets(weights: Path, tmp_path: Path) 
     for student, kind in ((str(tmp_path / "student.py"), "FCOS"), ("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", "RetinaNet")):
         model = Distiller(student, network("gfl_x101"), [{"type": "MGD"}], teacher_checkpoint=checkpoint("gfl_x101", weights))
         assert type(model.student).__name__ == kind
+
+
+def test_what_makes_other_maps_while_it_trains_is_refused(weights: Path) -> None:
+    """TridentNet's branches are three images of each; a detector of somebody's may not ask for its features at all."""
+    model = distiller(weights)
+    loss = model.student.loss
+
+    def tripled(inputs: Tensor, samples: Any) -> Any:
+        return model.student.extract_feat(inputs.repeat(3, 1, 1, 1))
+
+    for own, message in (
+        (tripled, "RetinaNet makes maps of 6 images out of 2 while it trains"),
+        (lambda *_: {}, "RetinaNet does not call its extract_feat for its loss"),
+    ):
+        model.student.loss = own
+        with pytest.raises(StudyError, match=message):
+            losses(model)
+    model.student.loss = loss
+    assert losses(model)["loss"].isfinite()
+
+
+def test_a_teacher_of_masks_beside_boxes(weights: Path, tmp_path: Path) -> None:
+    """CondInst's masks hang at the detector itself; they are neither asked for nor in the way."""
+    config = families.model(families.FAMILIES["CondInst"])
+    file = tmp_path / "condinst.pth"
+    torch.save(MODELS.build(copy.deepcopy(config)).state_dict(), file)
+    arguments: dict[str, Any] = {"methods": [{"type": "MSE"}], "teacher_checkpoint": str(file)}
+    model = Distiller(network("retinanet_r50"), config, **arguments)
+    assert losses(model)["loss_mse_feat"] > 0
+    with pytest.raises(StudyError, match="adversarial: the loss of CondInst needs masks: take a teacher of boxes"):
+        Distiller(network("retinanet_r50"), config, **arguments, adversarial={})
+
+
+def test_levels_may_differ_in_channels(weights: Path) -> None:
+    """As YOLOv3's do, which also begin with the coarsest: each level has blocks of its own size."""
+
+    def yolov3(feats: Sequence[Tensor]) -> list[Tensor]:
+        return [feat.repeat(1, 2**place, 1, 1)[:, : 24 * 2**place] for place, feat in enumerate(feats[:3])][::-1]
+
+    class Yolo(type(detector("gfl_x101"))):  # type: ignore[misc]
+        def extract_feat(self, inputs: Tensor) -> list[Tensor]:
+            return yolov3(super().extract_feat(inputs))
+
+    config = network("gfl_x101")
+    config.type = Yolo
+    model = Distiller(network("retinanet_r50"), config, [{"type": "MGD"}], teacher_checkpoint=checkpoint("gfl_x101", weights))
+    model.init_weights()
+    assert model.pairs == [{8: (0, 2), 16: (1, 1), 32: (2, 0)}]
+    ((method,),) = model.methods_by_teacher
+    shapes = {stride: tuple(level.align.weight.shape[:2]) for stride, level in method.levels.items()}  # type: ignore[union-attr]
+    assert shapes == {"8": (24, 32), "16": (48, 32), "32": (96, 32)}
+    assert losses(model.train())["loss_mgd_rec"] > 0
 
 
 # The student alone
@@ -442,6 +517,37 @@ def test_predictions_are_the_students(shared: Distiller) -> None:
     shared.train()
     for one, two in zip(ours, theirs, strict=True):
         assert torch.equal(one.pred_instances.bboxes, two.pred_instances.bboxes)
+
+
+def test_state_and_parameters_have_the_students_names_and_order(shared: Distiller) -> None:
+    """So whatever goes by names or by order (optimizers, averages, clipped gradients) does with it as with the student."""
+    for kind in ("named_parameters", "named_buffers", "state_dict"):
+        own, plain = (list(dict(getattr(one, kind)())) for one in (shared, shared.student))
+        assert [name for name in own if not name.startswith(("distill.", "data_preprocessor."))] == [
+            name for name in plain if not name.startswith("data_preprocessor.")
+        ]
+        assert {name.split(".")[0] for name in set(own) - set(plain)} <= {"distill", "data_preprocessor"}
+
+
+def test_a_students_own_parameters_follow_every_move(weights: Path, tmp_path: Path) -> None:
+    """Deformable DETR has one beside its parts; on ``meta`` parameters are replaced, not moved."""
+    config = families.model(families.FAMILIES["Deformable DETR"])
+    arguments: dict[str, Any] = {"teacher": network("gfl_x101"), "teacher_checkpoint": checkpoint("gfl_x101", weights)}
+    model = copy.deepcopy(Distiller(config, methods=[{"type": "MSE"}], **arguments))
+    assert "level_embed" in model.state_dict()
+    for move in ("cpu", "meta"):
+        model.to(move)
+        assert model.level_embed is model.student.level_embed and model.level_embed.device.type == move
+        assert {parameter.device.type for parameter in model.student.parameters()} == {move}
+
+
+def test_what_is_not_the_distillers_is_the_students(shared: Distiller) -> None:
+    assert shared.bbox_head is shared.student.bbox_head and shared.with_bbox and shared.with_neck
+    shared.student.set_epoch = seen = []  # type: ignore[assignment]
+    assert shared.set_epoch is seen
+    del shared.student.set_epoch
+    with pytest.raises(AttributeError, match="'RetinaNet' object has no attribute 'detector'"):
+        shared.detector  # noqa: B018
 
 
 # The package
@@ -511,6 +617,137 @@ model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broa
 """
     )
     return folder / "train.py"
+
+
+@HOOKS.register_module()
+class Starts(Hook):
+    """Keeps the model's state before the first step, and gives it an epoch as TOOD's hook does."""
+
+    states: ClassVar[list[dict[str, Tensor]]] = []
+
+    def before_train(self, runner: Runner) -> None:
+        self.states.append(copy.deepcopy(runner.model.state_dict()))
+
+
+def trained(config: Path, folder: Path, **changes: Any) -> dict[str, Tensor]:
+    """The state that a training starts with."""
+    loaded = Config.fromfile(config)
+    loaded.merge_from_dict(changes | {"work_dir": str(folder), "experiment_name": folder.name, "log_level": "ERROR"})
+    Runner.from_cfg(loaded).train()
+    return Starts.states.pop()
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A distillation with mmdet's and mmengine's hooks that reach into the model, and configs named from where they lie."""
+    folder = tmp_path_factory.mktemp("own")
+    project(folder, strong="gfl_x101")
+    (folder / "distiller.py").write_text(
+        """
+_base_ = "my_detector.py"
+custom_imports = dict(imports=["dfmsd.distiller"])
+model = dict(
+    _delete_=True,
+    type="Distiller",
+    student="my_detector.py",
+    teacher="strong.py",
+    teacher_checkpoint="strong.pth",
+    methods=[dict(type="DFMSD")],
+)
+train_cfg = dict(_delete_=True, type="EpochBasedTrainLoop", max_epochs=1)
+val_cfg = val_dataloader = val_evaluator = None
+default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval=1))
+custom_hooks = [
+    dict(type="Starts"),
+    dict(type="NumClassCheckHook"),
+    dict(type="CheckInvalidLossHook"),
+    dict(type="SyncNormHook"),
+    dict(type="YOLOXModeSwitchHook", num_last_epochs=1),
+    dict(type="EMAHook", ema_type="ExpMomentumEMA", momentum=0.5, update_buffers=True),
+]
+"""
+    )
+    with patch.object(CocoDataset, "update_skip_type_keys", create=True):  # of the dataset that stands around YOLOX's
+        trained(folder / "distiller.py", folder / "work")
+    return folder
+
+
+def test_hooks_find_the_students_parts(own_run: Path) -> None:
+    content = checkpoints.read(own_run / "work" / "epoch_1.pth")
+    averaged = {name.removeprefix("module.") for name in content["ema_state_dict"] if name != "steps"}
+    assert averaged == set(content["state_dict"])
+    assert {name.split(".")[0] for name in averaged} == {"backbone", "neck", "bbox_head", "distill"}
+
+
+def test_mmdet_opens_a_distillers_checkpoint_as_its_student(own_run: Path) -> None:
+    """By the student's own config and by the distiller's, from any folder: one detector."""
+    file = own_run / "work" / "epoch_1.pth"
+    state = checkpoints.read(file)["state_dict"]
+    student, distilled = (
+        init_detector(str(own_run / name), str(file), device="cpu") for name in ("my_detector.py", "distiller.py")
+    )
+    assert {name: None for name in state if not name.startswith("distill.")}.keys() == student.state_dict().keys()
+    for name, value in student.state_dict().items():
+        assert torch.equal(value, state[name]) and torch.equal(value, distilled.state_dict()[name]), name
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    one, two = (inference_detector(model, image).pred_instances for model in (student, distilled))
+    assert torch.equal(one.bboxes, two.bboxes) and torch.equal(one.scores, two.scores)
+
+
+@pytest.mark.parametrize("option", ["load_from", "student_checkpoint", "resume"])
+def test_a_training_starts_from_a_checkpoint(own_run: Path, tmp_path: Path, option: str) -> None:
+    """A plain student's, that of another distiller, or one's own."""
+    if option == "load_from":
+        file, before = checkpoint("retinanet_r50", tmp_path), detector("retinanet_r50").state_dict()
+    else:
+        file = str(own_run / "work" / "epoch_1.pth")
+        before = checkpoints.read(file)["state_dict"]
+    chosen: dict[str, Any] = {"model.student_checkpoint": file} if option == "student_checkpoint" else {"load_from": file}
+    resumed = {"resume": True, "train_cfg.max_epochs": 2} if option == "resume" else {}
+    start = trained(own_run / "distiller.py", tmp_path, **chosen, **resumed, custom_hooks=[{"type": "Starts"}])
+    same = {name for name, value in start.items() if name in before and torch.equal(value, before[name])}
+    if option == "resume":
+        assert same == set(start)
+    else:
+        assert {name for name in start if not name.startswith("distill.")} <= same
+
+
+def test_a_distillers_checkpoint_teaches(own_run: Path) -> None:
+    file = own_run / "work" / "epoch_1.pth"
+    state = checkpoints.read(file)["state_dict"]
+    for config in ("my_detector.py", "distiller.py"):
+        model = Distiller(network("fcos_r50"), str(own_run / config), [{"type": "MSE"}], teacher_checkpoint=file)
+        assert all(torch.equal(value, state[name]) for name, value in model.teachers[0].state_dict().items())
+
+
+def test_a_checkpoint_of_old_names_is_resumed(shared: Distiller) -> None:
+    """As an interrupted run of before may have left it; alone, and inside of a wrapper."""
+    state = {name: torch.rand_like(value.float()).to(value.dtype) for name, value in shared.state_dict().items()}
+    old = {(f"methods.{name[8:]}" if name.startswith("distill.") else f"student.{name}"): value for name, value in state.items()}
+    for prefix in ("", "module."):
+        model = copy.deepcopy(shared)
+        whole = model if not prefix else nn.ModuleDict({"module": model})
+        assert (
+            str(whole.load_state_dict({prefix + name: value for name, value in old.items()})) == "<All keys matched successfully>"
+        )
+        assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_a_plain_students_checkpoint_leaves_the_blocks(shared: Distiller) -> None:
+    model = copy.deepcopy(shared)
+    assert str(model.load_state_dict(detector("retinanet_r50").state_dict())) == "<All keys matched successfully>"
+    for name, value in model.state_dict().items():
+        expected = shared if name.startswith("distill.") else detector("retinanet_r50")
+        assert torch.equal(value, expected.state_dict()[name]), name
+    broken = dict(model.state_dict())
+    del broken["distill.0.0.levels.8.branch_sp.1.0.bias"]
+    assert model.load_state_dict(broken, strict=False).missing_keys == ["distill.0.0.levels.8.branch_sp.1.0.bias"]
+
+
+def test_what_a_config_inherits_of_its_students_model_is_refused(own_run: Path) -> None:
+    (own_run / "undeleted.py").write_text((own_run / "distiller.py").read_text().replace("_delete_=True,\n    type", "type"))
+    with pytest.raises(StudyError, match=r"backbone, bbox_head, neck, .* besides the distiller's options: .* write _delete_=True"):
+        init_detector(str(own_run / "undeleted.py"), device="cpu", palette="random")
 
 
 SCRIPT = Path(mmdet.__file__).parent / ".mim" / "tools" / "train.py"

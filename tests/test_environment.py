@@ -1,25 +1,52 @@
-"""The places that name a dependency agree: pyproject.toml, environment.yml, what is imported, what is installed."""
+"""The places that name a dependency agree: pyproject.toml, lock.txt, environment.yml, what is imported, what is installed."""
 
 from __future__ import annotations
 
 import ast
 import importlib.metadata
-import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from dfmsd.study import doctor, paths
 
 CONDA = yaml.safe_load((paths.ROOT / "environment.yml").read_text())
+PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_conda_users_get_the_pins_of_pyproject() -> None:
+def _normal(name: str) -> str:
+    return str(canonicalize_name(name))
+
+
+def _needs(*groups: str) -> dict[str, Requirement]:
+    """What the package needs in its own right, and what some of its extras do."""
+    lines = [*PROJECT["dependencies"], *(line for group in groups for line in PROJECT["optional-dependencies"][group])]
+    found = {_normal(need.name): need for need in map(Requirement, lines)}
+    return {name: need for name, need in found.items() if name != "dfmsd"}
+
+
+def test_the_lock_holds_every_package_that_is_installed_and_no_other() -> None:
+    assert doctor.pins() == doctor.installed(), "install what changed, then `make lock`"
+
+
+def test_the_lock_is_within_the_ranges() -> None:
+    locked = {_normal(name): version for name, version in doctor.pins().items()}
+    needs = _needs(*PROJECT["optional-dependencies"].keys() - {"workflow"})  # which has an environment of its own
+    assert {name: locked.get(name) for name, need in needs.items() if locked.get(name) not in need.specifier} == {}
+
+
+def test_conda_users_get_the_versions_of_the_lock() -> None:
+    """Of what the study itself needs; the rest comes with `make setup`, as for everybody."""
     pip = next(entry["pip"] for entry in CONDA["dependencies"] if isinstance(entry, dict))
-    assert dict(line.split("==") for line in pip) == doctor.pins()
+    found = dict(line.split("==") for line in pip)
+    assert found.items() <= doctor.pins().items()
+    assert set(map(_normal, found)) == set(_needs("mmdet", "study", "book"))
 
 
 def test_conda_brings_python_and_both_compilers() -> None:
@@ -43,13 +70,11 @@ def _imported(file: Path) -> Iterator[str]:
             yield node.module.split(".")[0]
 
 
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-@pytest.mark.parametrize(("folder", "groups"), [("dfmsd", [None]), ("tests", [None, "test"])])
-def test_every_imported_package_is_declared(folder: str, groups: list[str | None]) -> None:
-    declared = {_normal(name) for group in groups for name in doctor.pins(group)}
+@pytest.mark.parametrize(
+    ("folder", "groups"), [("dfmsd", ["mmdet", "study", "book"]), ("tests", ["mmdet", "study", "book", "test"])]
+)
+def test_every_imported_package_is_declared(folder: str, groups: list[str]) -> None:
+    declared = set(_needs(*groups))
     distributions = importlib.metadata.packages_distributions()
     modules = {module for file in (paths.ROOT / folder).rglob("*.py") for module in _imported(file)}
     own = {"dfmsd", "conftest", "tests"}

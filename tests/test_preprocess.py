@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.logging import MessageHub
+from torch import nn
 
 from dfmsd.errors import StudyError
 from dfmsd.preprocess import DistillPreprocessor
@@ -101,13 +103,50 @@ def test_enhancement_that_makes_no_sense() -> None:
         views(enhance={"thetha": 0.5})
 
 
-def test_batch_augments_are_refused() -> None:
+@pytest.mark.parametrize(("own", "other", "side"), [(1, 32, 96), (32, 1, 96), (32, 48, 96), (1, 1, 65)])
+def test_the_common_multiple_of_the_divisors_pads_all_views(own: int, other: int, side: int) -> None:
+    """Of an image of 65 pixels; RTMDet's divisor is 1. Predictions are made on images as the student pads them alone."""
+    configs = [
+        dict(network(name)["data_preprocessor"], pad_size_divisor=by) for name, by in (("fcos_r50", own), ("gfl_r101", other))
+    ]
+    if own == 1:
+        del configs[0]["pad_size_divisor"]
+    made = DistillPreprocessor(configs[0], configs[1:], ENHANCE | {"theta": 1.0})
+    seen = made(batch(size=65), True)
+    for inputs in (seen["inputs"], *seen["inputs_t"], seen["enhanced"][0], *seen["enhanced"][1]):
+        assert inputs.shape == (2, 3, side, side)
+    assert {sample.batch_input_shape for sample in seen["data_samples"]} == {(side, side)}
+    alone = MODELS.build(configs[0])(batch(size=65), False)["inputs"]
+    assert torch.equal(made(batch(size=65), False)["inputs"], alone)
+
+
+def test_all_views_follow_the_students_batch_augments() -> None:
+    """YOLOX resizes whole batches at random, boxes with them."""
+    config, other = (network(name)["data_preprocessor"] for name in ("fcos_r50", "gfl_x101"))
+    augments = [
+        {"type": "BatchSyncRandomResize", "random_size_range": (96, 96), "size_divisor": 32, "interval": 1},
+        {"type": "BatchFixedSizePad", "size": (128, 128)},
+    ]
+    MessageHub.get_current_instance().update_info("iter", 0)
+    made, alone = (
+        DistillPreprocessor(dict(config, batch_augments=augments), [other]),
+        MODELS.build(dict(config, batch_augments=augments)),
+    )
+    for side in (64, 96):  # a new size is drawn after the first batch
+        seen, expected = made(batch(), True), alone(batch(), True)
+        torch.testing.assert_close(seen["inputs"], expected["inputs"])
+        for sample, one in zip(seen["data_samples"], expected["data_samples"], strict=True):
+            assert torch.equal(sample.gt_instances.bboxes, one.gt_instances.bboxes) and sample.img_shape == one.img_shape == (
+                side,
+                side,
+            )
+        (inputs,) = seen["inputs_t"]
+        plain = MODELS.build(other)({"inputs": batch()["inputs"], "data_samples": None}, False)["inputs"]
+        torch.testing.assert_close(inputs[..., :side, :side], nn.functional.interpolate(plain, (side, side), mode="bilinear"))
+        assert inputs.shape == seen["inputs"].shape == (2, 3, 128, 128) and not inputs[..., side:, :].any()
+
+
+def test_adversarial_examples_of_resized_batches_are_refused() -> None:
     student = dict(network("retinanet_r50")["data_preprocessor"], batch_augments=[{"type": "BatchFixedSizePad", "size": (96, 96)}])
-    with pytest.raises(StudyError, match="batch_augments"):
-        DistillPreprocessor(student, [network("gfl_r101")["data_preprocessor"]])
-
-
-def test_unlike_paddings_are_refused() -> None:
-    student = dict(network("retinanet_r50")["data_preprocessor"], pad_size_divisor=1)
-    with pytest.raises(StudyError, match=r"differ \(1 and 32\)"):
-        DistillPreprocessor(student, [network("gfl_r101")["data_preprocessor"]])
+    with pytest.raises(StudyError, match=r"adversarial: .* batch_augments, which move its boxes"):
+        DistillPreprocessor(student, [network("gfl_r101")["data_preprocessor"]], keep_pixels=True)

@@ -110,6 +110,13 @@ def test_each_config_starts_where_the_one_before_ends(folder: Path) -> None:
     assert written.model.to_dict() == second.model.to_dict() | {"enhance": written.model.enhance.to_dict()}
 
 
+def test_modules_that_register_a_teachers_parts_are_imported(folder: Path) -> None:
+    weak = Config.fromfile(folder / "weak.py")
+    weak.custom_imports = {"imports": ["json", "dfmsd.distiller"]}
+    first, second = chain(folder, teachers=[(weak, folder / "weak.pth"), teachers(folder)[1]])
+    assert (first.custom_imports.imports, second.custom_imports.imports) == (["json", "dfmsd.distiller"], ["dfmsd.distiller"])
+
+
 def test_stages_share_the_epochs_and_the_schedule(folder: Path) -> None:
     config = Config.fromfile(folder / "my_detector.py")
     config.train_cfg.max_epochs, config.param_scheduler[1].milestones = 24, [16, 22]
@@ -174,7 +181,7 @@ def test_mistakes_in_plain_words(folder: Path, options: dict[str, Any], message:
 
 
 @HOOKS.register_module()
-class Starts(Hook):
+class StartOfEachStage(Hook):
     """Keeps the student of every run as it is before the first step."""
 
     states: ClassVar[list[dict[str, torch.Tensor]]] = []
@@ -188,7 +195,7 @@ def test_what_readme_shows_trains_a_users_detector_in_two_stages(tmp_path: Path,
     """The ratios of the training images by the weak teacher, then one stage after the other, each on the student before."""
     monkeypatch.chdir(tmp_path)
     with project(tmp_path, weak="gfl_r101", strong="gfl_x101").open("a") as config:
-        config.write('custom_hooks = [dict(type="Starts")]\n')
+        config.write('custom_hooks = [dict(type="StartOfEachStage")]\n')
     (shown,) = [
         text for text in re.findall(r"```python\n(.*?)```", (paths.ROOT / "README.md").read_text(), re.S) if "stages" in text
     ]
@@ -199,7 +206,7 @@ def test_what_readme_shows_trains_a_users_detector_in_two_stages(tmp_path: Path,
     assert set(ratios) == {"0", "1", "2", "3"} and all(0 < ratio <= 1 for ratio in ratios.values())
     assert variables["stage"].model.enhance.ratios == "ratios.json"
     left = checkpoints.student_of(checkpoints.read("work/stage1/epoch_1.pth")["state_dict"])
-    _, start = Starts.states
+    _, start = StartOfEachStage.states
     assert start.keys() == left.keys()
     assert all(torch.equal(value, left[name]) for name, value in start.items())
     plain = build.built(zoo.network("retinanet_r50", "smoke"), CLASSES)

@@ -27,8 +27,8 @@ class Method(nn.Module):
     buffers, so that they travel with the checkpoint. A term of weight 0 is off, and blocks that no term needs do not exist.
 
     Args:
-        channels_s: Channels of the student's maps.
-        channels_t: Channels of the teacher's maps.
+        channels_s: Channels of the student's maps, of all or by their level's stride.
+        channels_t: Channels of the teacher's maps, likewise.
         strides: Levels to work on, by stride in pixels.
         changed: The terms of :data:`CHANGED` whose images the training will provide; the others are off.
         **fields: Hyper-parameters, the fields of the model of the same name in :mod:`dfmsd.hyper`.
@@ -45,8 +45,8 @@ class Method(nn.Module):
     def __init__(
         self,
         *,
-        channels_s: int,
-        channels_t: int,
+        channels_s: int | Mapping[int, int],
+        channels_t: int | Mapping[int, int],
         strides: Sequence[int],
         changed: Collection[str] = CHANGED,
         **fields: Any,
@@ -60,9 +60,10 @@ class Method(nn.Module):
         for term, weight in weights.items():
             self.register_buffer(f"weight_{term}", torch.tensor(float(weight)))
         self.active = frozenset(term for term in weights if weights[term] and (term not in CHANGED or term in changed))
+        sides = [dict.fromkeys(strides, side) if isinstance(side, int) else side for side in (channels_s, channels_t)]
         self.levels = nn.ModuleDict(
             {
-                str(stride): self.blocks(channels_s, channels_t, stride=stride)
+                str(stride): self.blocks(*(side[stride] for side in sides), stride=stride)
                 for stride in self.strides
                 if any(self.on(term, stride) for term in self.WEIGHTS)
             }

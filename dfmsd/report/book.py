@@ -6,6 +6,7 @@ when it is built, and nothing of it is committed.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -32,7 +33,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from dfmsd.errors import StudyError
 from dfmsd.report import figures, scoreboard, tables
-from dfmsd.study import claims, ensure, frames, pages, paths, plan, records, scales
+from dfmsd.study import claims, ensure, frames, pages, params, paths, plan, records, scales
 from dfmsd.study.files import write_atomic
 from dfmsd.study.pages import MeasuredPage, Page
 
@@ -85,7 +86,7 @@ def job(page: Page, **parameters: Any) -> Job:
         parameters: Besides those of its file.
     """
     file = pages.file_of(page.page)
-    given = yaml.safe_load(file.read_text()) | {"scale": page.scale} | parameters
+    given = params.read(file) | {"scale": page.scale} | parameters
     if (seeds := getattr(page, "seeds", None)) is not None:
         given["seeds"] = list(seeds)
     shown = page.sources()
@@ -114,6 +115,7 @@ def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
         raise StudyError(f"page {job.name} wants the notebook {job.notebook.name}, which is not in {job.notebook.parent.name}/")
     if job.is_done():
         return job.target
+    paths.settle()  # the kernel works in the folder of the notebooks
     # An environment of ours knows its own kernel, whatever the user has registered elsewhere.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     with tempfile.TemporaryDirectory(prefix="dfmsd-") as folder:
@@ -149,7 +151,7 @@ def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
         cell.metadata.pop("execution", None)
         tags = set(cell.metadata.get("tags", ()))
         if "page-title" in tags and "title" in parameters:
-            cell.source = f"# {parameters['title']}\n\n{parameters.get('question', '')}"
+            cell.source = f"# {tables.plain(parameters['title'])}\n\n{tables.plain(parameters.get('question', ''))}"
         if "injected-parameters" in tags:
             tags.add("hide-input")
         if "parameters" in tags and parameters:
@@ -238,15 +240,17 @@ def answer(picture: Path) -> str:
     found = claims.hypotheses(frame)
     table = scoreboard.hypotheses(found)[["verdict", "Δ mean", "95 %", "above in", "pairs run"]]
     table = table.assign(**{"Δ mean": table["Δ mean"].map(tables.signed), "95 %": table["95 %"].map(tables.interval)})
-    asked = _table([f"at scale {board.scale}", *table], [(name, *map(str, line)) for name, *line in table.itertuples()])
+    asked = _table(
+        [f"at scale {board.scale}", *table], [(tables.plain(name), *map(str, line)) for name, *line in table.itertuples()]
+    )
     judged, chance = claims.judged(frame), claims.under_null(frame)
     measured = judged["page"].map(lambda name: isinstance(pages.get(name), MeasuredPage))
     about = judged["ours"].map(scoreboard.WHOSE) + measured.map({True: ", about images and features", False: ", about AP"})
     counts = scoreboard.counts(judged, about, chance).map(lambda value: f"{value:.1f}" if isinstance(value, float) else str(value))
-    verdicts = _table([f"at scale {board.scale}", *counts], [(name, *line) for name, *line in counts.itertuples()])
+    verdicts = _table([f"at scale {board.scale}", *counts], [(tables.plain(name), *line) for name, *line in counts.itertuples()])
     shown = scoreboard.forest(found)
     _write(picture, figures.svg(shown))
-    return f"{asked}\n![{shown.get_label()}]({picture.relative_to(paths.book())})\n\n{verdicts}"
+    return f"{asked}\n![{tables.plain(str(shown.get_label()))}]({picture.relative_to(paths.book())})\n\n{verdicts}"
 
 
 def table_of_pages() -> str:
@@ -257,7 +261,7 @@ def table_of_pages() -> str:
     rows = []
     for place, page in enumerate(map(pages.get, shown)):
         counts = [f"{done} of {all}" if all else "–" for done, all in (column[place] for column in states.values())]
-        rows.append((f"[{page.title}](pages/{page.page}.ipynb)", page.question, *counts))
+        rows.append((f"[{tables.plain(page.title)}](pages/{page.page}.ipynb)", tables.plain(page.question), *counts))
     return _table(["page", "question", *states], rows)
 
 
@@ -272,7 +276,7 @@ def _done(page: Page) -> tuple[int, int]:
 
 def contents() -> dict[str, Any]:
     """The book's contents, ``book/_toc.yml``; a page that it does not name follows the last of its kind."""
-    found: dict[str, Any] = yaml.safe_load((paths.book() / "_toc.yml").read_text())
+    found = copy.deepcopy(params.read(paths.book() / "_toc.yml"))
     parts = [part["chapters"] for part in found.get("parts", [])]
     named = {_name(chapter) for chapters in parts for chapter in chapters}
     for name in pages.names() if parts else ():

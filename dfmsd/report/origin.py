@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from IPython.display import HTML
 
-from dfmsd.report.tables import address
+from dfmsd.report.tables import address, safe
 from dfmsd.study import pages
 from dfmsd.study.pages import MeasuredPage, Page, PageSpec, ScoreboardPage
 from dfmsd.study.plan import duration
@@ -21,18 +21,20 @@ def of(page: Page) -> HTML:
     if isinstance(page, (PageSpec, ScoreboardPage)):
         shared += ["params/published.yaml", "params/claims.yaml"]
     facts = {"Parameters": ", ".join(map(_link, [own, *shared]))}
-    facts["Notebook"] = f'{_link(notebook)}, <a href="../_sources/pages/{page.page}.ipynb">as executed</a>'
+    facts["Notebook"] = f'{_link(notebook)}, <a href="../_sources/pages/{safe(page.page)}.ipynb">as executed</a>'
     measured = [file.name for file in page.measured_files() if file.exists()] if isinstance(page, MeasuredPage) else []
     if measured:
         facts["Records"] = ", ".join(_link(f"book/records/measured/{name}") for name in measured)
     jobs = " -p jobs 2" * bool(page.chains() or isinstance(page, MeasuredPage))
-    facts["What is missing, and the page, are made by"] = f"<code>{page.command()}</code>"
-    facts["The notebook alone runs by"] = f"<code>papermill {notebook} out.ipynb -f {own} -p scale {page.scale}{jobs}</code>"
+    facts["What is missing, and the page, are made by"] = f"<code>{safe(page.command())}</code>"
+    facts["The notebook alone runs by"] = (
+        f"<code>{safe(f'papermill {notebook} out.ipynb -f {own} -p scale {page.scale}{jobs}')}</code>"
+    )
     return HTML(f"<ul>{''.join(f'<li>{name}: {text}</li>' for name, text in facts.items())}</ul>")
 
 
 def _link(file: str) -> str:
-    return f'<a href="{address(file)}">{file}</a>'
+    return f'<a href="{safe(address(file))}">{safe(file)}</a>'
 
 
 def provenance(made: pd.DataFrame) -> pd.DataFrame:

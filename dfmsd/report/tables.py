@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import zlib
 from collections.abc import Hashable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from dfmsd.study import paths
@@ -32,12 +35,44 @@ _HEAD = "min-width: 0; max-width: 0; overflow: visible; white-space: nowrap; pad
 """Taking no width, the long name of a group runs over the empty cells beside it."""
 
 
+# Whatever is shown goes through one of these three: text of records and params may hold HTML, Markdown or scripts.
+
+
+def safe(value: Any) -> Any:
+    """A value, or a label of one or several levels, as HTML shows it; numbers stay numbers.
+
+    Example:
+        >>> safe("<b>"), safe(("a", "<b>")), safe(41.0)
+        ('&lt;b&gt;', ('a', '&lt;b&gt;'), 41.0)
+    """
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(safe, value))
+    if value is None or value is pd.NA or (isinstance(value, (int, float, np.generic)) and not isinstance(value, str)):
+        return value
+    return html.escape(str(value))
+
+
+def plain(text: str) -> str:
+    r"""Text as Markdown shows it, as it stands, in one line.
+
+    Example:
+        >>> plain("a_b | <b>")
+        'a\\_b \\| \\<b\\>'
+    """
+    return re.sub(r"([\\`*_{}\[\]<>$~|#&!^@])", r"\\\1", " ".join(text.split()))
+
+
+def markdown(text: str) -> Markdown:
+    """Markdown for a notebook, without the HTML and the addresses by which it could run scripts."""
+    return Markdown(re.sub(r"(?i)(script|data)\s*:(?=\S)", r"\1 :", text.replace("<", "&lt;")))
+
+
 def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.DataFrame | None = None, **format: Any) -> Styler:
     """A table: the frame keeps its numbers, the Styler writes them, without scripts or a style sheet from elsewhere.
 
     One decimal, a dash for what is missing, a sign in columns called Δ, and two numbers as an interval, unless told otherwise. All
-    text of the frame and of the caption is escaped here. If the index has two levels or more, each group of the first gets a line
-    of its own above its rows.
+    text of the frame and of the caption is escaped here (:func:`safe`). If the index has two levels or more, each group of the
+    first gets a line of its own above its rows.
 
     Args:
         frame: What is shown; labels of rows are unique.
@@ -53,16 +88,22 @@ def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.
     """
     words = [column for column in frame if frame[column].map(lambda value: isinstance(value, str)).any()]
     frame = frame.fillna(dict.fromkeys(words, ""))
+    for at, dtype in enumerate(frame.dtypes):
+        if not pd.api.types.is_numeric_dtype(dtype):
+            frame.isetitem(at, pd.array([safe(value) for value in frame.iloc[:, at]], dtype=object))
+    frame = frame.rename(index=safe, columns=safe)
+    links = None if links is None else links.rename(index=safe, columns=safe)
+    words = [safe(column) for column in words]
     heads: list[Any] = []
     if frame.index.nlevels > 1 and len(frame):
         frame, heads = _with_heads(frame)
     name = name or f"{zlib.crc32((caption + frame.to_csv()).encode()):08x}"
-    styler = Styler(frame, uuid=name, cell_ids=False).set_caption(html.escape(caption, quote=False))
-    shows = {column: _show(column) for column in frame} | format.pop("formatter", {})
-    options: dict[str, Any] = {"precision": 1, "na_rep": NONE, "escape": "html"} | format
+    styler = Styler(frame, uuid=re.sub(r"[^\w-]", "-", name), cell_ids=False).set_caption(html.escape(caption, quote=False))
+    shows = {column: _show(column) for column in frame} | {safe(key): show for key, show in format.pop("formatter", {}).items()}
+    options: dict[str, Any] = {"precision": 1, "na_rep": NONE} | format
     styler.format({column: show for column, show in shows.items() if show is not None}, **options)
     for axis in ("index", "columns"):
-        styler.format_index(escape="html", axis=axis).hide(names=True, axis=axis)
+        styler.hide(names=True, axis=axis)
     if heads:
         head = _HEAD.replace(";", " !important;")  # it says otherwise than _LOOK
         styler.format(na_rep="", subset=pd.IndexSlice[heads, :]).hide(axis="index", level=0)
@@ -95,7 +136,7 @@ def _with_heads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Any]]:
 
 def _linked(key: str, show: Any, value: float) -> str:
     words = show(value) if callable(show) else str(show).format(value)
-    return f'<a href="{address(f"book/records/{key}.json")}">{html.escape(words)}</a>'
+    return f'<a href="{html.escape(address(f"book/records/{key}.json"))}">{words}</a>'
 
 
 def address(file: str) -> str:

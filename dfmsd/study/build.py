@@ -17,6 +17,7 @@ from mmengine.registry import DefaultScope
 
 import dfmsd.study.loading  # noqa: F401  (registers a transform)
 from dfmsd.errors import StudyError
+from dfmsd.study.coco import LEAST_SIDE
 from dfmsd.study.data import DataRoot, Split
 from dfmsd.study.spec import MEAN, STD, NetworkSpec, RunSpec
 
@@ -90,8 +91,8 @@ def _loader(spec: RunSpec, split: Split, classes: tuple[str, ...], *, training: 
     # Processes that load images end with an epoch: they would keep them for nothing. And COCO's are too many.
     once = training and workers == 0 and spec.data.source == "shapes"
     return {
-        # COCO's images differ in shape: padded together, they would not be evaluated as mmdet evaluates them.
-        "batch_size": spec.schedule.batch if training else 1 if spec.data.source == "coco" else min(16, spec.schedule.batch),
+        # Photographs differ in shape: padded together, they would not be evaluated as mmdet evaluates them.
+        "batch_size": spec.schedule.batch if training else min(16, spec.schedule.batch) if spec.data.source == "shapes" else 1,
         "num_workers": workers,
         "persistent_workers": False,
         "worker_init_fn": {"type": "seed_worker"},
@@ -107,7 +108,7 @@ def _loader(spec: RunSpec, split: Split, classes: tuple[str, ...], *, training: 
             # Processes that load images share what is serialised; where there are none, it costs a pass over all of memory.
             "serialize_data": workers > 0,
             # Images without objects stay in generated data, as background; COCO's protocol drops them.
-            "filter_cfg": {"filter_empty_gt": spec.data.source == "coco", "min_size": 32} if training else None,
+            "filter_cfg": {"filter_empty_gt": spec.data.source != "shapes", "min_size": LEAST_SIDE} if training else None,
             "pipeline": _pipeline(spec, training=training, masks=masks, once=once),
         },
     }
@@ -144,6 +145,8 @@ def run_config(
         _check_pixels(spec.network, student.data_preprocessor)
         student.backbone.init_cfg = {"type": "Pretrained", "checkpoint": start_checkpoint, "prefix": "backbone."}
     masks = "mask_head" in student.get("roi_head", {})
+    if masks and not data.masks:
+        raise StudyError(f"{spec.network.name} learns masks, but not every object of the training images has a segmentation")
     evaluated = data.tune if spec.eval_split == "tune" else data.val
     if evaluated is None:
         raise StudyError(f"the data of scale {spec.scale!r} have no {spec.eval_split} split")

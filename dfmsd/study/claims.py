@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-import yaml
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ConfigDict
 from scipy.special import stdtr
 
 from dfmsd.errors import StudyError, suggest, validated
-from dfmsd.study import frames, pages, paths, stats, zoo
+from dfmsd.study import frames, pages, params, paths, stats, zoo
 from dfmsd.study.pages import Page
 from dfmsd.study.spec import Frozen
 from dfmsd.study.stats import Spread
@@ -99,7 +98,7 @@ class Claim(Frozen):
     """What its numbers are, where they are not AP or AR."""
     tested: bool = True
     """Whether images decide: they tell nothing of other trainings, where trainings are compared."""
-    at: tuple[str, ...] | None = None
+    at: tuple[Literal["smoke", "mini", "gpu", "coco"], ...] | None = None
     """The scales whose runs can settle it; None: all."""
     says: float | None = None
     """A number that the sentence gives for its first comparison, where the paper's table prints another."""
@@ -109,7 +108,10 @@ class Claim(Frozen):
     def comparisons(self) -> list[Claim]:
         """The first, and those that the sentence makes besides."""
         first = self.model_dump(exclude={"also"})
-        return [self, *(validated(Claim, f"claims.yaml: claim {self.id}", first | change, part="field") for change in self.also)]
+        return [
+            self,
+            *(validated(Claim, f"params/claims.yaml: claim {self.id}", first | change, part="field") for change in self.also),
+        ]
 
     def pages(self) -> set[str]:
         """The pages that its lines are on."""
@@ -120,8 +122,21 @@ class Claim(Frozen):
         return found
 
 
-def _file() -> dict[str, Any]:
-    return yaml.safe_load((paths.PARAMS / "claims.yaml").read_text())  # type: ignore[no-any-return]
+class _Section(Frozen):
+    """Claims, and beside them the fields that they have in common."""
+
+    model_config = ConfigDict(extra="allow")
+
+    claims: tuple[dict[str, Any], ...]
+
+
+class _File(Frozen):
+    hypotheses: Hypotheses
+    sections: tuple[_Section, ...]
+
+
+def _file() -> _File:
+    return validated(_File, "params/claims.yaml", params.read(paths.PARAMS / "claims.yaml"), part="field")
 
 
 @cache
@@ -131,13 +146,17 @@ def claims() -> tuple[Claim, ...]:
     Raises:
         StudyError: for one that is not well formed.
     """
-    found: list[Claim] = []
-    for block in _file()["sections"]:
-        shared = {name: value for name, value in block.items() if name != "claims"}
-        for own in block["claims"]:
-            found.append(validated(Claim, f"claims.yaml: claim {own.get('id')}", shared | own, part="field"))
-            found[-1].comparisons()
-    return tuple(found)
+    found: dict[str, Claim] = {}
+    for section in _file().sections:
+        for own in section.claims:
+            where = f"params/claims.yaml: claim {own.get('id')}"
+            claim = validated(Claim, where, (section.model_extra or {}) | own, part="field")
+            claim.comparisons()
+            if found.setdefault(claim.id, claim) is not claim:
+                raise StudyError(f"{where}: two claims have this id: name one otherwise")
+            if claim.page not in pages.names():
+                raise StudyError(f"{where}: unknown page {claim.page!r}: {suggest(claim.page, pages.names())}")
+    return tuple(found.values())
 
 
 @cache
@@ -147,7 +166,7 @@ def asked() -> Hypotheses:
     Raises:
         StudyError: if they are not well formed.
     """
-    return validated(Hypotheses, "claims.yaml: hypotheses", _file()["hypotheses"], part="field")
+    return _file().hypotheses
 
 
 # Hypotheses

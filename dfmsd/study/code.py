@@ -24,9 +24,11 @@ ROOT = "dfmsd.study.run"
 APART = frozenset(
     f"dfmsd.{name}"
     for name in (
-        *("errors", "study.code", "study.files", "study.machine", "study.paths", "study.plan", "study.records"),
+        *("errors", "study.code", "study.files", "study.machine", "study.params", "study.paths", "study.plan", "study.records"),
         # What these decide stands in a run's key, or in what a measured page asks for.
         *("stages", "study.pages", "study.rows", "study.scales", "study.spec", "study.zoo"),
+        # What these find in files, or fill in, stands in the fingerprint of the data.
+        *("study.fingerprints", "study.truth"),
         # These draw and write.
         *("report.canvas", "report.figures", "report.tables"),
     )
@@ -104,10 +106,11 @@ def _closure(
     roots: Iterable[str], partly: Mapping[str, Iterable[str]], unused: frozenset[str], *, by_method: bool = False
 ) -> frozenset[str]:
     found: set[str] = set()
+    roots = list(roots)
     todo = list(roots)
     while todo:
         name = todo.pop()
-        apart = any(name == one or name.startswith(f"{one}.") for one in APART | unused)
+        apart = name not in roots and any(name == one or name.startswith(f"{one}.") for one in APART | unused)
         if name in found or apart:
             continue
         found.add(name)

@@ -1,4 +1,4 @@
-"""The data of a run on disk: the generated ``shapes`` set, and COCO 2017 or anything in its layout."""
+"""The data of a run on disk: the generated ``shapes`` set is made here; COCO and a user's own are :mod:`dfmsd.study.coco`'s."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dfmsd.errors import StudyError
-from dfmsd.study import files, paths, shapes
-from dfmsd.study.spec import CocoData, DataSpec, ShapesData, canonical, digest
+from dfmsd.study import coco, files, fingerprints, paths, shapes
+from dfmsd.study.coco import DataRoot as DataRoot
+from dfmsd.study.coco import Split as Split
+from dfmsd.study.spec import DataSpec, ShapesData, canonical, digest
 
-ABSENT = "absent"
-"""The digest of a COCO that is not there."""
+HASHES = "images.json"
+"""Size and hash of each generated image: the last file that is written."""
 
 JPEG_QUALITY = 95
 CHUNK = 25
@@ -27,69 +28,16 @@ CHUNK = 25
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Split:
-    """A COCO annotation file and the folder of its images."""
-
-    annotations: Path
-    images: Path
-
-
-@dataclass(frozen=True)
-class DataRoot:
-    """A data set that stands on disk."""
-
-    train: Split
-    """Images to learn from."""
-    val: Split
-    """Images that pages report."""
-    tune: Split | None
-    """Images on which the miniature was tuned; None if there are none."""
-    classes: tuple[str, ...]
-    """Names of the categories, in the order of their ids."""
-    fingerprint: str
-    """Twelve hex digits that identify the data: generator version, seed, parameters and annotations, not pixels."""
-
-
 def ensure(spec: DataSpec, *, jobs: int | None = None, progress: bool = False) -> DataRoot:
     """The data set of a specification, generated first if it is missing, by ``jobs`` processes or as many as there are cores.
 
     Raises:
-        StudyError: The stored data is damaged, the disk is full, or COCO is not as it should be.
+        StudyError: The stored data is damaged, the disk is full, or COCO or the user's own data are not as they should be.
     """
-    with files.full_disk_in_plain_words():
-        return _ensure_shapes(spec, jobs, progress) if isinstance(spec, ShapesData) else _ensure_coco(spec)
-
-
-def coco_digest() -> str:
-    """Hash of the annotation files below ``DFMSD_COCO``; ``absent`` if there are none.
-
-    A hash is computed once for each size and time of change of a file.
-    """
-    root = paths.coco()
-    sources = [_coco_annotations(root, split) for split in ("train", "val")] if root else []
-    if not sources or not all(file.is_file() for file in sources):
-        return ABSENT
-    store = paths.data() / "coco-digests.json"
-    try:
-        known = dict(json.loads(store.read_text()))
-    except (OSError, ValueError):
-        known = {}
-    digests = {}
-    for file in sources:
-        state = file.stat()
-        stamp = [state.st_size, state.st_mtime_ns]
-        before = known.get(str(file.resolve()))
-        if before is None or before["stamp"] != stamp:
-            with file.open("rb") as stream:
-                before = {"stamp": stamp, "digest": hashlib.file_digest(stream, "sha256").hexdigest()}
-        digests[str(file.resolve())] = before
-    if known != known | digests:
-        try:
-            files.write_atomic(store, canonical(known | digests))
-        except OSError:
-            pass  # A read-only folder costs time, not the plan.
-    return _hash("".join(entry["digest"] for entry in digests.values()))
+    with files.plain_words(paths.data()):
+        if isinstance(spec, ShapesData):
+            return _ensure_shapes(spec, jobs, progress)
+        return coco.ready(spec, progress=progress)
 
 
 def size_class(area: float) -> str:
@@ -108,9 +56,10 @@ def _counts(spec: ShapesData) -> list[tuple[str, int]]:
 
 def _ensure_shapes(spec: ShapesData, jobs: int | None, progress: bool) -> DataRoot:
     home = paths.data() / f"shapes-{digest(spec.model_dump(mode='json'))}"
-    if not home.is_dir():
+    # Data made before images had hashes are made again.
+    if not (home / HASHES).is_file():
         with files.locked(home.with_name(f"{home.name}.lock")):
-            if not home.is_dir():
+            if not (home / HASHES).is_file():
                 _generate(spec, home, jobs or os.cpu_count() or 1, progress)
     return _checked(spec, home)
 
@@ -129,10 +78,24 @@ def _generate(spec: ShapesData, home: Path, jobs: int, progress: bool) -> None:
             files.write_atomic(partial / f"annotations/{split}.json", contents[-1])
         meta = {"spec": spec.model_dump(mode="json"), "fingerprint": _fingerprint(spec, contents)}
         files.write_atomic(partial / "meta.json", canonical(meta))
-        partial.rename(home)
+        hashes = {f"images/{split}/{row['image']['file_name']}": row["hash"] for split, some in rows.items() for row in some}
+        files.write_atomic(partial / HASHES, canonical(hashes))
+        _settle(partial, home)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _settle(partial: Path, home: Path) -> None:
+    """Move a data set to its place; where one is, file by file, as runs may be reading it, and the hashes last."""
+    if not home.exists():
+        partial.rename(home)
+        return
+    for file in sorted((one for one in partial.rglob("*") if one.is_file()), key=lambda one: one.name == HASHES):
+        place = home / file.relative_to(partial)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(place)
+    shutil.rmtree(partial)
 
 
 def _work(spec: ShapesData, folder: Path, jobs: int, progress: bool) -> dict[str, list[Json]]:
@@ -169,7 +132,7 @@ def _make(spec: ShapesData, split: str, indices: range, folder: Path) -> list[Js
         _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         row = _row(spec, index, scene)
         (folder / row["image"]["file_name"]).write_bytes(encoded.tobytes())
-        rows.append(row)
+        rows.append(row | {"hash": fingerprints.hashed(encoded.tobytes())})
     return rows
 
 
@@ -218,64 +181,30 @@ def _checked(spec: ShapesData, home: Path) -> DataRoot:
     try:
         stored = json.loads((home / "meta.json").read_text())["fingerprint"]
         contents = [(home / f"annotations/{split}.json").read_text() for split, _ in _counts(spec)]
-        found = {split: sum(1 for _ in os.scandir(home / f"images/{split}")) for split, _ in _counts(spec)}
-    except (OSError, ValueError, KeyError) as error:
+        hashes = dict(json.loads((home / HASHES).read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(f"the generated data is damaged ({error}): {mend}") from None
     if _fingerprint(spec, contents) != stored:
         raise StudyError(f"the generated annotations do not match their fingerprint {stored}: {mend}")
     first = _row(spec, 0, shapes.scene(spec, "train", 0))
     if not all(canonical(entry) in contents[0] for entry in [first["image"], *first["annotations"]]):
         raise StudyError(f"the stored data was generated by other code than this, under the same version: {mend}")
-    for split, count in _counts(spec):
-        if found[split] != count:
-            raise StudyError(f"the generated data has {found[split]} images in {split} instead of {count}: {mend}")
+    wanted = {name: home / name for name in (f"images/{split}/{n:06d}.jpg" for split, count in _counts(spec) for n in range(count))}
+    seen = fingerprints.look(wanted, fingerprints.hashed, of=home, doing="reading generated images")
+    if changed := [f"{name} {_change(image, hashes.get(name))}" for name, image in seen.items() if image != hashes.get(name)]:
+        more = f", and {len(changed) - 1} more are damaged" if len(changed) > 1 else ""
+        raise StudyError(f"of the generated images {changed[0]}{more}: {mend}")
     splits = {split: Split(home / f"annotations/{split}.json", home / f"images/{split}") for split, _ in _counts(spec)}
     return DataRoot(splits["train"], splits["val"], splits.get("tune"), shapes.CLASSES, stored)
 
 
-def _coco_annotations(root: Path, split: str) -> Path:
-    return root / f"annotations/instances_{split}2017.json"
-
-
-def _ensure_coco(spec: CocoData) -> DataRoot:
-    root = paths.coco()
-    if root is None:
-        raise StudyError("COCO is not set up: name its root, export DFMSD_COCO=/path/to/coco")
-    for split in ("train", "val"):
-        if not (file := _coco_annotations(root, split)).is_file():
-            raise StudyError(f"DFMSD_COCO names {root}, which is not COCO's root: it has no {file.relative_to(root)}")
-    if spec.digest != (found := coco_digest()):
-        raise StudyError(f"the annotations below {root} are {found}, but the run was planned for {spec.digest}: plan again")
-    train, classes = _coco_split(root, "train", spec.train, found)
-    val, _ = _coco_split(root, "val", spec.val, found)
-    return DataRoot(train, val, None, classes, digest(spec.model_dump(mode="json")))
-
-
-def _coco_split(root: Path, split: str, count: int | None, whole: str) -> tuple[Split, tuple[str, ...]]:
-    """A split of COCO, or its first images, with every image there."""
-    source = _coco_annotations(root, split)
-    derived = paths.data() / f"coco-{whole}" / f"{split}-{count}.json"
-    file = source if count is None or not derived.is_file() else derived
-    try:
-        content = json.loads(file.read_text())
-        images, annotations, categories = (content[key] for key in ("images", "annotations", "categories"))
-    except (ValueError, KeyError) as error:
-        raise StudyError(f"cannot be read as COCO's annotations: {file} ({error})") from None
-    if count is not None and file is source:
-        if count > len(images):
-            raise StudyError(f"{count} images of {split} were asked for, but {source} lists {len(images)}")
-        images = images[:count]
-        chosen = {image["id"] for image in images}
-        annotations = [item for item in annotations if item["image_id"] in chosen]
-        files.write_atomic(derived, canonical(content | {"images": images, "annotations": annotations}))
-        file = derived
-    folder = root / f"{split}2017"
-    there = set(os.listdir(folder)) if folder.is_dir() else set()
-    missing = [image["file_name"] for image in images if image["file_name"] not in there]
-    if missing:
-        share = f"{len(missing)} of {len(images)}"
-        raise StudyError(f"{share} images of {split} are missing in {folder}; the first is {missing[0]}")
-    return Split(file, folder), tuple(category["name"] for category in categories)
+def _change(image: Json | None, made: Json | None) -> str:
+    """What has become of a generated image."""
+    if image is None or made is None:
+        return "is missing"
+    if image.get("bytes") == made["bytes"]:
+        return "is another image than was made"
+    return f"has {image.get('bytes', 'no readable')} bytes instead of {made['bytes']}"
 
 
 def _hash(text: str) -> str:

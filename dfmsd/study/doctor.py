@@ -13,9 +13,11 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from dfmsd.errors import StudyError
 from dfmsd.study import paths
 
 SET_UP = "make setup"
@@ -47,21 +49,26 @@ def find_browser() -> Browser | None:
     return None
 
 
-def pins(extra: str | None = None) -> dict[str, str]:
-    """The versions that pyproject.toml asks for, by distribution name.
-
-    Args:
-        extra: An optional group (``build``, ``test``); None for the study's own dependencies.
+def pins() -> dict[str, str]:
+    """The study's environment, ``lock.txt``: every package's version by distribution name.
 
     Example:
         >>> pins()["onedl-mmcv"]
         '2.3.6'
     """
-    import tomllib
+    lines = (paths.ROOT / "lock.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
 
-    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
-    lines = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
-    return dict(line.split("==") for line in lines)
+
+def installed() -> dict[str, str]:
+    """What a lock of this environment would hold; ``make lock`` writes it.
+
+    Not pip, this package, what torch brings for a GPU (it pins that itself), and the OpenCV that mmdet asks for by its metadata.
+    """
+    apart = re.compile(r"pip|dfmsd|opencv-python|triton|(nvidia|cuda)-.*")
+    here = sorted({sysconfig.get_path(kind) for kind in ("purelib", "platlib")})  # not what setuptools has inside of itself
+    found = {one.name: one.version.split("+")[0] for one in importlib.metadata.distributions(path=here)}
+    return {name: found[name] for name in sorted(found, key=str.lower) if not apart.fullmatch(name)}
 
 
 def main() -> int:
@@ -81,10 +88,11 @@ def diagnose() -> Iterator[Finding]:
         yield Finding("problem", f"Python {version} runs this and the study needs 3.11 or 3.12", SET_UP)
         return
     yield Finding("ok", f"Python {version}, {sys.executable}")
-    wanted = {**pins(), **pins("test")}
+    wanted = pins()
     missing = [name for name in (*wanted, "dfmsd") if _installed(name) is None]
     if missing:
-        yield Finding("problem", f"not installed: {', '.join(missing)}", SET_UP)
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        yield Finding("problem", f"not installed: {', '.join(missing[:5])}{more}", SET_UP)
     there = {name: _installed(name) for name in wanted}
     other = [f"{name} {there[name]} for {wanted[name]}" for name in wanted if there[name] not in (None, wanted[name])]
     if other:
@@ -105,7 +113,11 @@ def diagnose() -> Iterator[Finding]:
     else:
         lacking = "no Chromium with chromedriver: the test that opens the book is skipped"
         yield Finding("note", lacking, "sudo apt-get install chromium chromium-driver")
-    runs = paths.runs()
+    try:
+        runs = paths.runs()
+    except StudyError as error:
+        yield Finding("problem", str(error), "export DFMSD_RUNS=/a/folder")
+        return
     free = shutil.disk_usage(next(folder for folder in (runs, *runs.absolute().parents) if folder.exists())).free / 1e9
     if free < 2:
         yield Finding("problem", f"{free:.1f} GB free for {runs}, runs need 2 GB", "export DFMSD_RUNS=/a/larger/disk")

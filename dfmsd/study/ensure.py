@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import multiprocessing
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dfmsd.errors import StudyError
-from dfmsd.study import data, files, pages, paths, plan, records, scales
+from dfmsd.study import clean, coco, data, files, machine, pages, paths, plan, records, scales
 from dfmsd.study.pages import MeasuredPage, Page
 from dfmsd.study.records import Record
 from dfmsd.study.spec import CocoData, Run, RunSpec
@@ -35,6 +33,7 @@ POLL = 0.3
 
 PRELOADED = [
     "dfmsd.study.run",
+    "dfmsd.study.preload",
     "torch._dynamo",  # by torch's optimisers
     "torch.utils.cpp_extension",  # by mmengine, to write down its environment,
     "yapf.yapflib.yapf_api",  # and to write down a config, even as it is
@@ -72,7 +71,10 @@ def log_file(run: Run) -> Path:
     return paths.runs() / "logs" / f"{run.key}.log"
 
 
-def ensure(chains: Iterable[tuple[Run, ...]], *, jobs: int = 1, quiet: bool = False, weights: bool = False) -> Outcome:
+@files.plain_words()
+def ensure(
+    chains: Iterable[tuple[Run, ...]], *, jobs: int = 1, quiet: bool = False, weights: bool = False, asked: str = ""
+) -> Outcome:
     """Train what is missing, several runs at a time, each in a process of its own.
 
     A run that fails costs only the runs that need it. An interrupted call goes on where it was when called again.
@@ -82,6 +84,7 @@ def ensure(chains: Iterable[tuple[Run, ...]], *, jobs: int = 1, quiet: bool = Fa
         jobs: Processes at a time; each gets its share of the processor's cores, or as many threads as ``OMP_NUM_THREADS`` says.
         quiet: Show no progress bar.
         weights: Train the last run of a chain, too, if it has a record but no weights here.
+        asked: The command that asks for runs which may be of no page, so that they are no leftovers.
 
     Raises:
         StudyError: if ``jobs`` is less than 1, the data cannot be had, or a method would be trained at :data:`GATED` while runs of
@@ -89,16 +92,21 @@ def ensure(chains: Iterable[tuple[Run, ...]], *, jobs: int = 1, quiet: bool = Fa
     """
     if jobs < 1:
         raise StudyError(f"jobs = {jobs}: at least 1 run at a time is needed")
-    planned = [item for item in plan.plan(chains, weights=weights) if item.state != "done"]
+    every = plan.plan(chains, weights=weights)
+    planned = [item for item in every if item.state != "done"]
     damaged = [item for item in planned if item.state == "damaged"]
     outcome = Outcome(failed={item.run.key: f"({pages.describe(item.run)}): {item.note}" for item in damaged})
     todo = {item.run.key: item for item in planned if item.state != "damaged"}
-    if not todo:
-        return outcome
-    _check_gates(item.run for item in todo.values())
+    check_gates(item.run for item in todo.values())
     for spec in {item.run.data for item in todo.values()}:
         data.ensure(spec, progress=not quiet)
-    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // jobs))
+    if asked:
+        clean.keep((item.run for item in every), asked)
+    if not todo:
+        return outcome
+    threads = machine.threads(jobs)
+    with files.shared_as(paths.runs()):
+        log_file(next(iter(todo.values())).run).parent.mkdir(parents=True, exist_ok=True)
     waiting = dict(todo)  # none before what it needs
     lost = set(outcome.failed)
     running: dict[str, _Child] = {}
@@ -115,7 +123,7 @@ def ensure(chains: Iterable[tuple[Run, ...]], *, jobs: int = 1, quiet: bool = Fa
                         running[key] = _Child(waiting.pop(key).run, threads)
                         running[key].task = bar.add_task(pages.describe(item.run), total=item.whole)
                 for key, child in list(running.items()):
-                    over = child.process.exitcode is not None
+                    over = child.is_over()
                     share = 1.0 if over else plan.progress(key)
                     bar.update(child.task, completed=share * todo[key].whole, visible=not over)
                     if over:
@@ -126,8 +134,7 @@ def ensure(chains: Iterable[tuple[Run, ...]], *, jobs: int = 1, quiet: bool = Fa
                             outcome.failed[key] = f"({pages.describe(child.run)}): {message}; its log: {log_file(child.run)}"
                             lost.add(key)
                 bar.update(total, completed=sum(task.completed for task in bar.tasks if task.id != total))
-                if running:
-                    time.sleep(POLL)
+                wait([child.process.sentinel for child in running.values()], timeout=POLL)
         finally:
             for child in running.values():
                 child.process.kill()
@@ -135,12 +142,13 @@ def ensure(chains: Iterable[tuple[Run, ...]], *, jobs: int = 1, quiet: bool = Fa
     return outcome
 
 
-def _check_gates(todo: Iterable[Run]) -> None:
-    """Refuse to train methods while the gates of their scale are not measured; trials and rehearsals are none."""
+def check_gates(todo: Iterable[Run]) -> None:
+    """Refuse to train methods while the gates of their scale are not measured; trials, rehearsals and own data have none."""
     methods = [
         run
         for run in todo
         if isinstance(run, RunSpec) and run.scale == GATED and run.stage and run.eval_split == "val" and not run.schedule.max_iters
+        if run.data.source != "own"
     ]
     if not methods:
         return
@@ -155,6 +163,7 @@ def _check_gates(todo: Iterable[Run]) -> None:
         )
 
 
+@files.plain_words()
 def make(page: Page, *, jobs: int, measure: Measure | None = None, quiet: bool = False) -> Outcome:
     """Make what a page shows, as far as it is missing: train its runs, then measure if that is its kind.
 
@@ -206,42 +215,52 @@ class _Child:
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
-        log_file(run).parent.mkdir(parents=True, exist_ok=True)
         self.run = run
         self.task = TaskID(0)
         self._answer, answer = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(run, threads, str(log_file(run)), dict(os.environ), answer))
-        self.process.start()
+        self.process = context.Process(target=_work, args=(run, threads, log_file(run), dict(os.environ), answer))
+        try:
+            self.process.start()
+        except (EOFError, ConnectionError):
+            raise StudyError("the server that processes are forked from was killed: call again; runs go on from here") from None
         answer.close()
+
+    def is_over(self) -> bool:
+        """Whether it has answered, or ended without an answer: how, the server that it was forked from knows if it lives."""
+        return self._answer.poll()
 
     def message(self) -> str | None:
         """Why a process that has ended did not succeed; None if it did."""
         with contextlib.suppress(EOFError):
             answer: str | None = self._answer.recv()
             return answer
+        self.process.join()
         code = self.process.exitcode or 0
         how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
         return f"its process {how}; called again, it goes on from its last checkpoint"
 
 
-def _work(run: Run, threads: int, log: str, environment: dict[str, str], answer: Connection) -> None:
+def _work(run: Run, threads: int, log: Path, environment: dict[str, str], answer: Connection) -> None:
     """A run in its own process: prints go to its log, its parent's end is its end."""
     files.end_with_parent()
     os.environ.clear()
     os.environ.update(environment)
     message: str | None = None
+    partial = paths.runs() / f"{run.key}.partial"
+    again = f"; if it does so again, delete {partial}, and it starts afresh" if partial.exists() else ""
     try:
-        with files.full_disk_in_plain_words(), open(log, "a", buffering=1) as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
-        import torch
+        with files.shared_as(paths.runs()):
+            with files.plain_words(log):
+                files.check(log)
+                with log.open("a", buffering=1) as stream:
+                    os.dup2(stream.fileno(), 1)
+                    os.dup2(stream.fileno(), 2)
+            import torch
 
-        from dfmsd.study import run as train
+            from dfmsd.study import run as train
 
-        torch.set_num_threads(threads)
-        # mmengine collects garbage for each data set it opens: what was imported is none.
-        gc.freeze()
-        train.run(run, workers=threads if torch.cuda.is_available() else 0)
+            torch.set_num_threads(threads)
+            train.run(run, workers=threads if torch.cuda.is_available() else 0)
     except StudyError as error:
         message = str(error)
         with contextlib.suppress(OSError):
@@ -249,7 +268,7 @@ def _work(run: Run, threads: int, log: str, environment: dict[str, str], answer:
     except BaseException as error:
         with contextlib.suppress(OSError):
             traceback.print_exc()
-        message = f"crashed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+        message = f"crashed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]}){again}"
     answer.send(message)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
@@ -278,7 +297,7 @@ def publish(chains: Iterable[tuple[Run, ...]]) -> list[str]:
         with contextlib.suppress(StudyError):
             before = records.read(target) if target.exists() else None
         if before is None or (records.is_stale(before, run) and not records.is_stale(record, run)):
-            with files.full_disk_in_plain_words():
+            with files.plain_words(target):
                 files.write_atomic(target, records.dump(record))
             new.append(run.key)
     if damaged:
@@ -327,18 +346,19 @@ def check(selected: Iterable[Page], *, others: Iterable[tuple[Run, ...]] = ()) -
     for page in selected:
         if not isinstance(page, MeasuredPage):
             continue
-        try:
-            measured = records.measured(page)
-        except StudyError as error:
-            result.damaged.append(str(error))
-            continue
-        if measured is None:
+        if not page.measured_file().exists():
             result.missing.append(page.measured_file().stem)
-        elif reasons := records.stale_reasons(measured, page):
-            result.stale.append(f"{page.measured_file().stem} ({'; '.join(reasons)})")
+        for file in page.measured_files():
+            try:
+                measured = records.measured(page, file)
+            except StudyError as error:
+                result.damaged.append(str(error))
+                continue
+            if measured is not None and (reasons := records.stale_reasons(measured, page)):
+                result.stale.append(f"{file.stem} ({'; '.join(reasons)})")
     return result
 
 
 def _of_absent_coco(record: Record) -> bool:
     here = scales.get("coco").data
-    return record.spec["data"]["source"] == "coco" and isinstance(here, CocoData) and here.digest == data.ABSENT
+    return record.spec["data"]["source"] == "coco" and isinstance(here, CocoData) and here.digest == coco.ABSENT

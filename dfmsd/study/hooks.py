@@ -17,6 +17,7 @@ from mmengine.registry import FUNCTIONS, HOOKS
 
 from dfmsd.errors import StudyError
 from dfmsd.hyper import METHODS
+from dfmsd.study import files, plan
 
 POINTS = 100
 """About as many points has a learning curve."""
@@ -99,15 +100,19 @@ class CurveHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Drop the points behind the checkpoint that the run resumes from."""
         self._every = max(1, runner.max_iters // POINTS)
-        self._start = time.monotonic() - seconds_so_far(self.progress)
+        self._start = time.monotonic() - plan.seconds_so_far(self.progress.parent)
         points = [point for point in read_curve(self.curve) if point["iteration"] <= runner.iter]
+        wanted = [done for done in range(1, runner.iter + 1) if done % self._every == 0 or done == runner.max_iters]
+        if [point["iteration"] for point in points] != wanted:
+            raise StudyError(f"{self.curve} lacks points up to iteration {runner.iter}: {way_out(self.curve)}")
         kept = self.curve.with_suffix(".kept")
         kept.write_text("".join(json.dumps(point) + "\n" for point in points))
         kept.replace(self.curve)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """The sums since the last point travel with the checkpoint: a resumed curve is the uninterrupted one."""
+        """The sums since the last point travel with the checkpoint: a resumed curve is the uninterrupted one. So does its run."""
         checkpoint["curve_window"] = self._sums, self._count
+        checkpoint["run"] = self.curve.parent.name.removesuffix(".partial")
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Go on with the sums."""
@@ -128,27 +133,38 @@ class CurveHook(Hook):
             with self.curve.open("a") as file:
                 file.write(json.dumps(point) + "\n")
             seconds = round(time.monotonic() - self._start, 1)
-            self.progress.write_text(json.dumps({"iteration": iteration, "of": runner.max_iters, "seconds": seconds}))
+            files.write_atomic(self.progress, json.dumps({"iteration": iteration, "of": runner.max_iters, "seconds": seconds}))
             self._sums, self._count = {}, 0
 
 
-def seconds_so_far(progress: Path) -> float:
-    """What a run that was interrupted had taken when it last wrote its progress; 0 if it has not begun, or the file is damaged."""
-    try:
-        return float(json.loads(progress.read_text()).get("seconds", 0.0))
-    except (OSError, ValueError):
-        return 0.0
-
-
 def read_curve(file: Path) -> list[dict[str, Any]]:
-    """The points of a ``curve.jsonl``; a last line that a kill cut short is left out."""
-    points = []
-    for line in file.read_text().splitlines() if file.exists() else []:
-        try:
-            points.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return points
+    """The points of a ``curve.jsonl``; a last line that a kill cut short is left out.
+
+    Raises:
+        StudyError: if another line is damaged: what follows would be lost.
+    """
+    try:
+        lines = files.read_text(file).splitlines() if file.exists() else []
+    except UnicodeDecodeError:
+        raise StudyError(f"{file} is damaged: {way_out(file)}") from None
+    points = [_point(line) for line in lines]
+    if None in points[:-1]:
+        raise StudyError(f"{file} is damaged in line {points.index(None) + 1}: {way_out(file)}")
+    return [point for point in points if point is not None]
+
+
+def _point(line: str) -> dict[str, Any] | None:
+    """A point of a curve; None if the line is none."""
+    try:
+        point = json.loads(line)
+        return point if "iteration" in point and all(map(math.isfinite, point.values())) else None
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def way_out(file: Path) -> str:
+    """What to do about a damaged file of a run that has not ended."""
+    return f"delete the folder {file.parent}, and the run starts afresh"
 
 
 def shares(curve: list[dict[str, Any]]) -> dict[str, float]:

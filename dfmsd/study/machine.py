@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
+
+from dfmsd.errors import StudyError
 
 
 def hardware() -> str:
@@ -28,3 +31,23 @@ def processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def threads(jobs: int) -> int:
+    """Threads of each of some processes at a time: its share of the cores, or what ``OMP_NUM_THREADS`` says.
+
+    Raises:
+        StudyError: if the variable does not begin with a number of threads.
+
+    Example:
+        >>> threads(10_000)
+        1
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "").strip()
+    if not given:
+        return max(1, (os.cpu_count() or 1) // jobs)
+    # OpenMP takes a list, a number for each depth of nested parallel regions: ours are not nested.
+    first = given.partition(",")[0].strip()
+    if not first.isdecimal() or int(first) < 1:
+        raise StudyError(f"OMP_NUM_THREADS={given}: it must be a whole number of threads from 1 on")
+    return int(first)

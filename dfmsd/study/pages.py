@@ -8,44 +8,48 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-import yaml
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from dfmsd.errors import StudyError, suggest
+from dfmsd.errors import StudyError, explained, suggest
 from dfmsd.hyper import METHODS, MethodSpec, for_pair
-from dfmsd.study import machine, paths, scales, zoo
+from dfmsd.study import machine, params, paths, scales, zoo
 from dfmsd.study.rows import (
     JOIN,
     Entry,
+    Given,
     Group,
     Impossible,
     Options,
     Row,
-    Seeds,
-    Variant,
     chain,
     check,
     entries,
     name_of,
     teacher_of,
 )
-from dfmsd.study.spec import Frozen, Run, RunSpec, StartSpec, TeacherSpec, digest
+from dfmsd.study.spec import Frozen, Run, RunSpec, Seed, StartSpec, TeacherSpec, digest
 
 Network = RunSpec | TeacherSpec
 """The run behind a network, or the published teacher."""
+
+
+def _without_html(title: str) -> str:
+    if set(title) & set("<>"):
+        raise ValueError("a title is in places where a theme takes it for HTML: leave out < and >")
+    return title
 
 
 class Page(Frozen):
     """What every page has: its fields are the keys of its YAML and the parameters of its notebook."""
 
     page: str
-    title: str
+    title: Annotated[str, AfterValidator(_without_html)]
     question: str
     scale: Literal["smoke", "mini", "gpu", "coco"] = "mini"
 
@@ -68,8 +72,10 @@ class Page(Frozen):
 class RowsPage(Page):
     """Rows with seeds, which a kind of page lists."""
 
-    seeds: Seeds | None = None
+    seeds: Given | None = None
     """None: the scale's."""
+    data: str | None = None
+    """A YAML that names a user's own data (:func:`dfmsd.study.coco.named`), relative to the repository; None: the scale's."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -84,10 +90,14 @@ class RowsPage(Page):
         raise NotImplementedError
 
     @cached_property
+    def trained_at(self) -> scales.Scale:
+        """The scale, on the page's data."""
+        return scales.get(self.scale, data=None if self.data is None else paths.ROOT / Path(self.data).expanduser())
+
+    @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """Each row that can be run, with each seed; planned once."""
-        scale = scales.get(self.scale)
-        return entries(self.rows(), scale, self.seeds or scale.seeds)
+        return entries(self.rows(), self.trained_at, self.seeds or self.trained_at.seeds)
 
     def chains(self) -> list[tuple[RunSpec, ...]]:
         """The chains of runs of all entries."""
@@ -167,7 +177,7 @@ class TuningPage(Page):
     methods: dict[str, Annotated[Tried, BeforeValidator(_plain)]] = Field(min_length=1)
     """By the method's name, or the variant's."""
     shares: tuple[float, ...] = Field(min_length=1)
-    seed: int
+    seed: Seed
     """One that no table uses."""
 
     @model_validator(mode="after")
@@ -268,7 +278,7 @@ class Look(Frozen):
     options: Options = Options()
     stage: int | None = Field(default=None, ge=1)
     """None: the last."""
-    seed: int | None = None
+    seed: Seed | None = None
     """None: the scale's first."""
 
     def run(self, scale: scales.Scale) -> Network:
@@ -450,6 +460,21 @@ class BenchPage(MeasuredPage):
         return sorted((paths.records() / "measured").glob(f"{self.page}-*.json"))
 
 
+class FamiliesPage(MeasuredPage):
+    """Which of mmdet's detector families can be distilled (:mod:`dfmsd.report.families`); at the scale smoke two of them."""
+
+    looks_at_images: ClassVar[bool] = False
+
+    @field_validator("scale")
+    @classmethod
+    def _same_at_all(cls, scale: str) -> str:
+        return scale if scale == "smoke" else "mini"
+
+    def asked(self) -> str:
+        """Hash of all that decides what the record holds."""
+        return digest([])
+
+
 class MethodsPage(MeasuredPage):
     """All methods side by side (:mod:`dfmsd.report.methods`): what they need, cost, gained, and look at in one image."""
 
@@ -577,9 +602,8 @@ class RegimePage(RowsPage):
     def _possible(self, student: str, value: float) -> bool:
         if self.vary == "length" or value == 1:
             return True
-        scale = scales.get(self.scale)
-        known = scale.data.train
-        return known is not None and value * (scale.images_of(student) or known) <= known
+        known = self.trained_at.data.train
+        return known is not None and value * (self.trained_at.images_of(student) or known) <= known
 
     def _options(self, value: float) -> Options:
         return Options(length=value) if self.vary == "length" else Options(images=value, length=1 / value)
@@ -663,6 +687,7 @@ NOTEBOOKS: dict[str, type[Page]] = {
     "dataset": DataPage,
     "enhancement": EnhancementPage,
     "explore": ExplorePage,
+    "families": FamiliesPage,
     "features": FeaturesPage,
     "gates": GatesPage,
     "methods": MethodsPage,
@@ -697,22 +722,7 @@ def validate(model: type[AnyPage], parameters: Mapping[str, Any]) -> AnyPage:
     try:
         return model.model_validate(parameters)
     except ValidationError as error:
-        raise StudyError(f"page {parameters.get('page', '?')!r}: {_explain(error, model)}") from None
-
-
-def _explain(error: ValidationError, model: type[Page]) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        parts: dict[str, type[Frozen]] = {"groups": Group, "recipes": Variant, "networks": Look, "options": Options}
-        parts |= {"pairs": Pair, "tuning": Pair, "bounds": Bounds}
-        inside = [part for part in first["loc"][:-1] if isinstance(part, str)]
-        known = parts[inside[-1]] if inside else model
-        return f"unknown parameter {place!r}: {suggest(str(first['loc'][-1]), known.model_fields)}"
-    if first["type"] == "missing":
-        return f"the parameter {place!r} is missing"
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{place} = {first['input']!r}: {said}" if place else said
+        raise StudyError(f"page {parameters.get('page', '?')!r}: {explained(error, model)}") from None
 
 
 def page(notebook: str, given: Mapping[str, Any]) -> Page:
@@ -778,11 +788,8 @@ def get(page: str, *, scale: str | None = None, seeds: Sequence[int] | None = No
         StudyError: if its params file is missing or wrong.
     """
     file = file_of(page)
-    try:
-        parameters = _parsed(file.read_text())
-    except yaml.YAMLError as error:
-        raise StudyError(f"{file.name} is not YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(parameters, dict) or not all(isinstance(name, str) for name in parameters):
+    parameters = params.read(file)
+    if not all(isinstance(name, str) for name in parameters):
         raise StudyError(f"{file.name} must hold lines of 'parameter: value'")
     parameters = dict(parameters)
     if scale is not None:
@@ -798,12 +805,6 @@ def get(page: str, *, scale: str | None = None, seeds: Sequence[int] | None = No
     if found.page != page:
         raise StudyError(f"{file.name} says page: {found.page}; it must be {page}")
     return found
-
-
-@cache
-def _parsed(text: str) -> Any:
-    """YAML, which takes long to parse: once a process, though a page is wanted at each scale."""
-    return yaml.safe_load(text)
 
 
 def describe(run: Run) -> str:
@@ -836,7 +837,7 @@ def _changes(run: RunSpec, method: MethodSpec) -> str:
 
 
 def comparisons(scale: str) -> list[PageSpec]:
-    """Every page whose rows are recipes, at a scale."""
+    """Every page whose rows are recipes, at a scale; without those on a user's own data, of which the papers say nothing."""
     stems = [file.stem for file in _files() if issubclass(NOTEBOOKS.get(file.parent.name, Page), PageSpec)]
     found = (get(name, scale=scale) for name in stems)
-    return [page for page in found if isinstance(page, PageSpec)]
+    return [page for page in found if isinstance(page, PageSpec) and page.data is None]

@@ -5,15 +5,42 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from dfmsd.errors import StudyError
+
 PACKAGE = Path(__file__).resolve().parent.parent
 ROOT = PACKAGE.parent
 PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
 
+VARIABLES = ("DFMSD_RUNS", "DFMSD_RECORDS", "DFMSD_DATA", "DFMSD_BOOK", "DFMSD_COCO")
+"""Each names a folder; empty, it is as if it were not set."""
+
+
+def _named(variable: str) -> Path | None:
+    """The folder that a variable names, absolute; None if it names none."""
+    named = os.environ.get(variable, "").strip()
+    try:
+        return Path(os.path.abspath(Path(named).expanduser())) if named else None
+    except RuntimeError:
+        raise StudyError(f"{variable}={named}: there is no such home folder: name a folder from / on") from None
+
+
+def settle() -> None:
+    """Make the folders that variables name absolute, before a process is started in another folder."""
+    os.environ.update({variable: str(place) for variable in VARIABLES if (place := _named(variable)) is not None})
+
+
+def variable(place: Path) -> str:
+    """The variable that moves the folder in which a place lies."""
+    folders = {"DFMSD_RUNS": runs(), "DFMSD_RECORDS": records(), "DFMSD_DATA": data(), "DFMSD_BOOK": book()}
+    inside = [name for name, folder in folders.items() if place.absolute().is_relative_to(folder)]
+    above = [name for name, folder in folders.items() if folder.is_relative_to(place.absolute())]
+    return next(iter([*inside, *above]), "TMPDIR")
+
 
 def book() -> Path:
     """Sources of the book; ``DFMSD_BOOK`` moves it (a test's own copy)."""
-    return Path(os.environ.get("DFMSD_BOOK", ROOT / "book"))
+    return _named("DFMSD_BOOK") or ROOT / "book"
 
 
 def pages() -> Path:
@@ -25,22 +52,28 @@ def runs() -> Path:
     """Where runs live while and after they train; ``DFMSD_RUNS`` moves it (a large disk, a test's own folder).
 
     It is the user's cache, not this folder: runs are found by their content, so a fresh clone goes on with what another trained.
+
+    Raises:
+        StudyError: if no variable names it, and there is no home folder.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("DFMSD_RUNS") or cache / "dfmsd" / "runs")
+    if (named := _named("DFMSD_RUNS")) is not None:
+        return named
+    try:
+        return (_named("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfmsd" / "runs"
+    except RuntimeError:
+        raise StudyError("there is no home folder for runs: name another, export DFMSD_RUNS=/path/to/runs") from None
 
 
 def records() -> Path:
     """Published records; ``DFMSD_RECORDS`` moves it (a test's own folder)."""
-    return Path(os.environ.get("DFMSD_RECORDS", book() / "records"))
+    return _named("DFMSD_RECORDS") or book() / "records"
 
 
 def data() -> Path:
     """Generated data sets; ``DFMSD_DATA`` moves it."""
-    return Path(os.environ.get("DFMSD_DATA", ROOT / "data"))
+    return _named("DFMSD_DATA") or ROOT / "data"
 
 
 def coco() -> Path | None:
     """COCO's root, named by ``DFMSD_COCO``; None if it is not set."""
-    root = os.environ.get("DFMSD_COCO")
-    return Path(root).expanduser() if root else None
+    return _named("DFMSD_COCO")

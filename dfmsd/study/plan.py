@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+from pydantic import Field
+
 from dfmsd.errors import StudyError
-from dfmsd.study import paths, records
-from dfmsd.study.spec import Run, StartSpec
+from dfmsd.study import files, paths, records
+from dfmsd.study.records import Provenance
+from dfmsd.study.spec import Frozen, Run, StartSpec
 
 State = Literal["done", "partial", "missing", "failed", "damaged"]
 
@@ -22,6 +26,9 @@ CROPS = 4.85
 
 ROUGH = {"smoke": 20.0, "mini": 60.0, "gpu": 100.0, "coco": 10.0}
 """Images per second to expect where no record tells: a guess, for a first plan only."""
+
+MEMORY = {"smoke": 1500.0, "mini": 2000.0, "gpu": 8000.0, "coco": 24000.0}
+"""MB to expect where no record tells."""
 
 SMALL = 8
 """As many crops as images are learned from in a second, about."""
@@ -64,8 +71,8 @@ def plan(chains: Iterable[tuple[Run, ...]], *, weights: bool = False) -> list[Pl
     A run that has a published record but no weights here is done, unless one that is not done needs it, or ``weights`` are asked
     for and it is the last of its chain.
     """
-    chains, speeds = list(chains), _speeds()
-    planned = {run.key: _planned(run, speeds) for run in order(chains)}
+    chains, known = list(chains), _known()
+    planned = {run.key: _planned(run, known) for run in order(chains)}
     for run in (runs[-1] for runs in chains if weights):
         if planned[run.key].state == "done" and not has_weights(run):
             planned[run.key] = _unrecorded(run, planned[run.key].whole, "recorded, but its weights are wanted")
@@ -81,8 +88,13 @@ def plan(chains: Iterable[tuple[Run, ...]], *, weights: bool = False) -> list[Pl
 
 def has_weights(run: Run) -> bool:
     """Whether a run was trained here, so that others can start from it."""
-    folder = paths.runs() / run.key
-    return (folder / "student.pth").exists() and (folder / "record.json").exists()
+    return has_weights_of(run.key)
+
+
+def has_weights_of(key: str) -> bool:
+    """The same of a run by its key."""
+    folder = paths.runs() / key
+    return (folder / "student.pth").is_file() and (folder / "record.json").exists()
 
 
 def iterations(run: Run) -> int:
@@ -94,9 +106,9 @@ def iterations(run: Run) -> int:
     return run.schedule.epochs * -(-(run.images or run.data.train or COCO_TRAIN) // run.schedule.batch)
 
 
-def _planned(run: Run, speeds: Speeds) -> Planned:
+def _planned(run: Run, known: Known) -> Planned:
     batch = run.batch if isinstance(run, StartSpec) else run.schedule.batch
-    whole = iterations(run) * batch / _speed(run, speeds)
+    whole = iterations(run) * batch / _speed(run, known)
     try:
         if records.find(run.key) is not None:
             return Planned(run, "done", 1.0, 0.0, whole)
@@ -112,13 +124,33 @@ def _unrecorded(run: Run, whole: float, note: str = "") -> Planned:
     return Planned(run, "partial" if done else "missing", done, whole * (1 - done), whole, note)
 
 
+class Progress(Frozen):
+    """What a run writes of its progress: it is shown, and decides nothing."""
+
+    iteration: int = Field(ge=0)
+    of: int = Field(gt=0)
+    seconds: float = Field(default=0.0, ge=0)
+    """That the run has taken, before interruptions too."""
+
+
+def read_progress(file: Path) -> Progress | None:
+    """A run's progress; None if it has not begun, or its file is damaged."""
+    try:
+        return Progress.model_validate_json(files.read_text(file))
+    except (OSError, ValueError, StudyError):
+        return None
+
+
 def progress(key: str) -> float:
     """Share of a run's iterations done so far."""
-    try:
-        state = json.loads((paths.runs() / f"{key}.partial" / "progress.json").read_text())
-        return float(state["iteration"]) / float(state["of"])
-    except (OSError, ValueError, KeyError, ZeroDivisionError):
-        return 0.0
+    found = read_progress(paths.runs() / f"{key}.partial" / "progress.json")
+    return 0.0 if found is None else min(1.0, found.iteration / found.of)
+
+
+def seconds_so_far(folder: Path) -> float:
+    """What a run that was interrupted had taken when it last wrote its progress; 0 if nothing tells."""
+    found = read_progress(folder / "progress.json")
+    return 0.0 if found is None else found.seconds
 
 
 def duration(seconds: float) -> str:
@@ -135,8 +167,8 @@ def duration(seconds: float) -> str:
 
 Alike = tuple[str, str, bool, bool]
 """What decides a run's speed: scale, network (or backbone), whether it learns from a teacher, and whether from enhanced images."""
-Speeds = dict[Alike, list[float]]
-"""Images per second of recorded runs."""
+Known = dict[Alike, list[Provenance]]
+"""Of recorded runs."""
 
 
 def _alike(spec: dict[str, Any]) -> Alike:
@@ -146,20 +178,30 @@ def _alike(spec: dict[str, Any]) -> Alike:
     return spec["scale"], spec["network"]["name"], bool(stage), bool(stage.get("enhance"))
 
 
-def _speed(run: Run, speeds: Speeds) -> float:
-    """Images per second: the median of the records of alike runs."""
+def _known_of(run: Run, known: Known) -> list[Provenance]:
+    """Of alike runs, or at least of the same network."""
     scale, network, taught, _ = kind = _alike(run.flat())
-    found = speeds.get(kind) or speeds.get((scale, network, taught, False))
-    return median(found) if found else ROUGH[scale] * (SMALL if isinstance(run, StartSpec) else 1)
+    return known.get(kind) or known.get((scale, network, taught, False)) or []
 
 
-def _speeds() -> Speeds:
-    found: Speeds = {}
+def _speed(run: Run, known: Known) -> float:
+    """Images per second: the median of the records of alike runs."""
+    found = [one.images_per_second for one in _known_of(run, known) if one.images_per_second > 0]
+    return median(found) if found else ROUGH[run.scale] * (SMALL if isinstance(run, StartSpec) else 1)
+
+
+def memories(runs: Iterable[Run]) -> dict[str, float]:
+    """The most memory that each run takes, in MB and by its key: what records of alike runs had, or a guess on the safe side."""
+    known = _known()
+    return {run.key: max((one.peak_memory_mb for one in _known_of(run, known)), default=MEMORY[run.scale]) for run in runs}
+
+
+def _known() -> Known:
+    found: Known = {}
     for file in [*paths.records().glob("*.json"), *paths.runs().glob("*/record.json")]:
         try:
             record = records.read(file)
         except StudyError:
             continue
-        if record.provenance.images_per_second > 0:
-            found.setdefault(_alike(record.spec), []).append(record.provenance.images_per_second)
+        found.setdefault(_alike(record.spec), []).append(record.provenance)
     return found

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Annotated, Self, TypeVar
 
-import yaml
+from pydantic import AfterValidator, Field, model_validator
 
-from dfmsd.errors import StudyError
-from dfmsd.study import paths
+from dfmsd.errors import StudyError, suggest, validated
+from dfmsd.study import params, paths, zoo
+from dfmsd.study.rows import JOIN, RECIPES
 from dfmsd.study.spec import Frozen
+
+METRICS = ("AP", "AP_S", "AP_M", "AP_L", "AR", "AR_S", "AR_M", "AR_L")
+"""The paper's, in its order; in percent."""
+
+Named = TypeVar("Named", bound=Iterable[str])
+
+
+def _known(metrics: Named) -> Named:
+    for name in metrics:
+        if name not in (*METRICS, "name"):
+            raise ValueError(f"unknown metric {name!r}: {suggest(name, METRICS)}")
+    return metrics
+
+
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class Published(Frozen):
@@ -21,17 +38,41 @@ class Published(Frozen):
     """Of a row that its recipe alone does not tell from another, see :class:`dfmsd.study.rows.Row`."""
     teachers: tuple[str, ...] = ()
     """None: the numbers hold whoever teaches, as a baseline's do."""
-    metrics: dict[str, float]
+    metrics: Annotated[dict[str, Percent], AfterValidator(_known)]
     source: str = ""
     """Where the numbers are from, if not from their own row of the table."""
-    reconstructed: tuple[str, ...] = ()
+    reconstructed: Annotated[tuple[str, ...], AfterValidator(_known)] = ()
     """What the table itself does not show legibly: metrics, or ``name``, which of the recipe's rows this is."""
     note: str = ""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            for network in (self.student, *self.teachers):
+                zoo.label(network)
+        except StudyError as error:
+            raise ValueError(str(error)) from None
+        for part in self.recipe.split(JOIN):
+            if part not in RECIPES:
+                raise ValueError(f"unknown method {part!r}: {suggest(part, RECIPES)}")
+        return self
+
+
+class _Table(Frozen):
+    title: str = ""
+    rows: tuple[Published, ...]
+    also: tuple[str, ...] = ()
+    """What it reports besides, that no page has a row for."""
+
+
+class _File(Frozen):
+    source: str = ""
+    tables: dict[int | str, _Table]
+
 
 @cache
-def _tables() -> dict[int | str, dict[str, Any]]:
-    return yaml.safe_load((paths.PARAMS / "published.yaml").read_text())["tables"]  # type: ignore[no-any-return]
+def _tables() -> dict[int | str, _Table]:
+    return validated(_File, "params/published.yaml", params.read(paths.PARAMS / "published.yaml"), part="field").tables
 
 
 def published(table: int | str | tuple[int, ...]) -> list[Published]:
@@ -48,7 +89,7 @@ def published(table: int | str | tuple[int, ...]) -> list[Published]:
         return [row for one in table for row in published(one)]
     if table not in _tables():
         raise StudyError(f"the paper has no table {table}: valid are {', '.join(map(str, _tables()))}")
-    return [Published.model_validate(row) for row in _tables()[table]["rows"]]
+    return list(_tables()[table].rows)
 
 
 def also(table: int | str | tuple[int, ...]) -> list[str]:
@@ -60,4 +101,4 @@ def also(table: int | str | tuple[int, ...]) -> list[str]:
     """
     if isinstance(table, tuple):
         return [text for one in table for text in also(one)]
-    return list(_tables()[table].get("also", []))
+    return list(_tables()[table].also)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -10,15 +11,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 
-from dfmsd.errors import StudyError
-from dfmsd.study import code, machine, pages, paths
-from dfmsd.study.files import write_atomic
-from dfmsd.study.spec import Frozen, Run, RunSpec, TeacherSpec, digest
+from dfmsd.errors import StudyError, explained
+from dfmsd.study import code, files, machine, pages, paths
+from dfmsd.study.spec import Frozen, Run, RunSpec, TeacherSpec, canonical, digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,54 +28,73 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "pycocotools")
 
-Content = TypeVar("Content", bound=Frozen)
+Content = TypeVar("Content", bound="_Kept")
 
 DIGITS = 4
 """Significant digits that a measurement keeps."""
 
 
+Text = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""A line without control characters."""
+
+Key = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+def _is_time(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
 class Origin(Frozen):
     """Where numbers come from: recorded, not part of their identity."""
 
-    commit: str
-    versions: dict[str, str]
-    hardware: str
-    threads: int
-    finished: str
-    data_fingerprint: str
-    code_digest: str
+    commit: Text
+    versions: dict[Text, Text]
+    hardware: Text
+    threads: int = Field(ge=1)
+    finished: Annotated[Text, AfterValidator(_is_time)]
+    data_fingerprint: Text
+    code_digest: Text
 
 
 class Provenance(Origin):
     """Where a run comes from, and what it took."""
 
-    seconds: float
-    images_per_second: float
-    peak_memory_mb: float
+    seconds: Amount
+    images_per_second: Amount
+    peak_memory_mb: Amount
 
 
-class Record(Frozen):
+class _Kept(Frozen):
+    """What a file holds beside the digest of all of it."""
+
+    _has_digest: bool = PrivateAttr(default=True)
+
+
+class Record(_Kept):
     """The result of a run."""
 
-    key: str
+    key: Key
     state: Literal["ok", "no detections", "nan"]
     spec: dict[str, Any]
     """The specification, runs that it contains replaced by their keys (:meth:`dfmsd.study.spec.RunSpec.flat`)."""
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[Text, Percent] = Field(default_factory=dict)
     """COCO's metrics in percent."""
-    ap_interval: tuple[float, float] | None = None
+    ap_interval: tuple[Annotated[float, Field(ge=-100, le=200)], Annotated[float, Field(ge=-100, le=200)]] | None = None
     """95 % basic bootstrap interval of AP over the images of the evaluated split."""
-    ap_resamples: tuple[float, ...] = ()
+    ap_resamples: tuple[Percent, ...] = ()
     """AP on resamples of these images, the same for all runs (:func:`dfmsd.study.evaluate.evaluate`), which pair two runs."""
-    shares: dict[str, float] = Field(default_factory=dict)
+    shares: dict[Text, float] = Field(default_factory=dict)
     """Mean size of each distillation term relative to the student's own loss."""
-    factors: dict[str, float] = Field(default_factory=dict)
+    factors: dict[Text, float] = Field(default_factory=dict)
     """What made the weights of its terms shares of the detection loss (:func:`dfmsd.balance.factors`)."""
-    curve: tuple[dict[str, float], ...] = ()
+    curve: tuple[dict[Text, float], ...] = ()
     """Learning curve: losses averaged over stretches of iterations."""
-    weights_sha256: str = ""
+    weights_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     """Of the exported detector."""
-    note: str = ""
+    note: Text = ""
     provenance: Provenance
 
     @property
@@ -82,22 +102,38 @@ class Record(Frozen):
         """Whether it is a number to print; a run that broke off is not."""
         return self.state != "nan"
 
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Record:
+        if self.ap_interval is not None and self.ap_interval[0] > self.ap_interval[1]:
+            raise ValueError("ap_interval: its ends are reversed")
+        iterations = [point.get("iteration", 0) for point in self.curve]
+        if any(last >= following for last, following in pairwise([0, *iterations])):
+            raise ValueError("curve: its iterations do not grow")
+        try:
+            scale, source, stage = self.spec["scale"], self.spec["data"]["source"], self.spec.get("stage", {})
+            name = self.spec["network"]["name"] if "network" in self.spec else self.spec["backbone"]["type"]
+        except (KeyError, TypeError):
+            raise ValueError("spec: it is none of a run") from None
+        if not all(isinstance(text, str) for text in (scale, source, name)) or not isinstance(stage, dict | None):
+            raise ValueError("spec: it is none of a run")
+        return self
+
 
 class Network(Frozen):
     """A network that was measured."""
 
-    key: str
+    key: Key
     """Of its run."""
-    weights: str
+    weights: Text
     """SHA-256 of its weights; of mmdet's published ones the first digits."""
 
 
-class Measured(Frozen):
+class Measured(_Kept):
     """What was measured for a page on images, in trained networks or on a machine: one tidy table, and pictures."""
 
-    page: str
-    scale: str
-    asked: str
+    page: Text
+    scale: Text
+    asked: Text
     """:meth:`dfmsd.study.pages.MeasuredPage.asked` when it was made."""
     networks: dict[str, Network] = Field(default_factory=dict)
     """By the page's name for each."""
@@ -111,6 +147,13 @@ class Measured(Frozen):
     def _is_a_table(self) -> Measured:
         if len({len(column) for column in self.frame.values()}) > 1:
             raise ValueError("its columns differ in length")
+        for name in ("value", "low", "high", "image"):
+            for value in self.frame.get(name, ()):
+                if not all(one is None or (type(one) in (int, float)) for one in (value if isinstance(value, list) else [value])):
+                    raise ValueError(f"frame: {name}: {value!r:.60} is no number")
+        for image, value in zip(self.frame.get("image", ()), self.frame.get("value", ()), strict=False):
+            if not isinstance(image, list) or not isinstance(value, list) or len(image) != len(value):
+                raise ValueError("frame: images and values differ in number")
         return self
 
     def to_frame(self) -> pd.DataFrame:
@@ -154,43 +197,56 @@ def _git(*arguments: str) -> str:
 
 def dump(record: Record) -> str:
     """A run's record as the JSON that is committed."""
-    return json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+    return json.dumps(_with_digest(record.model_dump(mode="json")), indent=1, sort_keys=True) + "\n"
+
+
+def _with_digest(plain: dict[str, Any]) -> dict[str, Any]:
+    """A record as a file holds it: an edit of whatever part shows."""
+    return plain | {"digest": hashlib.sha256(canonical(plain).encode()).hexdigest()}
 
 
 def read(file: Path) -> Record:
     """A run's record from its file, which is parsed once a process.
 
     Raises:
-        StudyError: if it is damaged, or its content does not belong to its name.
+        StudyError: if it is damaged or edited, or its content does not belong to its name. In a run's folder, records of earlier
+            code have no digest; :func:`dfmsd.study.ensure.publish` gives them one.
     """
     mend = "delete it and run its page again; finished runs are not repeated"
-    record, content = _load(Record, file, mend)
+    record = _load(Record, file, mend)
     # A run's folder is called <key> or <key>.partial, a published record <key>.json.
     key = file.parent.name.removesuffix(".partial") if file.name == "record.json" else file.stem
     if record.key != key:
         raise StudyError(f"record {file} is of run {record.key}: it was renamed or edited; {mend}")
-    if content != record.key:
+    if digest(record.spec) != record.key:
         raise StudyError(f"record {file}: its specification does not hash to its key, it was edited; {mend}")
+    if not record._has_digest and file.name != "record.json":
+        raise StudyError(f"record {file} has no digest, so nothing tells whether it was edited: {mend}")
     return record
 
 
-def _load(model: type[Content], file: Path, mend: str) -> tuple[Content, str]:
-    """A record of some kind, and the digest of its specification if it has one."""
+def _load(model: type[Content], file: Path, mend: str) -> Content:
+    """A record of some kind."""
     try:
         state = file.stat()
         return _parsed(model, file, state.st_mtime_ns, state.st_size)  # type: ignore[return-value]
-    except (ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            reason = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+    except (ValueError, RecursionError) as error:
+        reason = explained(error, model) if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise StudyError(f"record {file} is damaged ({reason}): {mend}") from None
 
 
 @cache
-def _parsed(model: type[Frozen], file: Path, changed: int, size: int) -> tuple[Frozen, str]:
-    found = model.model_validate_json(file.read_text())
-    return found, digest(getattr(found, "spec", None))
+def _parsed(model: type[_Kept], file: Path, changed: int, size: int) -> _Kept:
+    plain = json.loads(files.read_text(file))
+    if not isinstance(plain, dict):
+        raise ValueError("it is none")
+    said = plain.pop("digest", None)
+    fits = said is None or said == _with_digest(plain)["digest"]
+    found = model.model_validate_json(json.dumps(plain), strict=True)
+    if not fits:
+        raise ValueError("its digest is not that of its content: it was edited")
+    found._has_digest = said is not None
+    return found
 
 
 def find(key: str) -> Record | None:
@@ -234,7 +290,7 @@ def measured(page: MeasuredPage, file: Path | None = None) -> Measured | None:
     if not file.exists():
         return None
     mend = f"delete it and make it again: `{page.command()}`"
-    found, _ = _load(Measured, file, mend)
+    found = _load(Measured, file, mend)
     if (found.page, found.scale) != (page.page, page.scale):
         raise StudyError(f"record {file} is of {found.page} at the scale {found.scale}: it was renamed or edited; {mend}")
     return found
@@ -251,7 +307,7 @@ def keep(found: pd.DataFrame, pictures: Mapping[str, Any], page: MeasuredPage, *
         pictures=_rounded(dict(pictures)),
         provenance=origin(data_fingerprint, code.digest_of(measuring(page))),
     )
-    write_atomic(page.measured_file(), dump_measured(measurement))
+    files.write_atomic(page.measured_file(), dump_measured(measurement))
     return measurement
 
 
@@ -279,7 +335,7 @@ def measuring(page: MeasuredPage) -> str:
 
 def dump_measured(measurement: Measured) -> str:
     """What was measured as JSON, with a line for each column."""
-    content = measurement.model_dump(mode="json")
+    content = _with_digest(measurement.model_dump(mode="json"))
     return "{\n" + ",\n".join(f' "{name}": {_lines(part)}' for name, part in content.items()) + "\n}\n"
 
 
@@ -304,7 +360,7 @@ def _rounded(value: Any) -> Any:
 
 def stale_reasons(measurement: Measured, page: MeasuredPage) -> list[str]:
     """Why a measurement is not what the page would show if it were made now; empty if it is."""
-    found = []
+    found = [] if measurement._has_digest else ["it has no digest, so nothing tells whether it was edited"]
     if measurement.asked != page.asked():
         found.append("the page asks for other things now")
     for name, run in page.runs().items():

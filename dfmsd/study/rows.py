@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from dfmsd.errors import StudyError, suggest
-from dfmsd.hyper import METHODS, Kind
+from dfmsd.hyper import METHODS, Kind, weights
 from dfmsd.stages import Stage, Switches, stages
 from dfmsd.study import zoo
 from dfmsd.study.scales import Scale
-from dfmsd.study.spec import Balance, CocoData, EnhanceSpec, Frozen, NetworkSpec, RunSpec, StageSpec, TeacherSpec
+from dfmsd.study.spec import Balance, EnhanceSpec, Frozen, NetworkSpec, RunSpec, Seeds, StageSpec, TeacherSpec
 
 RECIPES = ("baseline", *METHODS)
 """What a row can ask for; the baseline has no teacher."""
@@ -131,13 +131,8 @@ def _listed(seeds: object) -> object:
     return (seeds,) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
 
 
-def _unlike(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("a seed stands there twice: the same run would count twice")
-    return seeds
-
-
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_listed), AfterValidator(_unlike)]
+Given = Annotated[Seeds, BeforeValidator(_listed)]
+"""Seeds as a page or papermill gives them."""
 
 
 def name_of(row: Row) -> str:
@@ -262,11 +257,11 @@ def entries(rows: Iterable[Row], scale: Scale, seeds: Iterable[int], *, split: L
 
 
 def teacher_of(name: str, scale: Scale) -> RunSpec | TeacherSpec:
-    """A teacher: mmdet's published checkpoint at the scale ``coco``, a run of ours elsewhere."""
+    """A teacher: mmdet's published checkpoint on COCO, a run of ours elsewhere."""
     network = _network(name, scale)
     if scale.rehearsal is not None:
         scale = scale.rehearse(1, images=1)
-    elif isinstance(scale.data, CocoData):
+    elif scale.data.source == "coco":
         return TeacherSpec(network=network, weights=zoo.weights(name))
     return RunSpec(
         scale=scale.name,
@@ -322,6 +317,11 @@ def _images(row: Row, scale: Scale) -> int | None:
 
 def _method(row: Row, part: str, stage: Stage, teacher: Kind, scale: Scale) -> Any:
     changes = scale.changes(part, row.options.variant) | _hyper(row, part)
+    if scale.balance is not None and (absent := [name for name in weights(part) if name not in changes]):
+        raise StudyError(
+            f"params/scales.yaml: {scale.name}: methods has no {absent[0]} for {part}, whose published weight would be read as a "
+            "share of the detection loss: add it"
+        )
     student = zoo.network(row.student, scale.name).kind
     return stage.method(part, student, teacher, zoo.family(row.student), changes, row.options.times)
 

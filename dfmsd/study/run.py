@@ -20,6 +20,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from pydantic import FiniteFloat, TypeAdapter
+from torch import nn
 
 import dfmsd.distiller
 import dfmsd.study.hooks  # noqa: F401  (registers the hooks)
@@ -29,10 +31,13 @@ from dfmsd.errors import StudyError
 from dfmsd.hyper import METHODS, MethodSpec, for_pair
 from dfmsd.study import build, code, data, files, paths, records, zoo
 from dfmsd.study.evaluate import basic, evaluate
-from dfmsd.study.hooks import NaNLoss, read_curve, seconds_so_far, shares
+from dfmsd.study.hooks import NaNLoss, read_curve, shares
+from dfmsd.study.plan import seconds_so_far
 from dfmsd.study.records import Provenance, Record
 from dfmsd.study.spec import Balance, EnhanceSpec, Run, RunSpec, StageSpec, StartSpec, TeacherSpec, digest
 from dfmsd.study.start import pretrain
+
+NUMBERS = TypeAdapter(dict[str, FiniteFloat])
 
 RESAMPLES = 200
 """Bootstrap resamples of the images for a record's interval."""
@@ -54,12 +59,13 @@ def run(spec: Run, *, workers: int = 0) -> Record:
     """
     final, partial = paths.runs() / spec.key, paths.runs() / f"{spec.key}.partial"
     lock = files.locked(paths.runs() / f"{spec.key}.lock", f"run {spec.key} is being trained")
-    with files.full_disk_in_plain_words(), lock:
+    with files.plain_words(paths.runs()), lock:
         if (final / "record.json").exists() and (final / "student.pth").exists():
             return records.read(final / "record.json")
         record = records.unfinished(spec.key)
         if record is None:
             partial.mkdir(parents=True, exist_ok=True)
+            files.check(*(one for one in partial.iterdir() if not one.is_dir()))
             record = _recorded(spec, partial, workers)
         elif not record.is_result:
             raise StudyError(f"run {spec.key} broke off before ({record.note}): change it, or delete {partial} to try again")
@@ -104,7 +110,7 @@ def weights(run: Run | TeacherSpec) -> str:
     if not (folder / "record.json").exists():
         raise StudyError(f"{name} has not been trained here: it has no weights to hand on")
     record, file = records.read(folder / "record.json"), folder / "student.pth"
-    if not file.exists() or _sha256(file) != record.weights_sha256:
+    if not file.is_file() or _sha256(file) != record.weights_sha256:
         raise StudyError(f"checkpoint {file} is damaged or not of its record: delete {folder} and train it again")
     if isinstance(run, RunSpec) and record.state != "ok" and run.schedule.max_iters is None and run.scale != "smoke":
         raise StudyError(f"{name} detects nothing on this data (AP 0): it cannot teach")
@@ -132,10 +138,11 @@ def config(spec: RunSpec, folder: Path, *, workers: int = 0) -> Config:
 
 
 def _area_ratios(spec: RunSpec, enhance: EnhanceSpec, root: data.DataRoot, folder: Path) -> Path:
-    """The file of the training images' area ratios by the weak teacher, kept beside it; made if today's code has not made it."""
+    """The file of the training images' area ratios by the weak teacher, by today's code, kept for all its students."""
     changed = code.digest_of("dfmsd.augment:area_ratios")
-    file = paths.runs() / enhance.weak.key / f"area-ratios-{enhance.score}-{root.fingerprint}-{changed}.json"
-    if not file.exists():
+    file = _beside(enhance.weak) / f"area-ratios-{enhance.score}-{root.fingerprint}-{changed}.json"
+
+    def measured() -> dict[str, float]:
         weak = enhance.weak.network
         plain = spec.model_copy(update={"stage": None, "parent": None, "network": weak})
         loader = build.run_config(plain, root, folder).val_dataloader
@@ -144,10 +151,25 @@ def _area_ratios(spec: RunSpec, enhance: EnhanceSpec, root: data.DataRoot, folde
         checkpoints.load(teacher, weights(enhance.weak))
         with DefaultScope.overwrite_default_scope("mmdet"):
             batches = Runner.build_dataloader(loader)
-        found = augment.area_ratios(teacher.to("cuda" if torch.cuda.is_available() else "cpu"), batches, score=enhance.score)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomic(file, json.dumps(found, sort_keys=True))
+        return augment.area_ratios(teacher.to("cuda" if torch.cuda.is_available() else "cpu"), batches, score=enhance.score)
+
+    _kept(file, measured)
     return file
+
+
+def _beside(teacher: Run | TeacherSpec) -> Path:
+    """Where runs keep what they measure of a teacher: not in its own folder, which may be another user's."""
+    return paths.runs() / "teachers" / teacher.key
+
+
+def _kept(file: Path, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """The numbers that a file keeps by name; they are measured if it is not there, or damaged."""
+    try:
+        return NUMBERS.validate_json(files.read_text(file))
+    except (FileNotFoundError, ValueError):
+        found = measure()
+        files.write_atomic(file, json.dumps(found, sort_keys=True))
+        return found
 
 
 def factors_of(spec: RunSpec, measure: Callable[[RunSpec], dict[str, float]]) -> dict[str, float] | None:
@@ -192,18 +214,18 @@ def _before_training(spec: RunSpec, balance: Balance, method: MethodSpec) -> Run
 
 
 def _kept_factors(spec: RunSpec, root: data.DataRoot) -> dict[str, float]:
-    """Factors kept beside the teacher; measured if today's code has not measured them."""
+    """Factors of today's code, kept for all runs of the teacher."""
     assert spec.stage is not None
     teacher = spec.stage.teacher
     decides = digest([spec.flat(), root.fingerprint, code.digest(spec)])
-    file = paths.runs() / teacher.key / f"factors-{decides}.json"
-    if not file.exists():
+    file = _beside(teacher) / f"factors-{decides}.json"
+
+    def measured() -> dict[str, float]:
         start = weights(spec.start) if spec.start else None
         settings = build.run_config(spec, root, file.parent, teacher_checkpoints=[weights(teacher)], start_checkpoint=start)
-        found = measured_factors(settings, spec.seed)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomic(file, json.dumps(found, sort_keys=True))
-    return dict(json.loads(file.read_text()))
+        return measured_factors(settings, spec.seed)
+
+    return _kept(file, measured)
 
 
 def measured_factors(settings: Config, seed: int) -> dict[str, float]:
@@ -220,10 +242,11 @@ def measured_factors(settings: Config, seed: int) -> dict[str, float]:
 
 def _plain(settings: Config) -> Config:
     """The student's own config, for mmdet's ``init_detector`` and test script: it needs nothing of this package."""
+    loader = {name: value for name, value in settings.val_dataloader.items() if name != "worker_init_fn"}
     content = {
         "default_scope": settings.default_scope,
         "model": _without_start(settings.model.get("student", settings.model)),
-        "test_dataloader": settings.val_dataloader,
+        "test_dataloader": loader,
         "test_evaluator": {"type": "CocoMetric", "ann_file": settings.val_evaluator.ann_file, "metric": "bbox"},
         "test_cfg": {"type": "TestLoop"},
     }
@@ -239,14 +262,14 @@ def _without_start(model: ConfigDict) -> ConfigDict:
 
 def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
     # Of earlier attempts as well, which an interruption ended.
-    start = time.monotonic() - seconds_so_far(folder / "progress.json")
+    start = time.monotonic() - seconds_so_far(folder)
     root = data.ensure(spec.data)
     settings = config(spec, folder, workers=workers)
     settings.resume = (last := _last_checkpoint(folder)) is not None
     settings.load_from = str(last) if last else None
     settings.dump(folder / "config.py")
     runner = Runner.from_cfg(settings)
-    begun = int(checkpoints.read(last)["meta"]["iter"]) if last else 0  # now: training removes old checkpoints
+    begun = _begun(last, runner.model, spec.key) if last else 0  # now: training removes old checkpoints
     before = time.monotonic()
     runner.train()
     trained = time.monotonic() - before
@@ -314,24 +337,52 @@ def _last_checkpoint(folder: Path) -> Path | None:
     pointer = folder / "last_checkpoint"
     if not pointer.exists():
         return None
-    file = folder / (Path(pointer.read_text().strip()).name or "none")
-    left = sorted(folder.glob("epoch_*.pth"), key=lambda path: int(path.stem.rpartition("_")[2]))
-    if not file.exists():
-        if not left:
-            return None
-        file = left[-1]
+    named = Path(pointer.read_text(errors="replace").strip()).name
+    file = next((file for file in folder.iterdir() if file.name == named), next(reversed(_epochs(folder)), None))
+    if file is None:
+        return None
     if not _is_whole(file):
-        rest = "goes on from the one before" if len(left) > 1 else "starts afresh"
-        raise StudyError(f"checkpoint {file} is damaged: delete it, and the run {rest}")
+        raise StudyError(f"checkpoint {file} is damaged: {_without(file)}")
     return file
 
 
+def _epochs(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, in order."""
+    found = {file.stem.removeprefix("epoch_"): file for file in folder.glob("epoch_*.pth")}
+    return [found[epoch] for epoch in sorted(filter(str.isdecimal, found), key=int)]
+
+
+def _without(checkpoint: Path) -> str:
+    """What to do about a checkpoint that a run cannot go on from."""
+    others = [file for file in _epochs(checkpoint.parent) if file != checkpoint]
+    return f"delete it, and the run {'goes on from the one before' if others else 'starts afresh'}"
+
+
+def _begun(checkpoint: Path, model: nn.Module, key: str) -> int:
+    """The iterations behind a checkpoint; mmengine would go on from any, that of another network with random weights."""
+    try:
+        content = checkpoints.read(checkpoint)
+    except StudyError as error:
+        raise StudyError(f"{error}; {_without(checkpoint)}") from None
+    shapes = {name: value.shape for name, value in checkpoints.student_of(model.state_dict()).items()}
+    try:
+        begun = int(content["meta"]["iter"])
+        found = {name: value.shape for name, value in checkpoints.student_of(content["state_dict"]).items()}
+        fits = found == shapes and content.get("run", key) == key and {"optimizer", "param_schedulers"} <= content.keys()
+    except (KeyError, TypeError, ValueError, AttributeError):
+        fits = False
+    if not fits:
+        raise StudyError(f"checkpoint {checkpoint} is not one of this run: {_without(checkpoint)}")
+    return begun
+
+
 def _is_whole(checkpoint: Path) -> bool:
-    """Whether every part of a checkpoint has its checksum; torch does not look when it loads."""
+    """Whether a training goes on from it, and every part has its checksum; torch does not look when it loads."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError):
+            sound = archive.testzip() is None
+        return sound and checkpoints.read(checkpoint).keys() >= {"meta", "state_dict", "optimizer"}
+    except (zipfile.BadZipFile, OSError, StudyError):
         return False
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from functools import cache
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from dfmsd.errors import StudyError, suggest
-from dfmsd.study import paths, zoo
-from dfmsd.study.spec import CocoData, DataSpec, Frozen, ScheduleSpec, ShapesData, StartSpec
+from dfmsd.errors import StudyError, explained, suggest
+from dfmsd.hyper import METHODS, for_pair
+from dfmsd.study import coco, params, paths, zoo
+from dfmsd.study.spec import CocoData, DataSpec, Frozen, ScheduleSpec, Seed, Seeds, ShapesData, StartSpec
 
 SCALES = ("smoke", "mini", "gpu", "coco")
 
@@ -18,29 +21,33 @@ PUBLIC = ("mini", "gpu", "coco")
 """Scales whose numbers mean something; ``smoke`` is for tests."""
 
 
+Side = Annotated[int, Field(ge=32)]
+"""Of an image in pixels."""
+
+
 class _Schedule(Frozen):
-    epochs: int
-    batch: int
-    warmup: int
+    epochs: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    warmup: int = Field(ge=0)
 
 
 class _Student(Frozen):
     """What students of a family have of their own."""
 
-    images: int | None = None
-    epochs: int | None = None
+    images: int | None = Field(default=None, gt=0)
+    epochs: int | None = Field(default=None, gt=0)
 
 
 class _Start(Frozen):
     """What all starts of a scale have in common."""
 
     data: ShapesData
-    crop: int
-    epochs: int
-    batch: int
-    lr: float
-    warmup: int
-    seed: int
+    crop: int = Field(ge=32)
+    epochs: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    lr: float = Field(gt=0)
+    warmup: int = Field(ge=0)
+    seed: Seed
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Changes for a type of backbone."""
 
@@ -48,8 +55,8 @@ class _Start(Frozen):
 class _Balance(Frozen):
     """Weights are shares; of :class:`dfmsd.study.spec.Balance`, what all pairs of a scale have in common."""
 
-    iterations: int
-    seed: int
+    iterations: int = Field(gt=0)
+    seed: Seed
 
 
 class Scale(Frozen):
@@ -57,23 +64,23 @@ class Scale(Frozen):
 
     name: Literal["smoke", "mini", "gpu", "coco"]
     data: DataSpec
-    image_size: tuple[int, int]
+    image_size: tuple[Side, Side]
     schedule: _Schedule
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """The optimiser of a family that has another than SGD, with its weight decay: fields of the schedule."""
-    teacher_epochs: dict[str, int] = Field(default_factory=dict)
+    teacher_epochs: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     """Epochs of teachers that train longer than students, by a network's name or, for all others that have it, by backbone."""
-    images: int | None = None
+    images: int | None = Field(default=None, gt=0)
     """Labelled images of a student; all training images if None."""
     students: dict[str, _Student] = Field(default_factory=dict)
     """Families whose students have another number of images or epochs."""
-    teacher_images: int | None = None
+    teacher_images: int | None = Field(default=None, gt=0)
     """Labelled images of a teacher, likewise."""
     start: _Start | None = None
     """How backbones are pretrained; None: they begin with random weights or mmdet's."""
-    seeds: tuple[int, ...]
-    teacher_seed: int
-    rehearsal: int | None = None
+    seeds: Seeds
+    teacher_seed: Seed
+    rehearsal: int | None = Field(default=None, gt=0)
     """Try every run out with this many iterations, see :meth:`rehearse`."""
     balance: _Balance | None = None
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -138,6 +145,27 @@ class Scale(Frozen):
         plain = {name: getattr(self.start, name) for name in type(self.start).model_fields if name != "optimizers"}
         return StartSpec(scale=self.name, backbone=backbone, **plain | self.start.optimizers.get(backbone["type"], {}))
 
+    def on(self, data: CocoData) -> Scale:
+        """This scale's path on a user's own data, all of whose images are labelled.
+
+        Teachers train as students do, with the first seed, so that a network trained alone can teach. A length that a scale states
+        for generated images is one of iterations: the epochs change so that these stay. The warm-up is at most a tenth of them.
+        """
+        own, of_scale = data.train or 1, self.images or self.data.train
+        epochs = self.schedule.epochs if of_scale is None else max(1, round(self.schedule.epochs * of_scale / own))
+        warmup = min(self.schedule.warmup, epochs * -(-own // self.schedule.batch) // 10)
+        return self.model_copy(
+            update={
+                "data": data,
+                "images": None,
+                "teacher_images": None,
+                "teacher_epochs": {},
+                "teacher_seed": self.seeds[0],
+                "students": {},
+                "schedule": self.schedule.model_copy(update={"epochs": epochs, "warmup": warmup}),
+            }
+        )
+
     def rehearse(self, iterations: int, *, images: int = 2) -> Scale:
         """This scale's own path, tried out: a few iterations of small batches, and an evaluation on a few images.
 
@@ -160,16 +188,20 @@ class Scale(Frozen):
         )
 
 
-@cache
 def _rows() -> dict[str, Any]:
-    return yaml.safe_load((paths.PARAMS / "scales.yaml").read_text())  # type: ignore[no-any-return]
+    return params.read(paths.PARAMS / "scales.yaml")
 
 
-def get(name: str) -> Scale:
+def get(name: str, *, data: Path | None = None) -> Scale:
     """A scale by its name.
 
+    Args:
+        name: Of the scale.
+        data: A YAML that names a user's own data, which take the place of the scale's (:meth:`Scale.on`).
+
     Raises:
-        StudyError: if there is none of that name, or it trains teachers longer that the zoo has not; the nearest is suggested.
+        StudyError: if there is none of that name, it names a network, family, backbone or method that there is not (the nearest is
+            suggested), or a value makes no sense. With own data see :func:`dfmsd.study.coco.own`.
 
     Example:
         >>> get("mini").image_size
@@ -177,15 +209,61 @@ def get(name: str) -> Scale:
     """
     rows = _rows()
     if name not in rows:
-        raise StudyError(f"unknown scale {name!r}: {suggest(name, rows)}")
-    row = dict(rows[name])
-    known = {part for network in zoo.names() for part in (network, network.rpartition("_")[2])}
-    if unknown := sorted(set(row.get("teacher_epochs", {})) - known):
-        raise StudyError(
-            f"params/scales.yaml: {name}: teacher_epochs: no network or backbone {unknown[0]!r}: {suggest(unknown[0], known)}"
-        )
-    if row["data"]["source"] == "coco":
-        from dfmsd.study.data import coco_digest
+        raise StudyError(f"unknown scale {name!r}: {suggest(name, map(str, rows))}")
+    row = rows[name]
+    if isinstance(row, dict) and isinstance(row.get("data"), dict) and row["data"].get("source") == "coco":
+        row = row | {"data": row["data"] | {"digest": coco.coco_digest() if data is None else coco.ABSENT}}
+    scale = _checked(name, json.dumps(row, default=str))
+    return scale if data is None else scale.on(coco.own(data))
 
-        row["data"] = CocoData(digest=coco_digest(), **{k: v for k, v in row["data"].items() if k != "source"})
-    return Scale(name=name, **row)
+
+@cache
+def _checked(name: str, row: str) -> Scale:
+    """A scale, whose row is checked once a process."""
+    where, values = f"params/scales.yaml: {name}", json.loads(row)
+    if not isinstance(values, dict):
+        raise StudyError(f"{where} must hold lines of 'parameter: value'")
+    try:
+        scale = Scale.model_validate(values | {"name": name})
+    except ValidationError as error:
+        raise StudyError(f"{where}: {explained(error, Scale)}") from None
+    networks = zoo.names()
+    families, backbones = ({network.rpartition("_")[part] for network in networks} for part in (0, 2))
+    known = {
+        "teacher_epochs": ("network or backbone", {*networks, *backbones}),
+        "students": ("family", families),
+        "optimizers": ("family", families),
+        "methods": ("method", METHODS),
+    }
+    for field, (kind, valid) in known.items():
+        for unknown in sorted(getattr(scale, field).keys() - valid):
+            raise StudyError(f"{where}: {field}: no {kind} {unknown!r}: {suggest(unknown, valid)}")
+    try:
+        for method, changes in scale.methods.items():
+            _check_changes(f"methods: {method}", changes, [method])
+        for variant, changes in scale.variants.items():
+            _check_changes(f"variants: {variant}", changes, METHODS)  # which method it is of, its rows say
+        for network in networks:
+            scale.schedule_of(network)
+            scale.start_of(network)
+    except StudyError as error:
+        raise StudyError(f"{where}: {error}".replace(f"{where}: params/scales.yaml: {name}", where)) from None
+    except ValidationError as error:
+        raise StudyError(f"{where}: optimizers: {explained(error, ScheduleSpec)}") from None
+    return scale
+
+
+def _check_changes(what: str, changes: dict[str, Any], methods: Iterable[str]) -> None:
+    """Refuse changes that none of some methods takes."""
+    fields = {field for method in methods for field in METHODS[method].model_fields}
+    if unknown := sorted(changes.keys() - fields):
+        raise StudyError(f"{what}: there is no {unknown[0]!r}: {suggest(unknown[0], fields)}")
+    refused = ["no method has all of these"]
+    for method in methods:
+        if changes.keys() <= METHODS[method].model_fields.keys():
+            try:
+                for_pair(method, "one_stage", **changes)
+                return
+            except StudyError as error:
+                refused.append(str(error))
+    raise StudyError(f"{what}: {refused[-1]}")

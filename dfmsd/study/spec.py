@@ -14,9 +14,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from dfmsd.hyper import MethodSpec
 from dfmsd.stages import Attack, Enhance, Matching
@@ -28,7 +29,7 @@ SPEC_VERSION = 1
 class Frozen(BaseModel):
     """A value: immutable, and closed to fields that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A changed copy; unlike pydantic's, it does not keep what was computed and cached before the change."""
@@ -38,12 +39,24 @@ class Frozen(BaseModel):
         return copy
 
 
+def _unlike(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed stands there twice: the same run would count twice")
+    return seeds
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What NumPy's generators take."""
+
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_unlike)]
+
+
 class ShapesData(Frozen):
     """The generated data set: everything that determines its annotations (see :mod:`dfmsd.study.shapes`)."""
 
     source: Literal["shapes"] = "shapes"
     version: int
-    seed: int
+    seed: Seed
     train: int = Field(gt=0)
     val: int = Field(gt=0)
     tune: int = Field(ge=0)
@@ -52,14 +65,16 @@ class ShapesData(Frozen):
 
 
 class CocoData(Frozen):
-    """COCO 2017, or anything in its layout."""
+    """COCO 2017, or a user's own data in its format."""
 
-    source: Literal["coco"] = "coco"
+    source: Literal["coco", "own"] = "coco"
     digest: str
-    """Hash of the annotation files, or ``absent`` while planning without the data."""
+    """Hash of the annotation files and the images, or ``absent`` while planning without COCO."""
     train: int | None = Field(default=None, gt=0)
-    """Number of training images, from the front; all of them if None."""
+    """Number of training images with an object, from the front; all images if None."""
     val: int | None = Field(default=None, gt=0)
+    file: Path | None = Field(default=None, exclude=True)
+    """The YAML that says where a user's own data lie: no part of what they are."""
 
 
 DataSpec = Annotated[ShapesData | CocoData, Field(discriminator="source")]
@@ -113,7 +128,7 @@ class Balance(Frozen):
 
     iterations: int = Field(gt=0)
     """Batches of training images, from the front, over which the losses are summed."""
-    seed: int
+    seed: Seed
     """Of what the student's start leaves random, of the method's blocks and of masks."""
     teacher: RunSpec | TeacherSpec
     """The strongest of the pair."""
@@ -150,7 +165,7 @@ class StartSpec(Frozen):
     weight_decay: float = 1e-4
     optimizer: Literal["SGD", "AdamW"] = "SGD"
     """SGD has momentum 0.9."""
-    seed: int
+    seed: Seed
 
     @cached_property
     def key(self) -> str:
@@ -225,7 +240,7 @@ class RunSpec(Frozen):
     flip: float = 0.5
     schedule: ScheduleSpec
     precision: Literal["float32", "amp"] = "float32"
-    seed: int
+    seed: Seed
     weights: Weights | None = None
     """Pretrained backbone or detector to start from; None: from scratch."""
     images: int | None = Field(default=None, gt=0, exclude_if=lambda value: value is None)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import yaml
-
 from dfmsd.errors import StudyError, suggest
-from dfmsd.study import paths
+from dfmsd.study import params, paths
 from dfmsd.study.spec import NetworkSpec, Weights
 
 CHECKPOINTS = "https://download.openmmlab.com/mmdetection/v2.0/"
@@ -16,7 +14,7 @@ CHECKPOINTS = "https://download.openmmlab.com/mmdetection/v2.0/"
 
 @cache
 def _rows() -> dict[str, Any]:
-    return yaml.safe_load((paths.PACKAGE / "study" / "zoo.yaml").read_text())  # type: ignore[no-any-return]
+    return params.read(paths.PACKAGE / "study" / "zoo.yaml")
 
 
 def names() -> list[str]:

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from dfmsd.report import figures
 from dfmsd.study import paths, plan
 from dfmsd.study.pages import PageSpec, TuningPage
+from dfmsd.study.records import Record
 from dfmsd.study.spec import RunSpec
 from tests.conftest import WriteRecord
 
@@ -46,6 +48,20 @@ def fill(page: PageSpec | TuningPage, write_record: WriteRecord) -> None:
         write_record(run, 20.0 + place, ap_interval=(19.5 + place, 20.25 + place), shares=shares, curve=curve)
 
 
+PAYLOAD = '"><img src=x onerror=alert(1)><script>alert(1)</script> [x](javascript:alert(1)) & co'
+"""What must reach no reader's browser as anything but text."""
+
+
+def hostile(record: Record) -> Record:
+    """The record with a payload in every text that may differ from run to run."""
+    texts = {name: PAYLOAD for name in ("commit", "hardware", "data_fingerprint", "code_digest")}
+    fields = {name: {PAYLOAD: 1.0, f"loss_mgd_{PAYLOAD}": 1.0} for name in ("metrics", "shares", "factors")}
+    provenance = record.provenance.model_copy(update=texts | {"versions": {PAYLOAD: PAYLOAD}})
+    changes = {name: getattr(record, name) | more for name, more in fields.items()}
+    curve = tuple(point | {PAYLOAD: 1.0} for point in record.curve)
+    return record.model_copy(update=changes | {"note": PAYLOAD, "curve": curve, "provenance": provenance})
+
+
 def run(notebook: str, **parameters: Any) -> dict[str, Any]:
     """Run a notebook's cells here, with other parameters than its own: what each cell shows by its id, and ``frame``."""
     names: dict[str, Any] = {}
@@ -64,7 +80,7 @@ def run(notebook: str, **parameters: Any) -> dict[str, Any]:
 
 
 def html(shown: Any) -> str:
-    """What a notebook makes of a table or a figure."""
-    if isinstance(shown, Styler):
-        return str(shown.to_html())
+    """What a notebook makes of a table, a figure or HTML."""
+    if isinstance(shown, (Styler, HTML)):
+        return str(shown.to_html() if isinstance(shown, Styler) else shown.data)
     return figures.image(shown) if isinstance(shown, Figure) else ""

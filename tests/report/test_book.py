@@ -6,7 +6,6 @@ that fails.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,12 +15,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
 import yaml
+from IPython.display import Markdown
 
 from dfmsd.errors import StudyError
-from dfmsd.report import book
+from dfmsd.report import book, tables
 from dfmsd.study import doctor, pages, paths, plan, records
+from dfmsd.study.files import write_atomic
+from tests.conftest import WriteRecord
+from tests.report import conftest
+from tests.report.conftest import PAYLOAD
+from tests.report.test_row_pages import rows
 
 pytestmark = [pytest.mark.book, pytest.mark.slow, pytest.mark.xdist_group("book")]
 
@@ -32,7 +38,7 @@ PHONE = 390
 def copy_book(study: Path) -> Path:
     """The book's sources in a folder of their own, beside what they quote from."""
     study.mkdir(parents=True, exist_ok=True)
-    for name in ("dfmsd", "params"):
+    for name in ("dfmsd", "params", "CITATION.cff"):
         (study / name).symlink_to(paths.ROOT / name)
     made = shutil.ignore_patterns("_build", "pages", "records")
     return Path(shutil.copytree(paths.ROOT / "book", study / "book", ignore=made))
@@ -105,7 +111,7 @@ def test_a_page_is_executed_again_when_a_record_changes_and_not_before(html: Pat
     file = paths.runs() / page.chains()[0][-1].key / "record.json"
     before = file.read_text()
     try:
-        file.write_text(json.dumps(json.loads(before) | {"note": "changed"}))
+        file.write_text(records.dump(records.read(file).model_copy(update={"note": "changed"})))
         assert not book.job(page).is_done()
     finally:
         file.write_text(before)
@@ -120,6 +126,39 @@ def test_a_broken_reference_fails_the_strict_book(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("DFMSD_BOOK", str(source))
     with pytest.raises(StudyError, match=r"the book was not built: .*nowhere"):
         book._render(strict=True)
+
+
+def test_no_script_of_a_record_or_a_params_file_reaches_the_built_page(
+    write_record: WriteRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DFMSD_BOOK", str(source := copy_book(tmp_path / "study")))
+    parameters = rows({"recipe": "dmkd", "name": PAYLOAD}) | {"title": 'One & "two"', "question": PAYLOAD}
+    page = pages.spec(**parameters)
+    conftest.fill(page, write_record)
+    for file in paths.records().glob("*.json"):
+        write_atomic(file, records.dump(conftest.hostile(records.read(file))))
+    # What the notebook's cells show, and Markdown that may hold no HTML.
+    raw = f"```{{raw}} html\n{PAYLOAD}\n```"
+    shown = [*conftest.run("comparison", **parameters).values(), *map(tables.markdown, (PAYLOAD, raw))]
+    cells = [nbformat.v4.new_markdown_cell("# Title", metadata={"tags": ["page-title"]})]
+    for value in shown:
+        kind, text = ("text/markdown", value.data) if isinstance(value, Markdown) else ("text/html", conftest.html(value))
+        cells.append(nbformat.v4.new_code_cell("shown", outputs=[nbformat.v4.new_output("display_data", {kind: text})]))
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    book._finish(notebook, parameters)
+    write_atomic(source / "pages" / "mine.ipynb", nbformat.writes(notebook))
+    original = pages.get
+    monkeypatch.setattr(pages, "get", lambda *a, **k: original(*a, **k).model_copy(update={"title": PAYLOAD, "question": PAYLOAD}))
+    table = book.table_of_pages()
+    assert table.count("\n") == 2 + len(pages.names())
+    (source / "pages" / "extra").mkdir()
+    (source / "all.md").write_text(f"# All\n\n{table}")
+    (source / "_toc.yml").write_text("format: jb-book\nroot: all\nchapters:\n- file: pages/mine\n")
+    book._render(strict=False)
+    for name in ("all", "pages/mine"):
+        built = (source / "_build" / "html" / f"{name}.html").read_text()
+        assert "onerror=alert(1)&gt;" in built
+        assert not [part for part in ("<img src=x", "<script>alert", 'href="javascript') if part in built], name
 
 
 def test_a_page_that_the_contents_do_not_name_follows_the_last_of_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from dfmsd.errors import StudyError
 from dfmsd.report import gates
 from dfmsd.study import ensure, frames, pages, scales
 from dfmsd.study.pages import GatesPage
-from dfmsd.study.rows import JOIN, Impossible
-from dfmsd.study.spec import RunSpec
+from dfmsd.study.rows import JOIN, Impossible, Row, chain
+from dfmsd.study.spec import CocoData, RunSpec
 from tests.conftest import WriteRecord
 from tests.fixtures_study import baseline
 from tests.report.conftest import html, run
@@ -165,12 +165,20 @@ def test_methods_wait_for_the_gates(page: GatesPage, write_record: WriteRecord, 
     with pytest.raises(StudyError) as caught:
         ensure.ensure([method()], quiet=True)
     assert str(caught.value) == f"{METHOD.format(count, count)}; make them by `python -m dfmsd page gates --scale mini`"
-    # What the gates measure, trials, untaught students and other scales need not wait.
+    # What the gates measure, trials, untaught students, other scales and other data need not wait.
     trials = next(runs for runs in pages.get("shares", scale="mini").chains() if runs[-1].stage)  # type: ignore[union-attr]
-    others = [page.entries[-1].runs, trials, (baseline(scales.get("mini")),), pages.get("table03", scale="smoke").chains()[-1]]
-    for chain in others:
+    own = scales.get("mini").on(CocoData(source="own", digest="0", train=60))
+    taught = chain(Row(student="fcos_r50", teachers=("gfl_r101",), recipe="mgd"), own, 0)
+    others = [
+        taught,
+        page.entries[-1].runs,
+        trials,
+        (baseline(scales.get("mini")),),
+        pages.get("table03", scale="smoke").chains()[-1],
+    ]
+    for runs in others:
         with pytest.raises(Begun):
-            ensure.ensure([chain], quiet=True)
+            ensure.ensure([runs], quiet=True)
     # A record counts, whatever the gate says of it.
     write(page, write_record, longer=20.0)
     with pytest.raises(Begun):

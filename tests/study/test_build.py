@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dfmsd.study.data import DataRoot, Split
 from dfmsd.study.rows import Row, chain
 from dfmsd.study.spec import MEAN, STD, NetworkSpec, RunSpec
 from tests.fixtures_detectors import CLASSES, batch, checkpoint, detector
+from tests.fixtures_study import baseline
 
 FAMILIES = [*{zoo.family(name): name for name in zoo.names()}.values()]
 """One network of each family."""
@@ -161,6 +163,13 @@ def root(*, tune: bool = True) -> DataRoot:
     split = Split(annotations=Path("a.json"), images=Path("img"))
     fields: dict[str, Any] = {"train": split, "val": split, "tune": split if tune else None}
     return DataRoot(**fields, classes=("a", "b"), fingerprint="f")
+
+
+def test_a_network_with_masks_is_refused_on_data_without() -> None:
+    bare = dataclasses.replace(root(), masks=False)
+    assert build.run_config(baseline(), bare, Path("out")).model.type == "FCOS"
+    with pytest.raises(StudyError, match=r"^mask_rcnn_swint learns masks, but not every object of the training images has a segm"):
+        build.run_config(baseline(student="mask_rcnn_swint"), bare, Path("out"))
 
 
 def spec_of(recipe: str, scale: str = "mini", **options: Any) -> RunSpec:

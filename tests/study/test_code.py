@@ -103,7 +103,7 @@ def test_an_order_of_definitions_makes_no_run_stale(package: Path) -> None:
     assert stale() == set()
 
 
-@pytest.mark.parametrize(("old", "new"), [("study/evaluate", "study/judge"), ("levels", "pyramids"), ("study/build", "configs")])
+@pytest.mark.parametrize(("old", "new"), [("study/evaluate", "study/judge"), ("levels", "pyramids"), ("study/build", "recipes")])
 def test_a_renamed_or_moved_file_makes_no_run_stale(package: Path, old: str, new: str) -> None:
     (package / f"{old}.py").rename(package / f"{new}.py")
     (place, _, name), (new_place, _, new_name) = (f"dfmsd/{path}".rpartition("/") for path in (old, new))

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as codec
@@ -57,7 +56,7 @@ def pictures(root: data.DataRoot) -> dict[str, bytes]:
 
 
 def folder(home: Path) -> Path:
-    (found,) = (entry for entry in home.iterdir() if entry.is_dir())
+    (found,) = (entry for entry in home.glob("shapes-*") if entry.is_dir())
     return found
 
 
@@ -166,7 +165,11 @@ def test_two_processes_at_once_make_one_data_set() -> None:
     ("damage", "message"),
     [
         (lambda home: changed(home / "annotations/train.json"), "do not match their fingerprint"),
-        (lambda home: (home / "images/val/000003.jpg").unlink(), "has 3 images in val instead of 4"),
+        (lambda home: (home / "images/val/000003.jpg").unlink(), r"images/val/000003\.jpg is missing"),
+        (lambda home: (home / "images/val/000003.jpg").write_bytes(b""), r"images/val/000003\.jpg has 0 bytes instead of [0-9]+"),
+        (lambda home: truncated(home / "images/train/000001.jpg"), r"images/train/000001\.jpg has 100 bytes instead of [0-9]+"),
+        (lambda home: swapped(home / "images/train"), r"images/train/000001\.jpg has .* bytes .*, and 1 more are damaged"),
+        (lambda home: another(home / "images/val/000000.jpg"), r"images/val/000000\.jpg is another image than was made"),
         (lambda home: (home / "meta.json").unlink(), "damaged .*meta.json"),
         (lambda home: (home / "annotations/val.json").unlink(), r"damaged .*annotations/val\.json"),
     ],
@@ -178,8 +181,35 @@ def test_damaged_data_are_noticed(home: Path, damage: Callable[[Path], None], me
         ensure()
 
 
+def truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def swapped(images: Path) -> None:
+    first, second, third = images / "000001.jpg", images / "000002.jpg", images / "third"
+    for one, other in ((first, third), (second, first), (third, second)):
+        one.rename(other)
+
+
+def another(file: Path) -> None:
+    """As long as it was, at the same time."""
+    state, content = file.stat(), file.read_bytes()
+    file.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
 def changed(file: Path) -> None:
     file.write_text(file.read_text().replace('"iscrowd":0', '"iscrowd":1', 1))
+
+
+def test_data_made_before_images_had_hashes_are_made_again_in_their_place(home: Path) -> None:
+    expected = pictures(ensure())
+    (folder(home) / data.HASHES).unlink()
+    (folder(home) / "images/train/000001.jpg").write_bytes(b"")
+    with (folder(home) / "images/val/000001.jpg").open("rb") as read_by_a_run:
+        assert pictures(ensure()) == expected
+        assert read_by_a_run.read() == expected["val/000001.jpg"]
+    assert [entry.name for entry in home.glob("*.partial")] == []
 
 
 def test_data_of_a_changed_generator_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,126 +227,5 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(home: Path, monkeypa
         patch.setattr(files, "write_atomic", full)
         with pytest.raises(StudyError, match=r"the disk is full .*: make room, or let .*DFMSD_DATA name"):
             ensure()
-    assert not [entry for entry in home.iterdir() if entry.is_dir()]
+    assert not [entry for entry in home.glob("shapes-*") if entry.is_dir()]
     ensure()
-
-
-# COCO
-
-
-@pytest.fixture
-def coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A root in COCO's layout: 3 images and 2 classes in each split."""
-    root = tmp_path / "coco"
-    (root / "annotations").mkdir(parents=True)
-    for split, first in (("train", 10), ("val", 20)):
-        (root / f"{split}2017").mkdir()
-        images = [{"id": n, "file_name": f"{n:012d}.jpg", "width": 8, "height": 8} for n in (first + 2, first, first + 1)]
-        for image in images:
-            (root / f"{split}2017" / str(image["file_name"])).touch()
-        annotations = [
-            {
-                "id": n,
-                "image_id": images[n % 3]["id"],
-                "category_id": 1 + n % 2,
-                "bbox": [0.0, 0.0, 4.0, 4.0],
-                "area": 16.0,
-                "iscrowd": 0,
-            }
-            for n in range(1, 7)
-        ]
-        categories = [{"id": 1, "name": "person"}, {"id": 2, "name": "bicycle"}]
-        text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
-        (root / f"annotations/instances_{split}2017.json").write_text(text)
-    monkeypatch.setenv("DFMSD_COCO", str(root))
-    return root
-
-
-def test_coco_whole_is_used_where_it_lies(coco: Path) -> None:
-    root = ensure(CocoData(digest=data.coco_digest()))
-    assert root.train == data.Split(coco / "annotations/instances_train2017.json", coco / "train2017")
-    assert root.tune is None
-    assert root.classes == ("person", "bicycle")
-
-
-def test_a_subset_is_the_front_of_the_file_in_its_order(coco: Path) -> None:
-    spec = CocoData(digest=data.coco_digest(), train=2)
-    root = ensure(spec)
-    loaded = content(root.train)
-    assert [image["id"] for image in loaded["images"]] == [12, 10]
-    assert sorted(annotation["id"] for annotation in loaded["annotations"]) == [1, 3, 4, 6]
-    assert [category["name"] for category in loaded["categories"]] == ["person", "bicycle"]
-    assert root.train.images == coco / "train2017"
-    assert len(content(root.val)["images"]) == 3
-    assert ensure(spec) == root
-    assert root.fingerprint != ensure(CocoData(digest=spec.digest)).fingerprint
-
-
-def test_the_digest_follows_the_content_and_is_computed_once(coco: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = data.coco_digest()
-    with monkeypatch.context() as patch:
-        patch.setattr("hashlib.file_digest", lambda *_: pytest.fail("hashed again"))
-        assert data.coco_digest() == before
-    file = coco / "annotations/instances_val2017.json"
-    os.utime(file, ns=(1, 1))
-    assert data.coco_digest() == before
-    file.write_text(file.read_text().replace("bicycle", "tricycle"))
-    assert data.coco_digest() != before
-
-
-@pytest.mark.parametrize("damage", ["{half", "[]"])
-def test_a_damaged_cache_of_digests_is_made_anew(coco: Path, home: Path, damage: str) -> None:
-    before = data.coco_digest()
-    (home / "coco-digests.json").write_text(damage)
-    assert data.coco_digest() == before
-
-
-def test_planning_without_coco_does_not_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert data.coco_digest() == "absent"
-    monkeypatch.setenv("DFMSD_COCO", str(tmp_path / "nowhere"))
-    assert data.coco_digest() == "absent"
-
-
-def test_a_root_without_annotations_is_named(coco: Path) -> None:
-    (coco / "annotations/instances_val2017.json").unlink()
-    with pytest.raises(StudyError, match=r"is not COCO's root: it has no annotations/instances_val2017\.json"):
-        ensure(CocoData(digest="absent"))
-
-
-def test_missing_images_are_counted_and_the_first_is_named(coco: Path) -> None:
-    (coco / "train2017/000000000010.jpg").unlink()
-    (coco / "train2017/000000000011.jpg").unlink()
-    digest = data.coco_digest()
-    with pytest.raises(StudyError, match=r"2 of 3 images of train are missing in .*; the first is 000000000010\.jpg"):
-        ensure(CocoData(digest=digest))
-    assert ensure(CocoData(digest=digest, train=1)).train.annotations.is_file()
-    shutil.rmtree(coco / "val2017")
-    with pytest.raises(StudyError, match="3 of 3 images of val are missing in"):
-        ensure(CocoData(digest=digest, train=1))
-
-
-def test_a_subset_larger_than_the_whole_is_refused(coco: Path) -> None:
-    with pytest.raises(StudyError, match=r"4 images of train were asked for, but .* lists 3"):
-        ensure(CocoData(digest=data.coco_digest(), train=4))
-
-
-def test_annotations_that_are_not_json_are_named(coco: Path) -> None:
-    (coco / "annotations/instances_train2017.json").write_text("{half")
-    with pytest.raises(StudyError, match=r"cannot be read as COCO's annotations: .*instances_train2017\.json"):
-        ensure(CocoData(digest=data.coco_digest()))
-
-
-def test_data_other_than_planned_for_is_refused(coco: Path) -> None:
-    with pytest.raises(StudyError, match="planned for 0123456789ab"):
-        ensure(CocoData(digest="0123456789ab"))
-
-
-@needs_coco128
-def test_real_images_go_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DFMSD_COCO", str(COCO128))
-    root = ensure(CocoData(digest=data.coco_digest(), train=16, val=8))
-    assert len(root.classes) == 80 and root.classes[0] == "person" and root.classes[79] == "toothbrush"
-    loaded = COCO(str(root.val.annotations))
-    assert len(loaded.imgs) == 8
-    for image in loaded.loadImgs(loaded.getImgIds()):
-        assert cv2.imread(str(root.val.images / image["file_name"])).shape[:2] == (image["height"], image["width"])

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from dfmsd.errors import StudyError
 from dfmsd.study import ensure as study
 from dfmsd.study import files, pages, paths, plan, records
-from dfmsd.study.spec import RunSpec, StageSpec
+from dfmsd.study.spec import RunSpec, StageSpec, digest
 from tests.fixtures_study import baseline, distilled, diverging, finish, folders, publish, record, smoke  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("folders")
@@ -88,6 +89,23 @@ def test_a_run_that_is_killed_is_reported_and_stays_resumable() -> None:
     message = "its process was killed by signal 9; called again, it goes on from its last checkpoint"
     assert outcome.failed == {ENDLESS.key: f"({pages.describe(ENDLESS)}): {message}; its log: {study.log_file(ENDLESS)}"}
     assert plan.plan([(ENDLESS,)])[-1].state == "partial"
+
+
+@pytest.mark.slow
+def test_a_run_outlives_the_server_that_it_was_forked_from_and_is_not_waited_for_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DFMSD_DATA", str(tmp_path / "data"))
+    lock = paths.data() / f"shapes-{digest(ENDLESS.data.model_dump(mode='json'))}.lock"
+    study.log_file(ENDLESS).parent.mkdir(parents=True)
+    with files.locked(lock):
+        child = study._Child(ENDLESS, threads=1)
+        wait_for(lambda: (paths.runs() / f"{ENDLESS.key}.partial").exists())  # and now it waits for the data
+        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+        wait_for(lambda: child.process.exitcode is not None)
+        assert not child.is_over(), "it has only lost its server"
+    wait_for(child.is_over)
+    assert "has not been trained here: it has no weights to hand on" in (child.message() or "")
 
 
 @pytest.mark.slow

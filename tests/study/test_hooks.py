@@ -15,8 +15,9 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from dfmsd.study import hooks
-from dfmsd.study.hooks import CurveHook, LossGuard, NaNLoss, SeedHook, read_curve, seconds_so_far, shares
+from dfmsd.errors import StudyError
+from dfmsd.study import hooks, plan
+from dfmsd.study.hooks import CurveHook, LossGuard, NaNLoss, SeedHook, read_curve, shares
 
 EPOCHS, ITERATIONS = 2, 5
 
@@ -183,6 +184,26 @@ def test_curve_that_a_kill_cut_short(tmp_path: Path) -> None:
     assert read_curve(file) == [{"iteration": 1, "loss": 2.0}]
 
 
+@pytest.mark.parametrize(
+    "line", ["[]", "3", '{"loss": 2.0}', '{"iteration": 2, "loss": NaN}', '{"iteration": 2, "loss": "x"}', "\udcff"]
+)
+def test_a_damaged_curve_is_named_with_the_way_out(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "curve.jsonl"
+    text = f'{{"iteration": 1, "loss": 2.0}}\n{line}\n{{"iteration": 3, "loss": 2.0}}\n'
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(StudyError, match=rf"^{file} is damaged.*: delete the folder {tmp_path}, and the run starts afresh$"):
+        read_curve(file)
+
+
+@pytest.mark.usefixtures("coarse_curve")
+def test_a_run_whose_curve_has_lost_points_does_not_go_on_without_them(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Kill())
+    (tmp_path / "curve.jsonl").unlink()
+    with pytest.raises(StudyError, match=r"lacks points up to iteration 5: delete the folder"):
+        train(tmp_path, resume=tmp_path / "epoch_1.pth")
+
+
 def test_shares_are_relative_to_the_students_own_loss() -> None:
     curve = [
         {"iteration": 1, "loss": 10.0, "loss_cls": 6.0, "loss_dfmsd_rec": 3.0, "loss_dfmsd_sfa": 1.0},
@@ -194,9 +215,18 @@ def test_shares_are_relative_to_the_students_own_loss() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [(None, 0.0), ('{"iteration": 4, "of": 9, "seconds": 12.5}', 12.5), ('{"iteration": 4, "of": 9}', 0.0), ("{", 0.0)],
+    [
+        (None, 0.0),
+        ('{"iteration": 4, "of": 9, "seconds": 12.5}', 12.5),
+        ('{"iteration": 4, "of": 9}', 0.0),
+        *(
+            (text, 0.0)
+            for text in ("{", "[]", "3", "null", '{"iteration": 4, "of": 9, "seconds": -5}', '{"iteration": 4, "of": 0}')
+        ),
+        ('{"iteration": 4, "of": 9, "seconds": Infinity}', 0.0),
+    ],
 )
 def test_the_seconds_before_an_interruption(tmp_path: Path, text: str | None, seconds: float) -> None:
     if text is not None:
         (tmp_path / "progress.json").write_text(text)
-    assert seconds_so_far(tmp_path / "progress.json") == seconds
+    assert plan.seconds_so_far(tmp_path) == seconds

@@ -13,6 +13,7 @@ from dfmsd.errors import StudyError
 from dfmsd.study import build, pages, paths, scales, zoo
 from dfmsd.study.pages import PageSpec
 from dfmsd.study.rows import Impossible, check
+from tests.fixtures_coco import pets
 
 GROUP = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": ["baseline", "dfmsd"]}
 GOOD = {"page": "mine", "title": "Mine", "question": "Why?", "groups": [GROUP]}
@@ -40,6 +41,23 @@ def test_two_pages_of_one_name_are_refused(params: Path) -> None:
     (params / "comparison" / "table11.yaml").write_text(yaml.safe_dump(GOOD | {"page": "table11"}))
     with pytest.raises(StudyError, match=r"^params/ablation and params/comparison both have a page table11: rename one$"):
         pages.names()
+
+
+def test_a_page_may_be_about_a_users_own_data(params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DFMSD_DATA", str(tmp_path / "data"))
+    file = pets(tmp_path / "mine", train=6, val=2)
+    own = GOOD | {"scale": "smoke", "data": str(file)}
+    (params / "comparison" / "mine.yaml").write_text(yaml.safe_dump(own))
+    page = pages.get("mine")
+    runs = [run for chain in page.chains() for run in chain]
+    assert {run.data.source for run in runs} == {"own"}
+    assert {teacher.data.source for run in runs if run.stage for teacher in run.stage.teachers} == {"own"}
+    assert {run.key for run in runs}.isdisjoint(
+        run.key for chain in pages.spec(**GOOD | {"scale": "smoke"}).chains() for run in chain
+    )
+    assert "mine" not in [other.page for other in pages.comparisons("smoke")], "the gates and claims are about the study's data"
+    with pytest.raises(StudyError, match=r"none\.yaml is no file: name a YAML"):
+        pages.spec(**own | {"data": "none.yaml"}).chains()
 
 
 def test_table03_is_complete() -> None:
@@ -79,6 +97,11 @@ def test_scale_and_seeds_can_be_given() -> None:
         ({"seeds": [0, -1]}, "seeds.1 = -1: Input should be greater than or equal to 0"),
         ({"seeds": [0, 0]}, "a seed stands there twice"),
         ({"scale": "huge"}, "scale = 'huge'"),
+        ({"title": "<b>"}, "title = '<b>': a title is in places where a theme takes it for HTML: leave out < and >"),
+        ({"groups": [GROUP | {"options": {"times": {"alpha": float("inf")}}}]}, "alpha = inf: Input should be a finite number"),
+        ({"groups": [GROUP | {"options": {"length": float("nan")}}]}, "length = nan: Input should be"),
+        ({"seeds": [float("nan")]}, "seeds.0 = nan: Input should be a finite number"),
+        ({"groups": [GROUP | {"teachers": {"a": ["b"] * 99}}]}, "groups.0.teachers = {'a': ['b', 'b'"),
     ],
 )
 def test_a_wrong_page_is_refused_in_one_line(change: dict[str, Any], message: str) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from dfmsd.errors import StudyError
-from dfmsd.study import pages
+from dfmsd.study import pages, paths
+from dfmsd.study import published as module
 from dfmsd.study.frames import frame
 from dfmsd.study.published import Published, also, published
 from dfmsd.study.rows import RECIPES
@@ -112,3 +116,31 @@ def test_every_row_of_the_papers_tables_is_on_its_page() -> None:
             # A baseline of the paper stands beside each of its students' groups.
             assert set(shown) == set(expected), page.page
             assert len(shown) >= len(expected), page.page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"student": "fcos_r5"},
+            "unknown detector 'fcos_r5': did you mean 'fcos_r50'?",
+        ),
+        ({"recipe": "fgd + mdg"}, "unknown method 'mdg': did you mean 'mgd'?"),
+        ({"metrics": {"APS": 1.0}}, "unknown metric 'APS': did you mean 'AP_S'?"),
+        ({"metrics": {"AP": 412.0}}, "tables.99.rows.0.metrics.AP = 412.0: Input should be less than or equal to 100"),
+        ({"metrics": {"AP": "much"}}, "tables.99.rows.0.metrics.AP = 'much': Input should be a valid number"),
+        ({"techers": []}, "unknown field 'tables.99.rows.0.techers': did you mean 'teachers'?"),
+        ({"metrics": None}, "tables.99.rows.0.metrics = None: Input should be a valid dictionary"),
+    ],
+)
+def test_a_quoted_row_that_makes_no_sense_is_refused_in_one_line(
+    change: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"student": "fcos_r50", "recipe": "mgd", "metrics": {"AP": 1.0}}
+    (tmp_path / "published.yaml").write_text(yaml.safe_dump({"tables": {99: {"rows": [row | change]}}}))
+    monkeypatch.setattr(paths, "PARAMS", tmp_path)
+    with pytest.raises(StudyError) as caught:
+        module._tables.__wrapped__()
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("params/published.yaml: ")
+    assert "\n" not in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 from dfmsd.errors import StudyError
-from dfmsd.study import ensure, files, pages, paths, records
+from dfmsd.study import ensure, files, pages, paths, plan, records
 from tests.fixtures_study import baseline, finish, folders, publish, record  # noqa: F401
 
 RUN = baseline()
@@ -27,37 +28,129 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert oct(file.stat().st_mode & 0o777) == "0o644"
 
 
-def edited(text: str, **changes: Any) -> str:
-    plain = json.loads(text)
-    for name, value in changes.items():
-        plain[name] = value(plain[name])
+WHOLE = record(
+    RUN,
+    ap_interval=(10.0, 14.0),
+    ap_resamples=(12.0, 13.0),
+    shares={"loss_mgd_rec": 0.5},
+    factors={"loss_mgd_rec": 3.0},
+    curve=({"iteration": 1, "loss": 2.0}, {"iteration": 2, "loss": 1.0}),
+    weights_sha256="a" * 64,
+)
+
+
+def edited(place: str, value: Any, *, forged: bool = False) -> str:
+    """The text of a record with another value at a place; forged, its digest is made anew."""
+    plain = json.loads(records.dump(WHOLE))
+    *above, last = place.split(".")
+    part = plain
+    for name in above:
+        part = part[int(name) if name.isdecimal() else name]
+    part[int(last) if last.isdecimal() else last] = value
+    if forged:
+        del plain["digest"]
+        plain = records._with_digest(plain)
     return json.dumps(plain)
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda text: text[: len(text) // 2], "Invalid JSON"),
-        (lambda text: b"\xff\xfe\x00", "codec can't decode"),
-        (lambda text: edited(text, state=lambda _: "great"), "state: Input should be"),
-        (
-            lambda text: edited(text, spec=lambda spec: spec | {"seed": 5}),
-            "its specification does not hash to its key, it was edited",
-        ),
-        (lambda text: edited(text, key=lambda _: "0" * 12), "is of run 000000000000"),
-        (lambda text: edited(text, spec=lambda spec: spec | {"flip": float("nan")}), "not JSON compliant"),
-    ],
-)
-def test_a_damaged_or_edited_record_is_refused_in_one_line(damage: Any, message: str, tmp_path: Path) -> None:
-    file = tmp_path / f"{RUN.key}.json"
-    damaged = damage(records.dump(record(RUN)))
-    file.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
+def refused(file: Path, content: str | bytes) -> str:
+    """Why a record with this content is not read."""
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(StudyError) as caught:
         records.read(file)
-    assert message in str(caught.value)
     assert str(file) in str(caught.value)
     assert "delete it" in str(caught.value)
     assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+PLACES = (
+    *("metrics.AP", "ap_interval.0", "ap_interval.1", "ap_resamples.1", "shares.loss_mgd_rec", "factors.loss_mgd_rec"),
+    *("curve.1.loss", "curve.0.iteration", "spec.flip", "provenance.seconds", "provenance.images_per_second"),
+    *("provenance.peak_memory_mb", "provenance.threads"),
+)
+"""Every kind of number that a record has."""
+
+
+def test_a_number_that_cannot_be_or_was_edited_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / f"{RUN.key}.json"
+    for place in PLACES:
+        for value in (float("nan"), float("inf"), -float("inf"), "12", [1.0], None, True, 99.9):
+            refused(file, edited(place, value))
+    for place in ("metrics.AP", "ap_resamples.1", *(place for place in PLACES if place.startswith("provenance"))):
+        assert f"{place} = -5.0: Input should be greater" in refused(file, edited(place, -5.0, forged=True)) or place.endswith(
+            "threads"
+        )
+    for value in (-5.0, 400.0, "12"):
+        assert f"metrics.AP = {value!r}" in refused(file, edited("metrics.AP", value, forged=True))
+    assert "ap_interval: its ends are reversed" in refused(file, edited("ap_interval", [14.0, 10.0], forged=True))
+    assert "curve: its iterations do not grow" in refused(file, edited("curve.1.iteration", 1, forged=True))
+    file.write_text(edited("metrics.AP", 99.9, forged=True))
+    assert records.read(file).metrics["AP"] == 99.9, "what would be valid is refused for its digest alone"
+
+
+def test_every_part_of_a_record_is_covered_by_its_digest(tmp_path: Path) -> None:
+    file = tmp_path / f"{RUN.key}.json"
+    file.write_text(records.dump(WHOLE))
+    assert records.read(file) == WHOLE
+    for name, value in json.loads(records.dump(WHOLE)).items():
+        left = {other: part for other, part in json.loads(records.dump(WHOLE)).items() if other != name}
+        refused(file, json.dumps(left))
+        refused(file, json.dumps(left | {name: "b" * 64 if isinstance(value, str) else {}}))
+    assert "its digest is not that of its content: it was edited" in refused(file, edited("note", "fine"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (records.dump(WHOLE)[:500], "Unterminated string"),
+        (b"\xff\xfe\x00", "codec can't decode"),
+        ("[" * 100_000, "recursion"),
+        ("[]", "it is none"),
+        (edited("state", "great"), "state = 'great': Input should be"),
+        (edited("spec.seed", 5, forged=True), "its specification does not hash to its key, it was edited"),
+        (edited("spec", {}, forged=True), "spec: it is none of a run"),
+        (edited("key", "0" * 12, forged=True), "is of run 000000000000"),
+        (edited("note", "two\nlines", forged=True), "note = 'two\\nlines'"),
+        (edited("provenance.finished", "soon", forged=True), "provenance.finished = 'soon'"),
+        (edited("weights_sha256", "a", forged=True), "weights_sha256 = 'a'"),
+        (edited("metrics.other", {}, forged=True), "metrics.other = {}"),
+    ],
+)
+def test_a_damaged_or_edited_record_is_refused_in_one_line(content: str | bytes, message: str, tmp_path: Path) -> None:
+    assert message in refused(tmp_path / f"{RUN.key}.json", content)
+
+
+def test_what_is_no_file_in_the_place_of_a_record_is_told(folders: Path) -> None:  # noqa: F811
+    for place in (paths.runs() / RUN.key / "record.json", paths.records() / f"{RUN.key}.json"):
+        place.parent.mkdir(parents=True)
+        for make, kind in ((os.mkfifo, "a named pipe"), (os.mkdir, "a folder")):
+            make(place)
+            with pytest.raises(StudyError, match=f"^{place} is {kind}, where a file should be: remove it$"):
+                records.find(RUN.key)
+            assert plan.plan([(RUN,)])[-1].state == "damaged"
+            (place.rmdir if place.is_dir() else place.unlink)()
+        place.parent.rmdir()
+    (paths.records() / f"{RUN.key}.json").mkdir(parents=True)
+    assert len(ensure.check([pages.get("shapes")]).damaged) == 1
+
+
+def test_a_record_of_earlier_code_counts_in_its_runs_folder_and_is_published_with_a_digest(folders: Path) -> None:  # noqa: F811
+    here, there = finish(RUN), paths.records() / f"{RUN.key}.json"
+    plain = json.loads(here.read_text())
+    del plain["digest"]
+    here.write_text(json.dumps(plain))
+    there.parent.mkdir()
+    there.write_text(json.dumps(plain))
+    found = records.find(RUN.key)
+    assert found is not None and found.model_dump() == record(RUN).model_dump()
+    with pytest.raises(
+        StudyError, match=f"^record {there} has no digest, so nothing tells whether it was edited: delete it and run"
+    ):
+        records.read(there)
+    assert ensure.publish([(RUN,)]) == [RUN.key]
+    assert records.read(there) == record(RUN)
+    assert ensure.publish([(RUN,)]) == []
 
 
 def test_a_record_in_another_runs_folder_is_refused(folders: Path) -> None:  # noqa: F811
@@ -100,7 +193,7 @@ def test_a_record_is_parsed_once_and_anew_when_its_file_changes(folders: Path, m
     file = paths.records() / f"{RUN.key}.json"
     assert records.read(file) == first
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_text", lambda *_: pytest.fail("read again"))
+        patch.setattr(files, "read_text", lambda *_: pytest.fail("read again"))
         assert records.read(file) == first
     assert records.read(file) != publish(RUN, speed=25.0) == records.read(file)
 
@@ -162,7 +255,7 @@ def looked(folders: Path, monkeypatch: pytest.MonkeyPatch) -> Looked:  # noqa: F
     monkeypatch.setattr(records, "measuring", lambda page: "dfmsd.study.evaluate:evaluate")
     page = Looked(page="mine", title="Mine", question="Why?", scale="smoke")
     for run in page.runs().values():
-        finish(run, weights_sha256="a")
+        finish(run, weights_sha256="a" * 64)
     records.keep(LINES, {"map": np.full((2, 2), 1 / 3), "jpeg": "//79"}, page, data_fingerprint="f")
     return page
 
@@ -173,7 +266,7 @@ def test_a_measurement_is_read_as_it_was_written_to_four_digits(looked: Looked) 
     wanted = LINES.assign(value=[0.1235, 2.0, np.nan, 3.333e-8, 10.0], low=[np.nan] * 4 + [9.877])
     pd.testing.assert_frame_equal(found.to_frame(), wanted)
     assert found.pictures == {"map": [[0.3333, 0.3333]] * 2, "jpeg": "//79"}
-    assert found.networks["one"] == records.Network(key=RUN.key, weights="a")
+    assert found.networks["one"] == records.Network(key=RUN.key, weights="a" * 64)
     assert records.stale_reasons(found, looked) == []
     lines = looked.measured_file().read_text().splitlines()
     assert '  "image": [[139, 581929], [139, 581929], [null]],' in lines, "a line for each column"
@@ -188,9 +281,12 @@ def test_a_table_without_images_is_kept_line_by_line(looked: Looked) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda text: text[:99], "is damaged (Invalid JSON"),
-        (lambda text: text.replace('"row": [', '"row": ["more", '), "is damaged (Value error, its columns differ in length)"),
-        (lambda text: text.replace('"scale": "smoke"', '"scale": "mini"'), "is of mine at the scale mini: it was renamed"),
+        (lambda text: text[:99], "is damaged (Unterminated string"),
+        (lambda text: text.replace('"row": [', '"row": ["more", '), "is damaged (its columns differ in length)"),
+        (lambda text: text.replace("0.1235", "0.9999"), "is damaged (its digest is not that of its content: it was edited)"),
+        (lambda text: text.replace("0.1235", "NaN"), "is damaged (Out of range float values"),
+        (lambda text: text.replace("0.1235", '"much"'), "is damaged (frame: value: ['much', 2.0] is no number)"),
+        (lambda text: text.replace("0.1235, ", ""), "is damaged (frame: images and values differ in number)"),
     ],
 )
 def test_a_damaged_or_renamed_measurement_is_refused_in_one_line(looked: Looked, damage: Any, message: str) -> None:
@@ -203,13 +299,26 @@ def test_a_damaged_or_renamed_measurement_is_refused_in_one_line(looked: Looked,
     assert "\n" not in str(caught.value)
 
 
+def test_a_measurement_of_another_page_or_without_a_digest_does_not_pass(looked: Looked) -> None:
+    file = looked.measured_file()
+    other = looked.model_copy(update={"scale": "mini"})
+    with pytest.raises(StudyError, match="is of mine at the scale smoke: it was renamed or edited"):
+        records.measured(other, file)
+    plain = json.loads(file.read_text())
+    del plain["digest"]
+    file.write_text(json.dumps(plain))
+    found = records.measured(looked)
+    assert found is not None
+    assert records.stale_reasons(found, looked) == ["it has no digest, so nothing tells whether it was edited"]
+
+
 def test_a_measurement_says_why_it_is_stale(looked: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
     found = records.measured(looked)
     assert found is not None
     assert records.stale_reasons(found, looked.model_copy(update={"question": "How?"})) == ["the page asks for other things now"]
-    finish(RUN, weights_sha256="b")
+    finish(RUN, weights_sha256="b" * 64)
     assert records.stale_reasons(found, looked) == ["one was trained again since"]
-    finish(RUN, weights_sha256="a")
+    finish(RUN, weights_sha256="a" * 64)
     monkeypatch.setattr(records, "measuring", lambda page: "dfmsd.study.shapes:generate")
     assert records.stale_reasons(found, looked) == ["the code that measures has changed since"]
 

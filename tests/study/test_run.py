@@ -29,6 +29,7 @@ from dfmsd.study.records import Record
 from dfmsd.study.scales import Scale
 from dfmsd.study.spec import RunSpec
 from tests import fixtures_study
+from tests.fixtures_detectors import Payload
 from tests.fixtures_study import distilled, diverging, folders, killed_at, record  # noqa: F401
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folders")]
@@ -147,8 +148,13 @@ def test_stages_methods_and_seeds_of_a_pair_have_the_same_factors_and_read_them_
     assert first.keys() == {"loss_dfmsd_rec", "loss_dfmsd_sfa"}
     assert second == first | {"loss_dfmsd_aug": first["loss_dfmsd_rec"]}
     assert found[chains[1][0].key] == {"loss_dmkd_rec": first["loss_dfmsd_rec"]}
-    (file,) = paths.runs().glob("*/factors-*.json")
-    assert json.loads(file.read_text()).items() >= first.items()
+    (file,) = paths.runs().glob("teachers/*/factors-*.json")
+    whole = file.read_text()
+    assert json.loads(whole).items() >= first.items()
+    assert not list(paths.runs().glob("[0-9a-f]*/factors-*")), "a teacher's folder may be another user's"
+    file.write_text("[]")
+    train.config(chains[0][0], paths.runs())
+    assert file.read_text() == whole, "what is damaged is measured again"
 
 
 def test_the_record_tells_what_was_run() -> None:
@@ -266,11 +272,54 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(interrupted: RunSpec) ->
     with pytest.raises(StudyError) as caught:
         train.run(interrupted)
     assert str(caught.value) == f"checkpoint {file} is damaged: delete it, and the run goes on from the one before"
+    for other in ({"meta": {}}, {"meta": {}, "state_dict": {}, "optimizer": Payload(partial / "mark")}, []):
+        torch.save(other, file)
+        with pytest.raises(StudyError, match=r"epoch_2.pth is damaged: delete it"):
+            train.run(interrupted)
+    assert not (partial / "mark").exists(), "no code in it was run"
     file.write_bytes(content[:100])
     (partial / "epoch_1.pth").unlink()
     with pytest.raises(StudyError, match="delete it, and the run starts afresh"):
         train.run(interrupted)
     file.unlink()
+    assert train.run(interrupted).curve[-1]["iteration"] == 12
+
+
+def test_whatever_is_damaged_of_an_interrupted_run_is_named_with_the_way_out(interrupted: RunSpec, tmp_path: Path) -> None:
+    partial = paths.runs() / f"{interrupted.key}.partial"
+    content = torch.load(partial / "epoch_2.pth", weights_only=False)
+    state = content["state_dict"]
+    weight = next(iter(state))
+    others = {
+        "another file": {"a": 1},
+        "a list": [1],
+        "no iteration": content | {"meta": {}},
+        "no optimiser": {name: value for name, value in content.items() if name != "optimizer"},
+        "another run": content | {"run": "0" * 12},
+        "another network": content | {"state_dict": {name: value for name, value in state.items() if name != weight}},
+        "another shape": content | {"state_dict": state | {weight: torch.zeros(1)}},
+    }
+    whole = (partial / "epoch_2.pth").read_bytes()
+    for what, other in others.items():
+        torch.save(other, partial / "epoch_2.pth")
+        with pytest.raises(StudyError, match=r"epoch_2.pth .*[:;] delete it") as caught:
+            train.run(interrupted)
+        assert "\n" not in str(caught.value), what
+    (partial / "epoch_2.pth").write_bytes(whole)
+    for name in ("config.py", "curve.jsonl", "last_checkpoint"):
+        kept = (partial / name).rename(tmp_path / name)
+        os.mkfifo(partial / name)
+        with pytest.raises(StudyError, match=f"{name} is a named pipe, where a file should be: remove it$"):
+            train.run(interrupted)
+        (partial / name).unlink()
+        (partial / name).mkdir()
+        with pytest.raises(StudyError, match=f"{name} is a folder, where a file should be: remove it$"):
+            train.run(interrupted)
+        (partial / name).rmdir()
+        kept.rename(partial / name)
+    (partial / "progress.json").write_text("[]")
+    (partial / "last_checkpoint").write_bytes(b"\xff\0" * 9999)
+    (partial / "epoch_last.pth").touch()
     assert train.run(interrupted).curve[-1]["iteration"] == 12
 
 
@@ -359,7 +408,7 @@ def test_a_full_disk_costs_nothing_that_was_done(small_disk: Callable[[], None])
     run = baseline(smoke(epochs=2))
     with pytest.raises(StudyError, match="the disk is full") as caught:
         train.run(run)
-    assert "make room, or let DFMSD_RUNS and DFMSD_DATA name larger places" in str(caught.value)
+    assert "make room, or let DFMSD_RUNS name a folder on a larger one" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert records.find(run.key) is None
     assert records.unfinished(run.key) is None

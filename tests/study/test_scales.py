@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dfmsd.errors import StudyError
 from dfmsd.hyper import METHODS
 from dfmsd.study import scales, zoo
+from dfmsd.study.rows import Options, Row, chain, teacher_of
+from dfmsd.study.spec import CocoData, RunSpec
 
 
 @pytest.mark.parametrize("name", scales.SCALES)
@@ -68,3 +72,75 @@ def test_a_rehearsal_keeps_the_path_and_cuts_the_work() -> None:
     assert (tried.data.train, tried.data.val) == (2, 2)
     schedule = tried.schedule_of("retinanet_r50")
     assert (schedule.max_iters, schedule.batch, schedule.warmup) == (2, 2, 0)
+
+
+@pytest.mark.parametrize(("name", "epochs", "warmup"), [("smoke", 1, 0), ("mini", 293, 100), ("gpu", 1000, 400), ("coco", 24, 9)])
+def test_on_ones_own_data_who_trains_alone_can_teach(name: str, epochs: int, warmup: int) -> None:
+    """For as many iterations as the scale has on generated images, or for its epochs."""
+    scale = scales.get(name).on(CocoData(source="own", digest="0", train=60))
+    teacher = teacher_of("gfl_r101", scale)
+    assert isinstance(teacher, RunSpec)
+    assert (teacher,) == chain(Row(student="gfl_r101", teachers=(), recipe="baseline"), scale, 0)
+    assert (teacher.schedule.epochs, teacher.schedule.warmup, teacher.images) == (epochs, warmup, None)
+
+
+def _changed(rows: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
+    first, _, rest = place.partition(".")
+    return rows | {first: _changed(rows.get(first, {}), rest, value) if rest else value}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("epochs", 3, "unknown parameter 'epochs': did you mean 'teacher_epochs'?"),
+        ("shedule", {}, "unknown parameter 'shedule': did you mean 'schedule'?"),
+        ("schedule", None, "schedule = None: Input should be a valid dictionary"),
+        ("schedule.epochs", 0, "schedule.epochs = 0: Input should be greater than 0"),
+        ("schedule.batch", -8, "schedule.batch = -8: Input should be greater than 0"),
+        ("schedule.epoch", 3, "unknown parameter 'schedule.epoch': did you mean 'epochs'?"),
+        ("image_size", [0, 0], "image_size.0 = 0: Input should be greater than or equal to 32"),
+        ("image_size", [128], "image_size"),
+        ("seeds", [], "seeds = []: Tuple should have at least 1 item"),
+        ("seeds", [1, 1], "a seed stands there twice"),
+        ("seeds", [2**32], "seeds.0 = 4294967296: Input should be less than 4294967296"),
+        ("teacher_seed", -1, "teacher_seed = -1"),
+        ("images", 0, "images = 0"),
+        ("data.train", -5, "data.shapes.train = -5"),
+        ("data.trian", 5, "unknown parameter 'data.shapes.trian': did you mean 'train'?"),
+        ("data", "coco", "data = 'coco'"),
+        ("balance.iterations", 0, "balance.iterations = 0"),
+        ("start.lr", 0.0, "start.lr = 0.0"),
+        ("students.faster_rcn", {"images": 100}, "students: no family 'faster_rcn': did you mean 'faster_rcnn'?"),
+        ("students.faster_rcnn.images", 0, "students.faster_rcnn.images = 0"),
+        ("students.faster_rcnn.imags", 1, "unknown parameter 'students.faster_rcnn.imags': did you mean 'images'?"),
+        ("optimizers.maskrcnn", {}, "optimizers: no family 'maskrcnn': did you mean 'mask_rcnn'?"),
+        ("optimizers.mask_rcnn.optimizer", "Adam", "optimizer = 'Adam': Input should be 'SGD' or 'AdamW'"),
+        ("optimizers.mask_rcnn.wight_decay", 1.0, "unknown parameter 'wight_decay': did you mean 'weight_decay'?"),
+        ("teacher_epochs.r50", 0, "teacher_epochs.r50 = 0"),
+        ("methods.mdg", {"alpha": 1.0}, "methods: no method 'mdg': did you mean 'mgd'?"),
+        ("methods.mgd", {"alfa": 1.0}, "methods: mgd: there is no 'alfa': did you mean 'alpha'?"),
+        ("methods.mgd.alpha", -1.0, "methods: mgd: MGD: alpha = -1.0: Input should be greater than or equal to 0"),
+        ("methods.mgd.alpha", float("inf"), "methods: mgd: MGD: alpha = inf: Input should be a finite number"),
+        ("variants.l1", {"alfa": 1.0}, "variants: l1: there is no 'alfa': did you mean 'alpha'?"),
+        ("variants.l1.alpha", -1.0, "alpha = -1.0"),
+    ],
+)
+def test_a_wrong_scale_is_refused_in_one_line(place: str, value: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = _changed(scales._rows(), f"mini.{place}", value)
+    monkeypatch.setattr(scales, "_rows", lambda: rows)
+    with pytest.raises(StudyError) as caught:
+        scales.get("mini")
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("params/scales.yaml: mini: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_published_weight_is_taken_for_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = scales._rows()
+    left = {name: changes for name, changes in rows["smoke"]["methods"].items() if name != "mgd"}
+    monkeypatch.setattr(scales, "_rows", lambda: _changed(rows, "smoke.methods", left))
+    row = Row(student="fcos_r50", teachers=("gfl_r101",), recipe="mgd")
+    with pytest.raises(StudyError, match=r"^params/scales.yaml: smoke: methods has no alpha for mgd, whose published weight"):
+        chain(row, scales.get("smoke"), 0)
+    tried = row.model_copy(update={"options": Options(hyper={"alpha": 2.0})})
+    assert chain(tried, scales.get("smoke"), 0), "a trial says its own"

@@ -1,0 +1,130 @@
+"""Detectors' configs: from a file, from mmdet's own or in memory; and what a distiller's config needs to be one of mmdet's.
+
+mmengine makes a config of a file in one place, ``Config``. Where its model is a distiller, two things are done there: relative
+paths are found from the folder of the file that names them, as those of ``_base_`` are, and the model gets the key ``backbone``,
+which mmdet's ``init_detector`` looks into.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import mmdet
+from mmengine.config import Config, ConfigDict
+
+from dfmsd.errors import StudyError, suggest
+
+MMDETS = "mmdet::"
+"""Before the name of a config that mmdet ships."""
+
+
+def read(config: Any) -> Config:
+    """A copy of a whole mmdet config: of one in memory, from a file, or from mmdet's own by ``mmdet::``.
+
+    Raises:
+        StudyError: if there is no such file; of mmdet's own the nearest is suggested.
+    """
+    if isinstance(config, Config):
+        return copy.deepcopy(config)
+    name = str(config)
+    if not name.startswith(MMDETS):
+        if not Path(name).expanduser().is_file():
+            raise StudyError(
+                f"config {name} does not exist: a relative path is taken from the folder of the config that names it, else from "
+                f"{Path.cwd()}"
+            )
+        return Config.fromfile(Path(name).expanduser())
+    folder = Path(mmdet.__file__).parent / ".mim" / "configs"
+    if not (file := folder / name.removeprefix(MMDETS)).is_file():
+        known = {MMDETS + str(found.relative_to(folder)) for found in file.parent.glob("*.py")} if file.suffix == ".py" else set()
+        hint = suggest(name, known) if get_close_matches(name, known) else "its configs are called mmdet::FOLDER/NAME.py"
+        raise StudyError(f"mmdet has no config {name}: {hint}")
+    return Config.fromfile(file)
+
+
+def network(given: Any, role: str) -> dict[str, Any]:
+    """A detector's ``model`` dict, out of a config (:func:`read`) or as it is; of a distiller's, the student's.
+
+    Args:
+        given: The path of a config, a whole config, or the dict.
+        role: What an error calls it, such as ``student``.
+
+    Raises:
+        StudyError: if it is no detector, or says nothing of how its images are normalised.
+    """
+    if isinstance(given, (str, Path, Config)):
+        whole = read(given)
+        if not isinstance(whole.get("model"), Mapping):
+            raise StudyError(
+                f"{role}: config {whole.filename if isinstance(given, Config) else given} has no model: name a detector's"
+            )
+        model = dict(whole.model)
+        model.setdefault("data_preprocessor", whole.get("data_preprocessor"))  # as mmengine's runner does
+    elif not isinstance(given, Mapping):
+        raise StudyError(f"{role} = {given!r}: give the path of an mmdet config, or a detector's model dict")
+    elif "type" not in given:
+        path = given.get("cfg_path")
+        shown = f"the path itself, {role}={path!r}" if path else f"the path of an mmdet config, {role}='mmdet::FOLDER/NAME.py'"
+        raise StudyError(f"{role} is a dict without type, so it is no detector's model: give {shown}")
+    else:
+        model = copy.deepcopy(dict(given))
+    if is_distiller(model):
+        return network(model.get("student"), role)
+    if not model.get("data_preprocessor"):
+        raise StudyError(f"the {role}'s config has no data_preprocessor: each network normalises images its own way")
+    return model
+
+
+def is_distiller(model: Any) -> bool:
+    """Whether a ``model`` dict is a distiller's."""
+    kind = dict.get(model, "type") if isinstance(model, dict) else None  # of a lazy config as it stands: nothing is imported
+    return str(getattr(kind, "__name__", kind)).rpartition(".")[2] == "Distiller"
+
+
+def complete(config: Config) -> None:
+    """Make a distiller's config one that mmdet's tools take, see above; any other stays as it is."""
+    model: Any = dict.get(config._cfg_dict, "model")
+    if not is_distiller(model):
+        return
+    model.setdefault("backbone", ConfigDict())
+    if config.filename is None:
+        return
+    file = Path(os.path.abspath(Path(config.filename).expanduser()))
+    for name in ("student", "teacher", "student_checkpoint", "teacher_checkpoint"):
+        if name in model:
+            model[name] = _placed(model[name], file)
+    if isinstance(model.get("enhance"), dict) and "ratios" in model.enhance:
+        model.enhance.ratios = _placed(model.enhance.ratios, file)
+
+
+def _placed(path: Any, file: Path) -> Any:
+    """A relative path as an absolute one, if it leads to a file from the folder of a config or of one of its bases."""
+    if isinstance(path, (list, tuple)):
+        return [_placed(one, file) for one in path]
+    if not isinstance(path, str) or ":" in path or Path(path).is_absolute():
+        return path
+    return next((str(folder / path) for folder in _folders(file) if (folder / path).is_file()), path)
+
+
+def _folders(file: Path) -> Iterator[Path]:
+    yield file.parent
+    for base in Config._get_base_files(str(file)):
+        yield from _folders(Path(os.path.abspath(Config._get_cfg_path(base, str(file))[0])))
+
+
+_plain = Config.__init__
+
+
+@wraps(_plain)
+def _completed(self: Config, *arguments: Any, **options: Any) -> None:
+    _plain(self, *arguments, **options)
+    complete(self)
+
+
+Config.__init__ = _completed
