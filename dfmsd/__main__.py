@@ -235,13 +235,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _run_key(key: str) -> int:
     """Train one run in this process, as an engine's job does."""
-    from dfmsd.study import ensure, run
+    from dfmsd.study import ensure, machine
 
     for scale in scales.SCALES:
         chains = (runs for name in pages.names() for runs in pages.get(name, scale=scale).chains())
         if (found := next((one for one in plan.order(chains) if one.key == key), None)) is not None:
             ensure.check_gates([found])
-            run.run(found)
+            ensure.train(found, machine.threads(1))
             return 0
     raise StudyError(f"no page has a run {key!r}: `python -m dfmsd plan PAGE` prints the keys of a page's runs")
 

@@ -404,9 +404,8 @@ def _check_attack(teachers: Sequence[BaseDetector]) -> None:
 
 def _frozen(teacher: BaseDetector, checkpoint: str) -> BaseDetector:
     checkpoints.load(teacher, checkpoint)
-    if teacher.with_mask and hasattr(
-        teacher, "roi_head"
-    ):  # features and class scores are asked of it, and students' data have no masks
+    # Features and class scores are asked of it, and students' data have no masks.
+    if teacher.with_mask and hasattr(teacher, "roi_head"):
         teacher.roi_head.mask_head = None
     return teacher.requires_grad_(False).eval()
 

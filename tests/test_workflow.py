@@ -21,7 +21,7 @@ from tests.fixtures_study import folders  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("folders")
 
-ENGINE = paths.ROOT / ".venv" / "engine" / "bin" / "snakemake"
+ENGINE = Path(sys.prefix) / "engine" / "bin" / "snakemake"
 PAGE = "fig04"
 WITHOUT = "no Snakemake: `make engine` installs it"
 

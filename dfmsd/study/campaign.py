@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dfmsd.study import claims
-from dfmsd.study.pages import GatesPage, Page, RowsPage, TuningPage
+from dfmsd.study.pages import Page, RowsPage, TuningPage
 from dfmsd.study.rows import name_of
 from dfmsd.study.spec import Run
 
@@ -17,7 +17,7 @@ PAGES = (
 
 
 def ordered(selected: Iterable[Page]) -> list[tuple[Run, ...]]:
-    """The chains of some pages: the gates', trials of weights, the rows of the hypotheses seed by seed, then page by page.
+    """The chains of some pages: trials of weights, the rows of the hypotheses seed by seed, then page by page.
 
     Args:
         selected: The pages, of which one is no more than another.
@@ -35,6 +35,5 @@ def ordered(selected: Iterable[Page]) -> list[tuple[Run, ...]]:
                 decides = page.page in asked.pages and name_of(entry.row) in primary
                 found.append(((2, entry.seed, place) if decides else (3, place, entry.seed), entry.runs))
         else:
-            first = 0 if isinstance(page, GatesPage) else 1 if isinstance(page, TuningPage) else 3
-            found += [((first, place), runs) for runs in page.chains()]
+            found += [((1 if isinstance(page, TuningPage) else 3, place), runs) for runs in page.chains()]
     return [runs for _, runs in sorted(found, key=lambda one: one[0])]

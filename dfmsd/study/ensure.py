@@ -134,7 +134,8 @@ def ensure(
                             outcome.failed[key] = f"({pages.describe(child.run)}): {message}; its log: {log_file(child.run)}"
                             lost.add(key)
                 bar.update(total, completed=sum(task.completed for task in bar.tasks if task.id != total))
-                wait([child.process.sentinel for child in running.values()], timeout=POLL)
+                if running:  # for an answer, as is_over is: of a process whose server is dead its sentinel is always ready
+                    wait([child.answer for child in running.values()], timeout=POLL)
         finally:
             for child in running.values():
                 child.process.kill()
@@ -217,7 +218,7 @@ class _Child:
         context.set_forkserver_preload(PRELOADED)
         self.run = run
         self.task = TaskID(0)
-        self._answer, answer = context.Pipe(duplex=False)
+        self.answer, answer = context.Pipe(duplex=False)
         self.process = context.Process(target=_work, args=(run, threads, log_file(run), dict(os.environ), answer))
         try:
             self.process.start()
@@ -227,12 +228,12 @@ class _Child:
 
     def is_over(self) -> bool:
         """Whether it has answered, or ended without an answer: how, the server that it was forked from knows if it lives."""
-        return self._answer.poll()
+        return self.answer.poll()
 
     def message(self) -> str | None:
         """Why a process that has ended did not succeed; None if it did."""
         with contextlib.suppress(EOFError):
-            answer: str | None = self._answer.recv()
+            answer: str | None = self.answer.recv()
             return answer
         self.process.join()
         code = self.process.exitcode or 0
@@ -249,18 +250,12 @@ def _work(run: Run, threads: int, log: Path, environment: dict[str, str], answer
     partial = paths.runs() / f"{run.key}.partial"
     again = f"; if it does so again, delete {partial}, and it starts afresh" if partial.exists() else ""
     try:
-        with files.shared_as(paths.runs()):
-            with files.plain_words(log):
-                files.check(log)
-                with log.open("a", buffering=1) as stream:
-                    os.dup2(stream.fileno(), 1)
-                    os.dup2(stream.fileno(), 2)
-            import torch
-
-            from dfmsd.study import run as train
-
-            torch.set_num_threads(threads)
-            train.run(run, workers=threads if torch.cuda.is_available() else 0)
+        with files.shared_as(paths.runs()), files.plain_words(log):
+            files.check(log)
+            with log.open("a", buffering=1) as stream:
+                os.dup2(stream.fileno(), 1)
+                os.dup2(stream.fileno(), 2)
+        train(run, threads)
     except StudyError as error:
         message = str(error)
         with contextlib.suppress(OSError):
@@ -273,6 +268,17 @@ def _work(run: Run, threads: int, log: Path, environment: dict[str, str], answer
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     os._exit(0 if message is None else 1)
+
+
+def train(run: Run, threads: int) -> Record:
+    """Train one run in this process, with some threads; on a GPU as many processes load its images."""
+    import torch
+
+    from dfmsd.study import run as training
+
+    torch.set_num_threads(threads)
+    with files.shared_as(paths.runs()):
+        return training.run(run, workers=threads if torch.cuda.is_available() else 0)
 
 
 def publish(chains: Iterable[tuple[Run, ...]]) -> list[str]:

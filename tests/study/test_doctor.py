@@ -173,3 +173,4 @@ def test_runs_on_a_bare_python() -> None:
     done = subprocess.run([sys.executable, "-S", "-m", "dfmsd", "doctor"], cwd=paths.ROOT, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert f"problem  not installed: {', '.join(list(doctor.pins())[:5])} and " in done.stdout
+    assert " more  ->  make setup\n" in done.stdout
