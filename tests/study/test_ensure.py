@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing import forkserver
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ def test_a_run_outlives_the_server_that_it_was_forked_from_and_is_not_waited_for
         os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
         wait_for(lambda: child.process.exitcode is not None)
         assert not child.is_over(), "it has only lost its server"
+        assert wait([child.process.sentinel], timeout=0) and not wait([child.answer], timeout=0), "the pool would never sleep"
     wait_for(child.is_over)
     assert "has not been trained here: it has no weights to hand on" in (child.message() or "")
 
