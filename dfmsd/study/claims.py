@@ -301,8 +301,8 @@ def judged(frame: pd.DataFrame, among: Sequence[Claim] | None = None) -> pd.Data
     Columns: ``scale, id, section, text, page, paper, ours``, and the fields of :class:`Judgement`.
 
     A comparison of rows is a mean over the seeds that all of them have. How far seeds move it is not asked of these few, but of all
-    rows of the same student in the frame (:func:`dfmsd.study.stats.pooled`); what images move, of the images. Teachers are taken as
-    they are: another training of theirs might give another verdict.
+    rows of the same student in the frame (:func:`dfmsd.study.stats.pooled`); what images move, of the images. Each
+    seed's teachers are trained anew where the scale says so, so that the spread counts their trainings.
 
     A claim of several comparisons is *supported* only if each of them is: its p-value is the largest of theirs. It is
     *contradicted* only if it can be ruled out that all are true: the smallest p-value of k comparisons, times k. Twice the smaller

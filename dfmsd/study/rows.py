@@ -206,7 +206,9 @@ def _check_heads(student: str, teacher: str) -> None:
 def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = "val") -> tuple[RunSpec, ...]:
     """The runs of a row, in order; the last one's result on a split is the row's.
 
-    The seed is the student's. Teachers have the scale's own, the same for every student.
+    The seed is the student's; its teachers have the one that the scale gives them beside it (:attr:`Scale.teacher_seeds`), so that
+    what a row gains is known over trainings of both. A weight is the same for all seeds: the first training of the strongest
+    teacher measures its factor.
 
     Raises:
         StudyError: see :func:`check`.
@@ -225,10 +227,10 @@ def chain(row: Row, scale: Scale, seed: int, *, split: Literal["val", "tune"] = 
     balance = None if scale.balance is None else Balance(teacher=teacher_of(_strongest(row), scale), **dict(scale.balance))
     for stage in stages(len(row.teachers), row.recipe, row.options):
         names = row.teachers[stage.teacher].split(JOIN)
-        first, *others = (teacher_of(name, scale) for name in names)
+        first, *others = (teacher_of(name, scale, seed) for name in names)
         enhance = None
         if stage.enhance is not None:
-            enhance = EnhanceSpec(weak=teacher_of(row.teachers[0].split(JOIN)[0], scale), **dict(stage.enhance))
+            enhance = EnhanceSpec(weak=teacher_of(row.teachers[0].split(JOIN)[0], scale, seed), **dict(stage.enhance))
         spec = StageSpec(
             index=stage.index,
             teacher=first,
@@ -256,8 +258,8 @@ def entries(rows: Iterable[Row], scale: Scale, seeds: Iterable[int], *, split: L
     )
 
 
-def teacher_of(name: str, scale: Scale) -> RunSpec | TeacherSpec:
-    """A teacher: mmdet's published checkpoint on COCO, a run of ours elsewhere."""
+def teacher_of(name: str, scale: Scale, student: int | None = None) -> RunSpec | TeacherSpec:
+    """A teacher for a student of some seed, or the first training: mmdet's published checkpoint on COCO, else a run of ours."""
     network = _network(name, scale)
     if scale.rehearsal is not None:
         scale = scale.rehearse(1, images=1)
@@ -269,7 +271,7 @@ def teacher_of(name: str, scale: Scale) -> RunSpec | TeacherSpec:
         data=scale.data,
         image_size=scale.image_size,
         schedule=scale.schedule_of(name, teacher=True),
-        seed=scale.teacher_seed,
+        seed=scale.teacher_seeds[0] if student is None else scale.teacher_seed(student),
         images=scale.teacher_images,
         start=scale.start_of(name),
     )

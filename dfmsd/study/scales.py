@@ -79,7 +79,8 @@ class Scale(Frozen):
     start: _Start | None = None
     """How backbones are pretrained; None: they begin with random weights or mmdet's."""
     seeds: Seeds
-    teacher_seed: Seed
+    teacher_seeds: Seeds
+    """Of the teachers' trainings: the first for students of the first seed, the next for those of the second, and round again."""
     rehearsal: int | None = Field(default=None, gt=0)
     """Try every run out with this many iterations, see :meth:`rehearse`."""
     balance: _Balance | None = None
@@ -131,6 +132,11 @@ class Scale(Frozen):
         own = self.students.get(zoo.family(student))
         return own.images if own and own.images else self.images
 
+    def teacher_seed(self, student: int) -> int:
+        """The seed of the teachers of a student that has a seed; the first for a seed that is none of the scale's."""
+        place = self.seeds.index(student) if student in self.seeds else 0
+        return self.teacher_seeds[place % len(self.teacher_seeds)]
+
     def start_of(self, network: str) -> StartSpec | None:
         """The start of a network's backbone, the same for all networks that have an equal one.
 
@@ -160,7 +166,7 @@ class Scale(Frozen):
                 "images": None,
                 "teacher_images": None,
                 "teacher_epochs": {},
-                "teacher_seed": self.seeds[0],
+                "teacher_seeds": self.seeds[:1],
                 "students": {},
                 "schedule": self.schedule.model_copy(update={"epochs": epochs, "warmup": warmup}),
             }

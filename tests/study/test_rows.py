@@ -81,11 +81,19 @@ def test_each_part_can_be_switched_off_and_makes_another_run() -> None:
     assert len({whole, *others}) == 7
 
 
-def test_a_teacher_is_one_run_whichever_student_and_seed_it_serves() -> None:
+def test_a_teacher_is_one_run_whichever_student_it_serves() -> None:
     runs = plan.order(chain(row(student=student), MINI, seed) for student in ("fcos_r50", "faster_rcnn_r50") for seed in (0, 1))
     kinds = [type(run).__name__ if isinstance(run, StartSpec) or run.stage else "teacher" for run in runs]
     # Three backbones: the students', and one for each teacher.
     assert Counter(kinds) == {"StartSpec": 3, "teacher": 2, "RunSpec": 2 * 2 * 2}
+
+
+def test_students_of_each_seed_have_teachers_trained_anew_and_all_seeds_have_one_weight() -> None:
+    first, second, third, other = (chain(row(), MINI, seed) for seed in (*MINI.seeds, 7))
+    taught_by = [[one.stage.teacher.seed for one in runs] for runs in (first, second, third, other)]
+    assert taught_by == [[100] * 2, [1100] * 2, [2100] * 2, [100] * 2]
+    assert [runs[-1].stage.enhance.weak.seed for runs in (first, second)] == [100, 1100]
+    assert len({runs[0].stage.balance.teacher.key for runs in (first, second, third)}) == 1
 
 
 def test_coco_takes_mmdets_teachers_and_a_rehearsal_takes_none() -> None:
