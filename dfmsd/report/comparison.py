@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from dfmsd.report import figures
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import number, signed
-from dfmsd.study import stats, zoo
+from dfmsd.study import evaluate, records, stats, zoo
 from dfmsd.study.frames import METRICS
 from dfmsd.study.pages import PageSpec
 from dfmsd.study.plan import duration
@@ -29,9 +29,9 @@ ROW = ["pair", "row"]
 """What tells a row of a table from the others."""
 
 READ = (
-    "AP in percent; Δ: difference to the baseline, seed by seed. Each seed's AP leads to its record. The interval is by the "
-    "spread of all rows of a student over seeds. †: none of them has two; the interval is then over the validation images of the "
-    "first, and tells nothing of other seeds. The halves differ in data and networks: compare Δ."
+    "AP in percent; Δ: difference to the baseline, seed by seed. Each seed's AP leads to its record. Intervals are by the "
+    "spread of all rows of a student over seeds. †: none of them has two; intervals are then over the validation images of the "
+    "first, those of Δ image by image, and tell nothing of other seeds. The halves differ in data and networks: compare Δ."
 )
 """How a table of results is read."""
 
@@ -102,6 +102,26 @@ def intervals(frame: pd.DataFrame, by: Sequence[str] = ROW) -> pd.Series[Any]:
     images = ours.dropna(subset="low").drop_duplicates(list(by)).set_index(list(by))[["low", "high"]]
     first = pd.Series(list(images.itertuples(index=False, name=None)), index=images.index, dtype=object)
     return seeds.where(seeds.notna(), first.reindex(seeds.index)).where(lambda found: found.notna(), None)
+
+
+def gain_intervals(frame: pd.DataFrame) -> pd.Series[Any]:
+    """The 95 % interval of each row's mean gain over its baseline: as :func:`intervals` has those of AP, over images in pairs."""
+    values, of = by_seed(frame), keys(frame)
+    known, found = spreads(values), []
+    for (pair, row), line in gains(values).iterrows():
+        seeds, spread = seeds_of(line), known[_student((pair, row))]
+        if seeds and spread is None:
+            first = min(seeds)
+            found.append(evaluate.basic(seeds[first], _paired(of.loc[(pair, row), first], of.loc[(pair, "baseline"), first])))
+        else:
+            found.append(stats.estimate(seeds, spread and spread.times(2)).interval if seeds else None)
+    return pd.Series(found, index=values.index, dtype=object)
+
+
+def _paired(*keys: str) -> list[float]:
+    """The difference of two runs on each resample of the images; without any where one has none."""
+    one, other = (record.ap_resamples if (record := records.result(key)) else () for key in keys)
+    return list(np.subtract(one, other)) if len(one) == len(other) else []
 
 
 def quoted(frame: pd.DataFrame) -> pd.DataFrame:

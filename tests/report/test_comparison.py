@@ -46,6 +46,19 @@ def test_an_interval_is_by_the_spread_of_all_rows_of_a_student_else_over_the_fir
     assert found[OTHER, "MGD"] is None
 
 
+def test_a_gains_interval_is_by_the_same_spread_else_over_images_paired(frame: pd.DataFrame, write_record: WriteRecord) -> None:
+    found = comparison.gain_intervals(frame)
+    reach = t.ppf(0.975, 5) * sqrt(2 * 30.5 / 5)
+    assert found[PAIR, "MGD"] == pytest.approx((2.5 - reach / sqrt(2), 2.5 + reach / sqrt(2)))  # of the two seeds that both have
+    assert found[PAIR, "baseline"] is None and found[OTHER, "MGD"] is None and found[OTHER, "DFMSD"] is None  # without resamples
+    group = {"student": "fcos_r50", "teachers": ["gfl_r101"], "recipes": ["baseline", "mse"]}
+    page = pages.spec(page="example", title="t", question="q", scale="mini", seeds=[0], groups=[group])
+    for entry, ap, resampled in zip(page.entries, (30.0, 33.0), ([30.0, 32.0, 34.0], [34.0, 35.0, 36.0]), strict=True):
+        write_record(entry.runs[-1], 0.0, metrics={"AP": ap}, ap_resamples=resampled)
+    # Resample by resample MSE is 4, 3 and 2 above: their quantiles 2.05 and 3.95 around 3, turned around.
+    assert comparison.gain_intervals(frames.frame(page).query("role == 'row'"))["FCOS R50 ← GFL R101", "MSE"] == (2.05, 3.95)
+
+
 def test_notes_say_what_a_number_lacks(frame: pd.DataFrame) -> None:
     frame.loc[(frame["row"] == "DFMSD") & (frame["pair"] == PAIR), "stale"] = True
     frame.loc[(frame["row"] == "DFMSD") & (frame["pair"] == OTHER), "state"] = "no detections"
