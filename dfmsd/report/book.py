@@ -32,10 +32,10 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from dfmsd.errors import StudyError
-from dfmsd.report import figures, scoreboard, tables
+from dfmsd.report import figures, gates, scoreboard, tables
 from dfmsd.study import claims, ensure, frames, pages, params, paths, plan, records, scales
 from dfmsd.study.files import write_atomic
-from dfmsd.study.pages import MeasuredPage, Page
+from dfmsd.study.pages import GatesPage, MeasuredPage, Page
 
 UNUSED = ("__main__", "book", "doctor")
 """Modules that no notebook's outputs depend on."""
@@ -53,7 +53,7 @@ class Job:
     """Of the page."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: Sequence[str] = ()
-    """Texts that the page shows besides the code and the parameters: records."""
+    """Texts that the page shows besides the code and the parameters: records, and verdicts."""
 
     @property
     def target(self) -> Path:
@@ -93,7 +93,9 @@ def job(page: Page, **parameters: Any) -> Job:
     runs = plan.order(chain for one in shown for chain in one.chains())
     found = [records.dump(record) for run in runs if (record := records.find(run.key)) is not None]
     measured = {file for one in shown if isinstance(one, MeasuredPage) for file in one.measured_files()}
-    inputs = [*found, *(file.read_text() for file in sorted(measured))]
+    # Claims are judged beside those of all pages, and a gate is about what all of them take.
+    others = [claims.of(page).to_json(), *([str(gates.hours(page))] if isinstance(page, GatesPage) else [])]
+    inputs = [*found, *(file.read_text() for file in sorted(measured)), *others]
     return Job(paths.NOTEBOOKS / f"{file.parent.name}.ipynb", page.page, given, inputs)
 
 
