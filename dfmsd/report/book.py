@@ -146,7 +146,7 @@ def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
 
 
 def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
-    """Make a page of an executed notebook: its title, its parameters folded away, nothing about this machine."""
+    """Make a page of an executed notebook: its title, its parameters folded away, no cell that shows nothing, nothing of here."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
@@ -154,10 +154,10 @@ def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
         tags = set(cell.metadata.get("tags", ()))
         if "page-title" in tags and "title" in parameters:
             cell.source = f"# {tables.plain(parameters['title'])}\n\n{tables.plain(parameters.get('question', ''))}"
+        if ("parameters" in tags and parameters) or ("hide-input" in tags and cell.get("outputs") == []):
+            tags.add("remove-cell")
         if "injected-parameters" in tags:
             tags.add("hide-input")
-        if "parameters" in tags and parameters:
-            tags.add("remove-cell")
         cell.metadata["tags"] = sorted(tags)
 
 

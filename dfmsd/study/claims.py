@@ -705,7 +705,7 @@ def signed(value: float) -> str:
 
 
 def _digits(value: float) -> str:
-    return f"{value:+.2g}".replace("-", "−")
+    return f"{round(value, 9) + 0:+.2g}".replace("-", "−")  # no rounding errors, no negative zero
 
 
 def _speeds(compared: Sequence[tuple[Claim, _Numbers, _Numbers]]) -> tuple[Verdict, str, bool]:
