@@ -191,7 +191,6 @@ def _plan(arguments: argparse.Namespace) -> None:
 def _for_engines(planned: Sequence[plan.Planned]) -> list[dict[str, object]]:
     """The runs that are left; they need each other alone, as the rest is done."""
     left = {item.run.key: item for item in planned if item.state != "done"}
-    memory = plan.memories(item.run for item in left.values())
     return [
         {
             "key": key,
@@ -199,7 +198,7 @@ def _for_engines(planned: Sequence[plan.Planned]) -> list[dict[str, object]]:
             "needs": [need.key for need in item.run.needs() if need.key in left],
             "seconds": round(item.seconds),
             "gpus": int(item.run.scale in ("gpu", "coco")),
-            "memory": round(memory[key]),
+            "memory": round(item.memory),
             "about": pages.describe(item.run),
         }
         for key, item in left.items()

@@ -39,6 +39,13 @@ def suggest(name: str, valid: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(names)}"
 
 
+def known(what: str, given: Iterable[Any], valid: Iterable[str], part: str) -> None:
+    """Refuse names that something does not have, with the nearest one that it has; see :func:`validated`."""
+    valid = list(valid)
+    if unknown := sorted(map(str, set(given) - set(valid))):
+        raise StudyError(f"{what} has no {part} {unknown[0]!r}: {suggest(unknown[0], valid)}")
+
+
 def validated(model: type[Model], what: str, values: Mapping[str, Any], part: str = "option") -> Model:
     """A frozen model from plain values.
 
@@ -53,8 +60,7 @@ def validated(model: type[Model], what: str, values: Mapping[str, Any], part: st
     """
     from pydantic import ValidationError
 
-    if unknown := sorted(map(str, set(values) - set(model.model_fields))):
-        raise StudyError(f"{what} has no {part} {unknown[0]!r}: {suggest(unknown[0], model.model_fields)}")
+    known(what, values, model.model_fields, part)
     try:
         return model(**values)
     except ValidationError as error:

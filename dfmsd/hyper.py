@@ -6,7 +6,7 @@ defaults are the papers' values for a one-stage student and a one-stage teacher;
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
@@ -301,16 +301,17 @@ else:
     """Any of them, told by its ``type``."""
 
 
-def weights(name: str) -> list[str]:
+@cache
+def weights(name: str) -> tuple[str, ...]:
     """The fields of a method that are weights of terms which are on.
 
     Example:
         >>> weights("dfmsd")
-        ['alpha', 'beta', 'sfa']
+        ('alpha', 'beta', 'sfa')
     """
     model = METHODS[name]
     hints = get_type_hints(model, include_extras=True)
-    return [field for field, info in model.model_fields.items() if hints[field] == Weight and info.default]
+    return tuple(field for field, info in model.model_fields.items() if hints[field] == Weight and info.default)
 
 
 def for_pair(name: str, student: Kind, teacher: Kind = "one_stage", family: str = "", **changes: Any) -> Any:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from dfmsd import hyper
-from dfmsd.errors import validated
+from dfmsd.errors import known, validated
 from dfmsd.losses.blocks import align
 
 Levels = Mapping[int, Tensor]
@@ -18,6 +20,18 @@ Levels = Mapping[int, Tensor]
 
 CHANGED = ("aug", "adv")
 """Terms on changed images: enhanced ones, and adversarial examples."""
+
+
+def _names_first(init: Callable[..., None]) -> Callable[..., None]:
+    """Tell of a misspelt name before Python tells of those that are missing."""
+
+    @wraps(init)
+    def checked(self: Method, *given: Any, **named: Any) -> None:
+        valid = [*hyper.METHODS[self.name].model_fields, *inspect.signature(init).parameters]
+        known(type(self).__name__, named, valid, "hyper-parameter")
+        init(self, *given, **named)
+
+    return checked
 
 
 class Method(nn.Module):
@@ -42,6 +56,7 @@ class Method(nn.Module):
     WEIGHTS: ClassVar[Mapping[str, str]]
     """The hyper-parameter that weighs each term."""
 
+    @_names_first
     def __init__(
         self,
         *,

@@ -32,10 +32,10 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from dfmsd.errors import StudyError
-from dfmsd.report import figures, scoreboard, tables
+from dfmsd.report import figures, gates, scoreboard, tables
 from dfmsd.study import claims, ensure, frames, pages, params, paths, plan, records, scales
 from dfmsd.study.files import write_atomic
-from dfmsd.study.pages import MeasuredPage, Page
+from dfmsd.study.pages import GatesPage, MeasuredPage, Page
 
 UNUSED = ("__main__", "book", "doctor")
 """Modules that no notebook's outputs depend on."""
@@ -53,7 +53,7 @@ class Job:
     """Of the page."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: Sequence[str] = ()
-    """Texts that the page shows besides the code and the parameters: records."""
+    """Texts that the page shows besides the code and the parameters: records, and verdicts."""
 
     @property
     def target(self) -> Path:
@@ -93,7 +93,9 @@ def job(page: Page, **parameters: Any) -> Job:
     runs = plan.order(chain for one in shown for chain in one.chains())
     found = [records.dump(record) for run in runs if (record := records.find(run.key)) is not None]
     measured = {file for one in shown if isinstance(one, MeasuredPage) for file in one.measured_files()}
-    inputs = [*found, *(file.read_text() for file in sorted(measured))]
+    # Claims are judged beside those of all pages, and a gate is about what all of them take.
+    others = [claims.of(page).to_json(), *([str(gates.hours(page))] if isinstance(page, GatesPage) else [])]
+    inputs = [*found, *(file.read_text() for file in sorted(measured)), *others]
     return Job(paths.NOTEBOOKS / f"{file.parent.name}.ipynb", page.page, given, inputs)
 
 
@@ -144,7 +146,7 @@ def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
 
 
 def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
-    """Make a page of an executed notebook: its title, its parameters folded away, nothing about this machine."""
+    """Make a page of an executed notebook: its title, its parameters folded away, no cell that shows nothing, nothing of here."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
@@ -152,10 +154,10 @@ def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
         tags = set(cell.metadata.get("tags", ()))
         if "page-title" in tags and "title" in parameters:
             cell.source = f"# {tables.plain(parameters['title'])}\n\n{tables.plain(parameters.get('question', ''))}"
+        if ("parameters" in tags and parameters) or ("hide-input" in tags and cell.get("outputs") == []):
+            tags.add("remove-cell")
         if "injected-parameters" in tags:
             tags.add("hide-input")
-        if "parameters" in tags and parameters:
-            tags.add("remove-cell")
         cell.metadata["tags"] = sorted(tags)
 
 

@@ -24,6 +24,9 @@ Array = NDArray[Any]
 DIM = 0.15
 """Brightness that is left where an image is covered."""
 
+DECIMALS = 9
+"""That means have: what is smaller is rounding."""
+
 PANEL = 2.3
 """Side of a panel in inches."""
 
@@ -63,7 +66,8 @@ def means(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
             whole = [estimate.mean, *(estimate.interval or (np.nan, np.nan))]
         found[key] = [*whole, own["image"].nunique() or None]
     index = pd.MultiIndex.from_tuples(list(found), names=by)
-    return pd.DataFrame(list(found.values()), index, ["value", "low", "high", "images"]).astype({"images": "Int64"})
+    table = pd.DataFrame(list(found.values()), index, ["value", "low", "high", "images"]).round(DECIMALS) + 0  # no negative zero
+    return table.astype({"images": "Int64"})
 
 
 def displayed(image: Tensor) -> Array:

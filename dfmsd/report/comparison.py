@@ -163,9 +163,10 @@ def notes(frame: pd.DataFrame) -> pd.Series[Any]:
 
 def caption(page: PageSpec, frame: pd.DataFrame) -> str:
     """How a page's table of results is read, with remarks on the paper's numbers and what else it reports."""
-    remarks = list(frame["remark"].replace("", None).dropna().unique()) if "remark" in frame else []
+    parts = "; ".join(frame["remark"].dropna()).split("; ") if "remark" in frame else []  # several rows have one in common
+    remarks = "; ".join(dict.fromkeys(filter(None, parts)))
     more = also(page.table) if page.table is not None else []
-    return " ".join([READ, *(f"Paper: {remark}." for remark in remarks), *(f"The paper also has: {text}." for text in more)])
+    return " ".join([READ, f"Paper: {remarks}." * bool(remarks), *(f"The paper also has: {text}." for text in more)])
 
 
 def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:

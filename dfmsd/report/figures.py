@@ -52,6 +52,9 @@ COLUMNS = 3
 MISSING: Any = {"fontsize": 8, "color": "#777777", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
 """How a panel names what was not run."""
 
+SHRINKS = 0.7
+"""How small a figure becomes on a narrow screen."""
+
 IMAGE_DPI = 144
 """Of images inside a drawing; its lines and letters have no resolution."""
 
@@ -121,10 +124,15 @@ def svg(figure: Figure) -> str:
 
 
 def image(figure: Figure) -> str:
-    """A figure as a notebook shows it: one image in HTML, with the words of :func:`described`."""
+    """A figure as a notebook shows it: one image in HTML, with the words of :func:`described`.
+
+    On a narrow screen it shrinks as far as its letters can be read, and scrolls from there on.
+    """
     data = base64.b64encode(svg(figure).encode()).decode()
-    look, words = "max-width: 100%; height: auto; background: #fff", html.escape(str(figure.get_label()), quote=True)
-    return f'<img class="figure" style="{look}" src="data:image/svg+xml;base64,{data}" alt="{words}">'
+    look = f"max-width: 100%; min-width: {SHRINKS * figure.get_figwidth():.1f}in; height: auto; background: #fff"
+    words = html.escape(str(figure.get_label()), quote=True)
+    shown = f'<img class="figure" style="{look}" src="data:image/svg+xml;base64,{data}" alt="{words}">'
+    return f'<div style="overflow-x: auto">{shown}</div>'
 
 
 def _register() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,9 +18,9 @@ from pydantic import BeforeValidator, ConfigDict
 from scipy.special import stdtr
 
 from dfmsd.errors import StudyError, suggest, validated
-from dfmsd.study import frames, pages, params, paths, stats, zoo
+from dfmsd.study import files, frames, pages, params, paths, scales, stats, zoo
 from dfmsd.study.pages import Page
-from dfmsd.study.spec import Frozen
+from dfmsd.study.spec import Frozen, digest
 from dfmsd.study.stats import Spread
 
 Verdict = Literal["supported", "contradicted", "not settled", "not run"]
@@ -359,9 +362,31 @@ def of(page: Page) -> pd.DataFrame:
     """
     if all(page.page != claim.page for claim in claims()):
         return judged(pd.DataFrame({"scale": []}))
-    sources = [one for one in pages.get("scoreboard", scale=page.scale).sources() if one.scale == page.scale]
-    found = judged(pd.concat([frames.frame(one) for one in sources], ignore_index=True))
+    found = _of_scale(page.scale)
     return found[found["page"] == page.page]
+
+
+def _of_scale(scale: str) -> pd.DataFrame:
+    """:func:`judged` of all pages of a scale; it takes seconds, so the last is kept beside the executed notebooks."""
+    file, state = paths.pages() / f"verdicts-{scale}.json", _state(scale)
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        kept = json.loads(file.read_text())
+        if kept.pop("state") == state:
+            return pd.DataFrame(**kept)
+    sources = [one for one in pages.get("scoreboard", scale=scale).sources() if one.scale == scale]
+    found = judged(pd.concat([frames.frame(one) for one in sources], ignore_index=True))
+    with contextlib.suppress(OSError):
+        files.write_atomic(file, json.dumps({"state": state} | found.to_dict("split")))
+    return found
+
+
+def _state(scale: str) -> str:
+    """Hash of all that verdicts follow from: data, code, parameters and records."""
+    runs, records = paths.runs(), paths.records()
+    own = [*paths.PACKAGE.rglob("*.py"), *paths.PACKAGE.rglob("*.yaml"), *paths.PARAMS.rglob("*.yaml")]
+    kept = [*records.glob("*.json"), *records.glob("measured/*.json"), *runs.glob("*/record.json"), *runs.glob("measured/*.json")]
+    found = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted({*own, *kept})}
+    return digest([scales.get(scale).data.model_dump(mode="json"), found])
 
 
 Cell = tuple[str, str]
@@ -680,7 +705,7 @@ def signed(value: float) -> str:
 
 
 def _digits(value: float) -> str:
-    return f"{value:+.2g}".replace("-", "−")
+    return f"{round(value, 9) + 0:+.2g}".replace("-", "−")  # no rounding errors, no negative zero
 
 
 def _speeds(compared: Sequence[tuple[Claim, _Numbers, _Numbers]]) -> tuple[Verdict, str, bool]:

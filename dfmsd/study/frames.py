@@ -135,7 +135,7 @@ def _quoted(shared: Line, row: Row, quotes: Iterable[Published], given: Iterable
         return
     note = ", ".join([f"from {quote.source}"] * bool(quote.source) + ["label reconstructed"] * ("name" in quote.reconstructed))
     others = f"the paper's teachers are others: {' → '.join(map(zoo.label, row.quotes))}" if row.quotes else ""
-    remark = ". ".join(filter(None, [quote.note, others]))
+    remark = "; ".join(filter(None, [quote.note, others]))
     for metric in METRICS:
         if metric in given:
             state = "reconstructed" if metric in quote.reconstructed else "quoted" if metric in quote.metrics else "lost"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -46,6 +46,8 @@ class Planned:
     """What is left of it, estimated."""
     whole: float
     """All of it, estimated in seconds."""
+    memory: float
+    """The most that it takes, estimated in MB."""
     note: str = ""
 
 
@@ -75,14 +77,14 @@ def plan(chains: Iterable[tuple[Run, ...]], *, weights: bool = False) -> list[Pl
     planned = {run.key: _planned(run, known) for run in order(chains)}
     for run in (runs[-1] for runs in chains if weights):
         if planned[run.key].state == "done" and not has_weights(run):
-            planned[run.key] = _unrecorded(run, planned[run.key].whole, "recorded, but its weights are wanted")
+            planned[run.key] = _unrecorded(planned[run.key], "recorded, but its weights are wanted")
     for item in reversed(list(planned.values())):
         if planned[item.run.key].state in ("done", "damaged"):
             continue
         for needed in item.run.needs():
             found = planned[needed.key]
             if found.state == "done" and not has_weights(needed):
-                planned[needed.key] = _unrecorded(needed, found.whole, "recorded, but others need its weights")
+                planned[needed.key] = _unrecorded(found, "recorded, but others need its weights")
     return list(planned.values())
 
 
@@ -107,21 +109,23 @@ def iterations(run: Run) -> int:
 
 
 def _planned(run: Run, known: Known) -> Planned:
-    batch = run.batch if isinstance(run, StartSpec) else run.schedule.batch
-    whole = iterations(run) * batch / _speed(run, known)
+    batch, alike = run.batch if isinstance(run, StartSpec) else run.schedule.batch, _known_of(run, known)
+    whole = iterations(run) * batch / _speed(run, alike)
+    memory = max((one.peak_memory_mb for one in alike), default=MEMORY[run.scale])
+    item = Planned(run, "missing", 0.0, whole, whole, memory)
     try:
         if records.find(run.key) is not None:
-            return Planned(run, "done", 1.0, 0.0, whole)
+            return replace(item, state="done", progress=1.0, seconds=0.0)
         if (failed := records.failure(run.key)) is not None:
-            return Planned(run, "failed", 0.0, whole, whole, failed.note)
+            return replace(item, state="failed", note=failed.note)
     except StudyError as error:
-        return Planned(run, "damaged", 0.0, whole, whole, str(error))
-    return _unrecorded(run, whole)
+        return replace(item, state="damaged", note=str(error))
+    return _unrecorded(item)
 
 
-def _unrecorded(run: Run, whole: float, note: str = "") -> Planned:
-    done = progress(run.key)
-    return Planned(run, "partial" if done else "missing", done, whole * (1 - done), whole, note)
+def _unrecorded(item: Planned, note: str = "") -> Planned:
+    done = progress(item.run.key)
+    return replace(item, state="partial" if done else "missing", progress=done, seconds=item.whole * (1 - done), note=note)
 
 
 class Progress(Frozen):
@@ -184,16 +188,10 @@ def _known_of(run: Run, known: Known) -> list[Provenance]:
     return known.get(kind) or known.get((scale, network, taught, False)) or []
 
 
-def _speed(run: Run, known: Known) -> float:
-    """Images per second: the median of the records of alike runs."""
-    found = [one.images_per_second for one in _known_of(run, known) if one.images_per_second > 0]
+def _speed(run: Run, alike: Iterable[Provenance]) -> float:
+    """Images per second: the median of alike runs."""
+    found = [one.images_per_second for one in alike if one.images_per_second > 0]
     return median(found) if found else ROUGH[run.scale] * (SMALL if isinstance(run, StartSpec) else 1)
-
-
-def memories(runs: Iterable[Run]) -> dict[str, float]:
-    """The most memory that each run takes, in MB and by its key: what records of alike runs had, or a guess on the safe side."""
-    known = _known()
-    return {run.key: max((one.peak_memory_mb for one in _known_of(run, known)), default=MEMORY[run.scale]) for run in runs}
 
 
 def _known() -> Known:

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from dfmsd import losses
 from dfmsd.errors import StudyError
+from dfmsd.hyper import METHODS
 from dfmsd.losses import DMKD, MGD, SSIM
 from dfmsd.losses.base import Levels, Method, squared_error
 
@@ -75,6 +77,13 @@ def test_weights_travel_with_the_checkpoint_and_are_not_learned() -> None:
 def test_what_makes_no_sense_is_refused_in_one_line(method: type[Method], fields: dict[str, Any], message: str) -> None:
     with pytest.raises(StudyError, match=message):
         method(channels_s=8, channels_t=8, strides=(8,), **fields)
+
+
+@pytest.mark.parametrize("method", [getattr(losses, model.__name__) for model in METHODS.values()])
+def test_a_misspelt_name_is_told_before_those_that_are_missing(method: type[Method]) -> None:
+    for given, nearest in ({"stridse": (8,)}, "strides"), ({"chanels_t": 8}, "channels_t"):
+        with pytest.raises(StudyError, match=f"^{method.__name__} has no hyper-parameter .*: did you mean '{nearest}'"):
+            method(**given)
 
 
 def test_squared_error_by_hand_in_half_precision_too() -> None:

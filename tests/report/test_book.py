@@ -213,6 +213,8 @@ return {
   wordless: all('article img, article svg:not([aria-hidden=true]):not(mjx-container svg)')
     .filter(e => !said(e)).map(e => e.outerHTML.slice(0, 80)),
   links: all('article a[href]').map(a => a.href),
+  empty: all('.cell.tag_hide-input:not(.tag_injected-parameters)')
+    .filter(e => !e.querySelector('.cell_output')).map(e => e.innerText),
   unsaved: tables.filter(t => !t.nextElementSibling?.matches('a.csv')).map(t => t.id || t.className),
 }"""
 
@@ -244,9 +246,9 @@ def visits(html: Path, browser: Any) -> dict[str, Visit]:
     return seen
 
 
-@pytest.mark.parametrize("fault", ["fetched", "broken", "raw", "wrong", "wordless", "unsaved"])
+@pytest.mark.parametrize("fault", ["fetched", "broken", "raw", "wrong", "wordless", "empty", "unsaved"])
 def test_no_page_has_this_fault(visits: dict[str, Visit], fault: str) -> None:
-    """Fetched from the web, a broken image, raw maths, an error in maths, a picture without words, a table without a download."""
+    """Fetched from the web, a broken image, raw or wrong maths, a picture without words, a bar above nothing, no download."""
     assert {name: visit.found[fault] for name, visit in visits.items() if visit.found[fault]} == {}
 
 

@@ -45,6 +45,7 @@ def test_a_record_keeps_an_image_but_not_one_of_others() -> None:
 
 def test_means_over_images_and_numbers_over_all_of_them() -> None:
     lines = [("a", image, value, None, None) for image, value in enumerate([1.0, 2.0, 6.0, None])] + [("b", None, 0.5, 0.4, 0.7)]
+    lines += [("rounding", image, -1e-16, None, None) for image in range(2)]
     frame = pd.DataFrame(lines, columns=["row", "image", "value", "low", "high"]).astype({"image": "Int64"})
     found = canvas.means(frame, ["row"])
     assert found.loc[("a",), "value"].item() == pytest.approx(3.0)
@@ -53,6 +54,7 @@ def test_means_over_images_and_numbers_over_all_of_them() -> None:
     assert ends == pytest.approx((3 - 4.303 * (7 / 3) ** 0.5, 3 + 4.303 * (7 / 3) ** 0.5), abs=0.001)
     assert found.loc[("a",), "images"].item() == 3
     assert found.loc[("b",), ["value", "low", "high"]].tolist() == [0.5, 0.4, 0.7]
+    assert str(found.loc[("rounding",), "value"].item()) == "0.0"
 
 
 def test_magnitude_is_what_attention_is_a_softmax_of() -> None:

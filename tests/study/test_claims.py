@@ -15,9 +15,12 @@ import yaml
 from scipy.stats import binom, false_discovery_control, t
 
 from dfmsd.errors import StudyError
+from dfmsd.report import book
 from dfmsd.study import claims, frames, pages, paths
 from dfmsd.study.claims import Claim, Hypotheses, hypotheses, judged, under_null
+from dfmsd.study.pages import PageSpec, ScoreboardPage
 from dfmsd.study.stats import detectable
+from tests.conftest import WriteRecord
 
 Values = Sequence[float | None]
 
@@ -397,6 +400,30 @@ def test_every_claim_of_the_study_finds_its_rows_or_its_figure(folders: Path) ->
     asked = hypotheses(frames.frame(pages.get("scoreboard")).query("scale == 'mini'"))
     assert asked["id"].tolist() == [f"H{place}" for place in range(1, 9)] and set(asked["verdict"]) == {"not run"}
     assert (asked.set_index("id")["planned"].drop("H7") >= 12).all() and (asked["planned"] >= 8).all()
+
+
+def test_a_page_of_claims_follows_the_records_of_other_pages(
+    write_record: WriteRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seeds of another page tell how far seeds move a student of this one; its verdicts are judged anew, and only then."""
+    monkeypatch.setenv("DFMSD_BOOK", str(tmp_path / "book"))
+    page, other = (pages.get(name) for name in ("table03", "table01"))
+    assert isinstance(page, PageSpec) and isinstance(other, PageSpec)
+    monkeypatch.setattr(ScoreboardPage, "sources", lambda *_: [page, other])
+    for entry in page.entries:
+        if entry.seed == 0:
+            write_record(entry.runs[-1], 40.0 if entry.row.recipe == "dfmsd" else 30.0)
+    before, digest = claims.of(page), book.job(page).digest
+    assert "not settled" in set(before["verdict"]) <= {"not settled", "not run"}
+    with monkeypatch.context() as patch:
+        patch.delattr(claims, "judged")
+        pd.testing.assert_frame_equal(claims.of(page), before)
+    own = {run.key for entry in page.entries for run in entry.runs}
+    for entry in other.entries:
+        if entry.runs[-1].key not in own:
+            write_record(entry.runs[-1], 30.0 + entry.seed / 1e4)
+    assert "supported" in set(claims.of(page)["verdict"])
+    assert book.job(page).digest != digest
 
 
 @pytest.mark.parametrize(
