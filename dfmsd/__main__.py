@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -25,7 +26,7 @@ if __name__ == "__main__" and sys.argv[1:] == ["doctor"]:
         sys.exit(f"error: what is printed cannot be written: {error.strerror}")
 
 from dfmsd.errors import StudyError, suggest
-from dfmsd.study import clean, files, pages, paths, plan, records, scales
+from dfmsd.study import clean, doctor, files, pages, paths, plan, records, scales
 from dfmsd.study.rows import RECIPES, Row, chain
 
 COMMANDS = {
@@ -121,6 +122,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return status
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "dfmsd").startswith("dfmsd"):
+            raise
+        print(f"error: {doctor.lacking(arguments.command, error.name)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
@@ -276,6 +282,10 @@ def _page(arguments: argparse.Namespace) -> int:
 
 
 def _book(arguments: argparse.Namespace) -> None:
+    if find_spec("jupyter_book") is None:
+        raise doctor.lacking("the book", "jupyter-book", "book")
+    if not (sources := paths.book() / "_toc.yml").is_file():
+        raise StudyError(f"there is no {sources}: the book's sources are in the repository; export DFMSD_BOOK=/path/to/its/book")
     from dfmsd.report import book
 
     print(f"open {book.build(scale=arguments.scale, strict=arguments.strict)}")
@@ -304,8 +314,6 @@ def _clean(arguments: argparse.Namespace) -> None:
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    from dfmsd.study import doctor
-
     return doctor.main()
 
 

@@ -21,6 +21,9 @@ from dfmsd.errors import StudyError
 from dfmsd.study import paths
 
 SET_UP = "make setup"
+if paths.INSTALLED:
+    # mmcv is compiled against the torch that is there, which pip hides from what it builds unless told not to.
+    SET_UP = 'pip install "dfmsd[build]" && pip install --no-build-isolation "dfmsd[study]"'
 
 
 class Finding(NamedTuple):
@@ -50,13 +53,13 @@ def find_browser() -> Browser | None:
 
 
 def pins() -> dict[str, str]:
-    """The study's environment, ``lock.txt``: every package's version by distribution name.
+    """The study's environment, ``lock.txt``: every package's version by distribution name; outside of a checkout there is none.
 
     Example:
         >>> pins()["onedl-mmcv"]
         '2.3.6'
     """
-    lines = (paths.ROOT / "lock.txt").read_text().splitlines()
+    lines = [] if paths.INSTALLED else (paths.ROOT / "lock.txt").read_text().splitlines()
     return dict(line.split("==") for line in lines if not line.startswith("#"))
 
 
@@ -69,6 +72,17 @@ def installed() -> dict[str, str]:
     here = sorted({sysconfig.get_path(kind) for kind in ("purelib", "platlib")})  # not what setuptools has inside of itself
     found = {one.name: one.version.split("+")[0] for one in importlib.metadata.distributions(path=here)}
     return {name: found[name] for name in sorted(found, key=str.lower) if not apart.fullmatch(name)}
+
+
+def lacking(what: str, module: str | None, extra: str = "study") -> StudyError:
+    """What to say where a package is not installed that only a part of the study needs.
+
+    Args:
+        what: That part.
+        module: The missing one's name.
+        extra: Of this package, which brings it.
+    """
+    return StudyError(f"{what} needs {module}, which is not installed: {SET_UP.replace('[study]', f'[{extra}]')}")
 
 
 def main() -> int:
@@ -97,7 +111,9 @@ def diagnose() -> Iterator[Finding]:
     other = [f"{name} {there[name]} for {wanted[name]}" for name in wanted if there[name] not in (None, wanted[name])]
     if other:
         yield Finding("problem", f"other versions than the study's: {', '.join(other)}", SET_UP)
-    if not missing and not other:
+    if paths.INSTALLED:
+        yield Finding("ok", f"dfmsd {_installed('dfmsd')} in {paths.PACKAGE}, beside packages of other versions than its records'")
+    elif not missing and not other:
         yield Finding("ok", f"{len(wanted)} packages at their pinned versions")
     for name, package in (("cv2", "OpenCV"), ("torch", "torch"), ("mmcv._ext", "mmcv's compiled operations")):
         try:
@@ -148,7 +164,7 @@ def _device() -> Finding:
         return Finding("note", f"CUDA_VISIBLE_DEVICES hides {gpu}", "unset CUDA_VISIBLE_DEVICES")
     if cuda is None:
         pip = f"{sys.executable} -m pip"
-        mend = f"{pip} uninstall -y torch && PIP_FIND_LINKS= {pip} install torch=={pins()['torch']} && {SET_UP}"
+        mend = f"{pip} uninstall -y torch && PIP_FIND_LINKS= {pip} install torch=={_installed('torch')} && {SET_UP}"
         return Finding("problem", f"{gpu} is there but torch is built without CUDA", mend)
     if not torch.cuda.is_available():
         old = f"{gpu} is there but its driver does not serve torch's CUDA {cuda}: update the driver"

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dfmsd.errors import StudyError
-from dfmsd.study import clean, coco, data, files, machine, pages, paths, plan, records, scales
+from dfmsd.study import clean, coco, data, doctor, files, machine, pages, paths, plan, records, scales
 from dfmsd.study.pages import MeasuredPage, Page
 from dfmsd.study.records import Record
 from dfmsd.study.spec import CocoData, Run, RunSpec
@@ -98,6 +99,8 @@ def ensure(
     outcome = Outcome(failed={item.run.key: f"({pages.describe(item.run)}): {item.note}" for item in damaged})
     todo = {item.run.key: item for item in planned if item.state != "damaged"}
     check_gates(item.run for item in todo.values())
+    if todo and find_spec("mmdet") is None:
+        raise doctor.lacking("training", "mmdet")  # each run's own process would say so, after the data are made
     for spec in {item.run.data for item in todo.values()}:
         data.ensure(spec, progress=not quiet)
     if asked:

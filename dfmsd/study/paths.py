@@ -8,7 +8,9 @@ from pathlib import Path
 from dfmsd.errors import StudyError
 
 PACKAGE = Path(__file__).resolve().parent.parent
-ROOT = PACKAGE.parent
+INSTALLED = (PACKAGE / "params").is_dir()
+"""Whether this is a wheel's copy, with ``params`` and ``notebooks`` inside; a checkout has both beside the package."""
+ROOT = PACKAGE if INSTALLED else PACKAGE.parent
 PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
 
@@ -40,7 +42,7 @@ def variable(place: Path) -> str:
 
 def book() -> Path:
     """Sources of the book; ``DFMSD_BOOK`` moves it (a test's own copy)."""
-    return _named("DFMSD_BOOK") or ROOT / "book"
+    return _named("DFMSD_BOOK") or _made("book")
 
 
 def pages() -> Path:
@@ -56,12 +58,20 @@ def runs() -> Path:
     Raises:
         StudyError: if no variable names it, and there is no home folder.
     """
-    if (named := _named("DFMSD_RUNS")) is not None:
-        return named
+    return _named("DFMSD_RUNS") or _cached("runs")
+
+
+def _cached(what: str) -> Path:
     try:
-        return (_named("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfmsd" / "runs"
+        return (_named("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfmsd" / what
     except RuntimeError:
-        raise StudyError("there is no home folder for runs: name another, export DFMSD_RUNS=/path/to/runs") from None
+        name = f"DFMSD_{what.upper()}"
+        raise StudyError(f"there is no home folder for {what}: name another, export {name}=/path/to/{what}") from None
+
+
+def _made(what: str) -> Path:
+    """Where the study writes: beside its own files in a checkout, but not among installed packages."""
+    return _cached(what) if INSTALLED else ROOT / what
 
 
 def records() -> Path:
@@ -71,7 +81,7 @@ def records() -> Path:
 
 def data() -> Path:
     """Generated data sets; ``DFMSD_DATA`` moves it."""
-    return _named("DFMSD_DATA") or ROOT / "data"
+    return _named("DFMSD_DATA") or _made("data")
 
 
 def coco() -> Path | None:

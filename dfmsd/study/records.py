@@ -184,6 +184,8 @@ def origin(data_fingerprint: str, code_digest: str) -> Origin:
 
 def commit() -> str:
     """The commit of the code, marked if what decides numbers was changed since: code and parameters, not records or text."""
+    if paths.INSTALLED:
+        return f"version {version('dfmsd')}"  # a repository around it is another one
     try:
         changed = _git("status", "--porcelain", "--", "dfmsd", "params")
         return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
