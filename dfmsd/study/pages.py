@@ -770,11 +770,7 @@ def _files() -> list[Path]:
 
 
 def file_of(page: str) -> Path:
-    """The params file of a page.
-
-    Raises:
-        StudyError: if there is none; the nearest page is suggested.
-    """
+    """The params file of a page; the nearest page is suggested if there is none."""
     for file in _files():
         if file.stem == page:
             return file
@@ -808,12 +804,7 @@ def get(page: str, *, scale: str | None = None, seeds: Sequence[int] | None = No
 
 
 def describe(run: Run) -> str:
-    """A run in words, for plans and logs.
-
-    Example:
-        >>> describe(get("table03", seeds=[0]).chains()[-1][-1])
-        'FCOS R50 <- GFL X101, DFMSD, stage 2 with ME, 22 epochs, seed 0'
-    """
+    """A run in words, for plans and logs."""
     if isinstance(run, StartSpec):
         return f"{run.name}, {run.epochs} epoch{'s' * (run.epochs != 1)}, seed {run.seed}"
     text = zoo.label(run.network.name)
