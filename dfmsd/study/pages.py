@@ -428,19 +428,23 @@ class PublicCode(Frozen):
     """By method: how many times plain feature MSE's time."""
 
 
-class BenchPage(MeasuredPage):
-    """What the losses cost (:mod:`dfmsd.report.bench`): a record a machine; at the scale smoke of tiny maps."""
+class CodePage(MeasuredPage):
+    """A page about this package's code: it looks at no images, and is the same at all scales but smoke."""
 
     looks_at_images: ClassVar[bool] = False
-
-    repeats: int = Field(default=10, ge=1)
-    """Rounds; every method is timed once in each."""
-    public: PublicCode
 
     @field_validator("scale")
     @classmethod
     def _same_at_all(cls, scale: str) -> str:
         return scale if scale == "smoke" else "mini"
+
+
+class BenchPage(CodePage):
+    """What the losses cost (:mod:`dfmsd.report.bench`): a record a machine; at the scale smoke of tiny maps."""
+
+    repeats: int = Field(default=10, ge=1)
+    """Rounds; every method is timed once in each."""
+    public: PublicCode
 
     def asked(self) -> str:
         """Hash of all that decides what the record holds."""
@@ -460,15 +464,8 @@ class BenchPage(MeasuredPage):
         return sorted((paths.records() / "measured").glob(f"{self.page}-*.json"))
 
 
-class FamiliesPage(MeasuredPage):
+class FamiliesPage(CodePage):
     """Which of mmdet's detector families can be distilled (:mod:`dfmsd.report.families`); at the scale smoke two of them."""
-
-    looks_at_images: ClassVar[bool] = False
-
-    @field_validator("scale")
-    @classmethod
-    def _same_at_all(cls, scale: str) -> str:
-        return scale if scale == "smoke" else "mini"
 
     def asked(self) -> str:
         """Hash of all that decides what the record holds."""
