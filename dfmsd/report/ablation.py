@@ -57,12 +57,9 @@ def _spreads(frame: pd.DataFrame) -> dict[str, stats.Spread | None]:
 
 
 def added(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
-    """What each part adds to nothing, to the two others, and on average over all that else may be on.
+    """What each part adds to nothing, to the two others, and on average over all that else may be on, by pair and part.
 
     A part is judged by the rows of one pair that differ in it alone, seed by seed. The mean is there once all of them are run.
-
-    Returns:
-        By pair and part; empty where no two rows differ in a part alone.
     """
     values, seeds = _estimates(frame), _spreads(frame)
     known = {(pair, on): values[pair, row] for pair, row, on in _switched(frame, page) if on is not None}
@@ -87,8 +84,7 @@ def added(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
 def moves(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
     """How far AP moves where DFMSD's row of a pair makes an open choice otherwise, or leaves out one of the paper's modules.
 
-    Returns:
-        By name, from the row that moves AP most to those that are not run; empty unless the page has both kinds.
+    By name, from the row that moves AP most to those that are not run; empty unless the page has both kinds.
     """
     values, said, switched = _estimates(frame), notes(frame[frame["role"] == "row"]), _switched(frame, page)
     seeds = _spreads(frame)

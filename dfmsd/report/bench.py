@@ -295,17 +295,11 @@ def peak_bytes(work: Work, device: torch.device) -> int:
 
 
 def maps(passes: Sequence[str], *, inner: float = 1.0) -> float:
-    """How many maps the passes read and write.
-
-    Args:
-        passes: See :data:`PASSES`.
-        inner: Size of a map in small letters, as a share of a whole map.
+    """How many maps the passes read and write, one in small letters as ``inner`` of a whole map.
 
     Example:
-        >>> maps(["S T ->", "S T -> dS"])
-        5.0
-        >>> maps(["t -> r", "t dr -> dt"], inner=0.25)
-        1.25
+        >>> maps(["S T ->", "S T -> dS"]), maps(["t -> r", "t dr -> dt"], inner=0.25)
+        (5.0, 1.25)
     """
     words = [word for step in passes for word in step.split() if word != "->"]
     return sum(1.0 if word.removeprefix("d")[0].isupper() else inner for word in words)
@@ -313,13 +307,6 @@ def maps(passes: Sequence[str], *, inner: float = 1.0) -> float:
 
 def least_bytes(name: str, spec: Any, sizes: Mapping[int, tuple[int, int]], *, batch: int, channels: int) -> float:
     """Bytes that a method must move, forward and backward, its convolutions' own aside.
-
-    Args:
-        name: The method, a key of :data:`PASSES`.
-        spec: Its hyper-parameters, a model of :mod:`dfmsd.hyper`.
-        sizes: Height and width of each level's map by its stride, finest first.
-        batch: Images.
-        channels: Of both networks' maps.
 
     Example:
         >>> from dfmsd.hyper import MSE

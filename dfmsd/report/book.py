@@ -79,12 +79,7 @@ def _code() -> str:
 
 
 def job(page: Page, **parameters: Any) -> Job:
-    """What is to be done for a page of ``params``.
-
-    Args:
-        page: The page.
-        parameters: Besides those of its file.
-    """
+    """What is to be done for a page of ``params``, with parameters besides those of its file."""
     file = pages.file_of(page.page)
     given = params.read(file) | {"scale": page.scale} | parameters
     if (seeds := getattr(page, "seeds", None)) is not None:
@@ -100,10 +95,7 @@ def job(page: Page, **parameters: Any) -> Job:
 
 
 def execute(page: Page) -> Path:
-    """Execute a page's notebook with its parameters, unless the page is there and up to date.
-
-    Returns:
-        The executed notebook, ``book/pages/<page>.ipynb``.
+    """Execute a page's notebook, unless the page is there and up to date, and return ``book/pages/<page>.ipynb``.
 
     Raises:
         StudyError: if the notebook fails or its kernel does not start; a page that was there stays.
@@ -189,11 +181,9 @@ def run_all(jobs: Sequence[Job]) -> None:
 
 
 def build(*, scale: str | None = None, strict: bool = False) -> Path:
-    """Execute all pages and build the book.
+    """Execute all pages, at another scale than their own if one is given, and build the book.
 
-    Args:
-        scale: Execute the pages at this scale instead of their own.
-        strict: Build everything anew, and take warnings for errors.
+    Strictly, all is built anew, and warnings are errors.
 
     Returns:
         The book's first page.
@@ -232,11 +222,7 @@ def _generate(selected: Iterable[Page]) -> None:
 
 
 def answer(picture: Path) -> str:
-    """What the book says first, as Markdown: what became of the hypotheses and of the claims.
-
-    Args:
-        picture: Where its figure is written; what is returned leads there, from the book's first page.
-    """
+    """What the book says first, as Markdown: what became of the hypotheses, whose ``picture`` it writes, and of the claims."""
     board = pages.get("scoreboard")
     frame = pd.concat([frames.frame(page) for page in board.sources() if page.scale == board.scale])
     found = claims.hypotheses(frame)

@@ -49,14 +49,10 @@ def decoded(jpeg: str) -> Array:
 
 
 def means(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Means over images with 95 % t intervals over images; a line over all images keeps its own.
-
-    Args:
-        frame: What was measured, a number a line.
-        by: Columns that tell numbers apart.
+    """Means over images with 95 % t intervals, by these columns; a line over all images keeps its own.
 
     Returns:
-        ``value, low, high`` and the number of ``images``, by these columns; rows without any number are left out.
+        ``value, low, high`` and the number of ``images``; what has no number is left out.
     """
     found = {}
     for key, own in frame.dropna(subset="value").groupby(by, sort=False, dropna=False):
@@ -76,15 +72,9 @@ def displayed(image: Tensor) -> Array:
 
 
 def covered(image: Tensor, hidden: Tensor, stride: int) -> Array:
-    """An image, dark where a mask hides it.
+    """An image ``(3, H, W)``, dark where a mask ``(1, 1, h, w)`` hides it; see :func:`displayed`.
 
-    Args:
-        image: ``(3, H, W)``, blue, green, red in [0, 255].
-        hidden: ``(1, 1, h, w)``, True where hidden; a cell covers ``stride`` x ``stride`` pixels, those beyond the image pad it.
-        stride: In pixels.
-
-    Returns:
-        ``(H, W, 3)``, see :func:`displayed`.
+    A cell of the mask covers ``stride`` x ``stride`` pixels; those beyond the image pad it.
     """
     shown = displayed(image)
     mask = hidden[0, 0].repeat_interleave(stride, 0).repeat_interleave(stride, 1)[: shown.shape[0], : shown.shape[1]]
@@ -92,13 +82,7 @@ def covered(image: Tensor, hidden: Tensor, stride: int) -> Array:
 
 
 def grid(rows: int, columns: int, widths: Sequence[float] | None = None) -> tuple[Figure, Array]:
-    """A figure with its axes, ``(rows, columns)``.
-
-    Args:
-        rows: Of square panels.
-        columns: Of panels.
-        widths: Of the columns, relative to a panel's side.
-    """
+    """A figure with its square panels ``(rows, columns)``; ``widths`` of the columns are relative to a panel's side."""
     size = PANEL * sum(widths or [1.0] * columns), PANEL * rows + 0.3
     figure, axes = plt.subplots(rows, columns, figsize=size, width_ratios=widths, squeeze=False, layout="constrained")
     plt.close(figure)
@@ -121,18 +105,17 @@ def draw_map(
     colours: str = "viridis",
     bar: str | None = None,
 ) -> Any:
-    """A heat map ``(H, W)``; mmengine's ``Visualizer.draw_featmap`` smooths cells, and its colours make edges that are not there.
+    """A heat map ``(H, W)``; returns what a bar for several maps needs.
+
+    mmengine's ``Visualizer.draw_featmap`` smooths cells, and its colours make edges that are not there.
 
     Args:
         axis: Where it is drawn.
-        values: From their lowest to their highest, unless there are limits.
+        values: From their lowest to their highest, unless there are ``limits``.
         title: Above it.
         limits: Of the colours.
         colours: Their name in matplotlib.
         bar: What a bar of the colours says; none without.
-
-    Returns:
-        What a bar for several maps needs.
     """
     low, high = limits or (None, None)
     shades = axis.imshow(np.asarray(values), cmap=colours, vmin=low, vmax=high, interpolation="none")

@@ -53,11 +53,7 @@ def _in_order(found: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains(values: pd.DataFrame | pd.Series[Any], over: str = "baseline") -> Any:
-    """Differences to another row of the same pair, seed by seed: missing where one of the two is.
-
-    Args:
-        values: By pair and row; with a column for each seed, or without seeds.
-        over: The other row; its own difference is missing.
+    """Differences to another row of the same pair, seed by seed: missing where one of the two is, and of that row itself.
 
     Example:
         >>> index = pd.MultiIndex.from_product([["FCOS ← GFL"], ["baseline", "MGD"]], names=ROW)

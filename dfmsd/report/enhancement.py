@@ -45,26 +45,12 @@ class Version:
 
 
 def split(image: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-    r"""An image as the sum of its low and its high frequencies, channel by channel.
+    r"""An image ``(C, H, W)`` as the sum of its low and its high frequencies, channel by channel.
 
-    .. math::
-        Y = Y_{low} + Y_{high}, \qquad \hat Y_{low} = 2^{-(f / f_b)^2}\, \hat Y
-
-    A Gaussian passes half of the amplitude at the border and makes no ripples beside an edge, as a sharp limit would. In pixels it
-    has the standard deviation :math:`\sqrt{\ln 2 / 2} / (\pi f_b)`. The image is mirrored at its borders, so that opposite borders
-    do not leak into each other.
-
-    Args:
-        image: ``(C, H, W)``.
-        limit: :math:`f_b` in cycles per pixel, up to about 1/8: beyond, pixels are too coarse for the Gaussian.
-
-    Returns:
-        Low and high, each of the same shape. The mean belongs to the low frequencies.
-
-    Example:
-        >>> low, high = split(torch.full((1, 4, 4), 7.0), 0.1)
-        >>> low.round().max().item(), high.abs().round().max().item()
-        (7.0, 0.0)
+    A Gaussian, :math:`\hat Y_{low} = 2^{-(f / f_b)^2} \hat Y`, passes half of the amplitude at the border ``limit``, :math:`f_b`,
+    and makes no ripples beside an edge, as a sharp limit would. In pixels it has the standard deviation :math:`\sqrt{\ln 2 / 2} /
+    (\pi f_b)`; for a border beyond about 1/8 cycles per pixel, pixels are too coarse. The image is mirrored at its borders, so that
+    opposite ones do not leak into each other. The mean is low.
     """
     values = image.double()
     sigma = (torch.tensor(2.0).log() / 2).sqrt().item() / (torch.pi * limit)
@@ -73,13 +59,9 @@ def split(image: Tensor, limit: float) -> tuple[Tensor, Tensor]:
 
 
 def frequency_versions(shown: Picture, limit: float) -> dict[str, Version]:
-    """An image, its low and its high frequencies.
+    """An image, its low and its high frequencies, parted at ``limit`` cycles per pixel.
 
     High frequencies have the mean 0; to be an image for a network, they get the mean of the image's channel.
-
-    Args:
-        shown: The image.
-        limit: Between low and high, in cycles per pixel.
     """
     image = shown.image.float()
     low, high = split(image, limit)
@@ -88,13 +70,9 @@ def frequency_versions(shown: Picture, limit: float) -> dict[str, Version]:
 
 
 def augmented_versions(shown: Picture, ratio: float, options: Options, *, seed: int) -> dict[str, Version]:
-    """An image, and what masking enhancement makes of it: always noise where small objects dominate, a crop elsewhere.
+    """An image, and what masking enhancement makes of it: a crop, or where small objects dominate (by ``ratio``) noise.
 
-    Args:
-        shown: The image.
-        ratio: :func:`~dfmsd.augment.area_ratio` of the image.
-        options: What Eq. (4) leaves open. The noise comes for sure, whatever its probability in a run.
-        seed: Of noise and crop.
+    The noise comes for sure, whatever its probability in a run.
     """
     image, boxes = shown.image.float(), shown.boxes
     whole = (0, 0, image.shape[2], image.shape[1])
@@ -111,21 +89,13 @@ def augmented_versions(shown: Picture, ratio: float, options: Options, *, seed: 
 
 
 def on_objects(feat: Tensor, boxes: Tensor, window: tuple[int, int, int, int], stride: int) -> tuple[float, float] | None:
-    r"""How much of a teacher's attention lies on some objects.
+    """How much of a teacher's attention lies on some objects, from a level ``(1, C, h, w)``.
 
-    .. math::
-        \bar A = \mathrm{mean}_{hw \in \text{objects}}\, A^s_{hw}, \qquad
-        \text{hidden} = \mathrm{mean}_{hw \in \text{objects}}\, [M^s_{hw} = 0]
-
-    Args:
-        feat: Its level, ``(1, C, h, w)``.
-        boxes: Of the objects, ``(n, 4)`` in pixels.
-        window: What is measured, x1, y1, x2, y2 in pixels: the level is cut to its cells before attention is taken.
-        stride: Of the level in pixels.
+    The level is cut to the cells of ``window`` (x1, y1, x2, y2 in pixels) before attention is taken, whose mean is 1 then.
 
     Returns:
-        The mean attention over the cells that the boxes touch, 1 being the mean of the window, and the share of these cells that is
-        hidden; None if there is no such cell.
+        Over the cells that the boxes ``(n, 4)`` touch: the mean attention :math:`A^s`, and the share where dual masking hides it,
+        :math:`M^s = 0`; None if there is no such cell.
     """
     left, top, right, bottom = window[0] // stride, window[1] // stride, -(-window[2] // stride), -(-window[3] // stride)
     inside = boxes.clamp(torch.tensor(window[:2] * 2), torch.tensor(window[2:] * 2))
@@ -187,10 +157,7 @@ def measure(page: EnhancementPage) -> tuple[pd.DataFrame, dict[str, Any]]:
 def judged(by_teacher: Sequence[Tensor], shown: Sequence[Picture], theta: float) -> tuple[str, list[Tensor]]:
     """Whose boxes decide which objects dominate an image, and these boxes of each image.
 
-    Args:
-        by_teacher: The weak teacher's boxes of each image: they decide, unless by them all images lie on one side of theta.
-        shown: The images with their annotated boxes, which decide then.
-        theta: The share of an image from which on large objects dominate it.
+    The weak teacher's do, unless by them all images lie on one side of theta: then the annotated ones do.
 
     Raises:
         StudyError: if by neither some images lie below theta, and others do not.

@@ -56,13 +56,10 @@ class Live:
 
 
 def planned(page: ExplorePage) -> RunSpec:
-    """The run of a student that learns from one teacher for a short while.
+    """The run of a student that learns from one teacher for a short while; a scale beyond ``mini`` is too large for that.
 
     The teacher is the study's own where it has been trained on this machine; else one trained for a short while, too. Likewise the
     starts of their backbones.
-
-    Raises:
-        StudyError: if the scale is too large for a notebook.
     """
     if page.scale not in ("smoke", "mini"):
         raise StudyError(f"scale = {page.scale!r}: a training in a notebook takes mini or smoke")
@@ -99,9 +96,6 @@ def distil(student: RunSpec) -> Live:
     The student's training is never skipped. A start is kept like a run of the study. A short-trained teacher is kept in
     ``explore/`` of :func:`dfmsd.study.paths.runs` as long as the code behind it stays the same. Masking enhancement goes by the
     ground-truth boxes, as a teacher this young finds none.
-
-    Raises:
-        StudyError: if a loss is not finite, or the teacher's checkpoint is damaged.
     """
     assert student.stage is not None and isinstance(student.stage.teacher, RunSpec)
     weights, teacher_story = _teacher(student.stage.teacher)

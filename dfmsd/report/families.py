@@ -283,11 +283,7 @@ def _quiet() -> Iterator[None]:
 
 
 def measure(page: FamiliesPage) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Try all families; at the scale smoke the first two.
-
-    Returns:
-        Lines of :func:`tried`, in the order of :data:`FAMILIES`; no pictures.
-    """
+    """Try all families in their order, at the scale smoke the first two: lines of :func:`tried`, and no pictures."""
     names = list(FAMILIES)[:2] if page.scale == "smoke" else list(FAMILIES)
     with tempfile.TemporaryDirectory(prefix="dfmsd-") as folder, torch.random.fork_rng():
         other = Other(Path(folder))
@@ -295,11 +291,7 @@ def measure(page: FamiliesPage) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The page's table: a row a family with mmdet's config, what it does on either side, the levels that met, and what is amiss.
-
-    Args:
-        frame: Of the page.
-    """
+    """The page's table: a row a family with mmdet's config, what it does on either side, the levels that met, and what is amiss."""
     frame = frame[frame["metric"].isin(METRICS)]
     said = frame.assign(said=frame["value"].map({1.0: "yes", 0.0: "no"}), column=frame["beside"] + " " + frame["metric"])
     columns = [f"{role} {metric}" for role in ROLES for metric in METRICS]

@@ -70,10 +70,7 @@ METRICS = {"masks": ("maps", "masks", "objects"), "stages": ("maps", "objects"),
 
 
 def map_correlation(map_s: Tensor, map_t: Tensor) -> float:
-    """Pearson's correlation of two maps of magnitude ``(H, W)`` over the positions of one image.
-
-    Returns:
-        In [-1, 1]; not a number where a map is constant.
+    """Pearson's correlation of two maps of magnitude ``(H, W)`` over positions; not a number where a map is constant.
 
     Example:
         >>> one = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -87,10 +84,9 @@ def map_correlation(map_s: Tensor, map_t: Tensor) -> float:
 
 
 def mask_agreement(map_s: Tensor, map_t: Tensor, *, ratio: float) -> float:
-    """The share of the positions that one network's mask hides and the other's hides, too, in [0, 1].
+    """The share of the positions that one network's mask hides and the other's hides, too; ``ratio`` by chance.
 
-    Masks hide the positions of highest attention, as DMKD's and DFMSD's spatial branch does; two masks that have nothing to do with
-    each other agree on a share ``ratio``, which is the share that is hidden.
+    Masks hide the positions of highest attention, a share ``ratio`` of them, as DMKD's and DFMSD's spatial branch does.
 
     Example:
         >>> one = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
@@ -102,16 +98,11 @@ def mask_agreement(map_s: Tensor, map_t: Tensor, *, ratio: float) -> float:
 
 
 def objectness(map_: Tensor, inside: Tensor) -> float:
-    r"""How well a map tells objects from background: the area under the ROC curve.
+    """How well a map tells objects from background: the area under the ROC curve.
 
-    .. math::
-        a = P(E_{in} > E_{out}) + \tfrac12 P(E_{in} = E_{out})
-
-    for one position inside a box and one outside, both drawn at random. 0.5 is chance, 1 is perfect. It is the same for a map and
-    any increasing function of it, so it is as true of the attention.
-
-    Returns:
-        In [0, 1]; not a number where all positions are inside, or none is.
+    It is :math:`P(E_{in} > E_{out}) + P(E_{in} = E_{out}) / 2` for one position inside a box and one outside, both drawn at random:
+    0.5 is chance, 1 is perfect. It is the same for any increasing function of the map, so it is as true of the attention. Not a
+    number where all positions are inside, or none is.
 
     Example:
         >>> objectness(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([False, True, False, True]))
@@ -133,22 +124,14 @@ def channel_sums(feat_s: Tensor, feat_t: Tensor) -> Array:
 def channel_correlations(sums: Array) -> Array:
     r"""Pearson's correlation channel by channel, over positions and images: what SFA, Eq. (5), raises.
 
-    .. math::
-        r_c = \mathrm{corr}_{bhw}(S_{bchw}, T_{bchw})
-
-    Eq. (5) takes it over a batch; here it runs over all images. For two networks trained apart it is about 0, however alike they
-    are: their channels come in any order.
+    Eq. (5) takes it over a batch, :math:`\mathrm{corr}_{bhw}(S_{bchw}, T_{bchw})`; here it runs over all images. For two networks
+    trained apart it is about 0, however alike they are: their channels come in any order.
 
     Args:
         sums: :func:`channel_sums` added over images, ``(..., 6, C)``.
 
     Returns:
         ``(..., C)``; 0 for a constant channel.
-
-    Example:
-        >>> feat = torch.tensor([[[[1.0, 2.0, 4.0]], [[0.0, 1.0, 5.0]]]])
-        >>> channel_correlations(channel_sums(feat, torch.cat([3 * feat[:, :1] + 1, -feat[:, 1:]], dim=1))).round(6).tolist()
-        [1.0, -1.0]
     """
     n, s, t, ss, tt, st = np.moveaxis(sums, -2, 0)
     variances = (ss - s * s / n) * (tt - t * t / n)
@@ -157,13 +140,10 @@ def channel_correlations(sums: Array) -> Array:
 
 
 def distance(values_s: Array, values_t: Array) -> float:
-    r"""The Wasserstein distance of two distributions, in standard deviations of the second.
+    r"""The Wasserstein distance of two distributions, from a sample of each, in standard deviations of the second.
 
-    .. math::
-        W_1 = \frac{1}{\sigma_T} \int \lvert P_S(x) - P_T(x) \rvert \, dx
-
-    with the cumulative distributions :math:`P`, from a sample of each: a shift of all values by one standard deviation is a
-    distance of 1.
+    It is :math:`W_1 = \int |P_S(x) - P_T(x)| dx / \sigma_T` with the cumulative distributions: a shift of all values by one
+    standard deviation is a distance of 1.
 
     Example:
         >>> distance(np.array([2.0, 4.0]), np.array([0.0, 2.0]))
@@ -173,11 +153,7 @@ def distance(values_s: Array, values_t: Array) -> float:
 
 
 def detector(run: RunSpec | TeacherSpec) -> BaseDetector:
-    """A network with its trained weights, in eval mode.
-
-    Raises:
-        StudyError: if the weights are not here, or not those of the run's record.
-    """
+    """A network with its trained weights, in eval mode; these must be here, and those of the run's record."""
     place = running.weights(run)
     trained = isinstance(run, RunSpec)
     config = Path(place).with_name("student.py") if trained else build.network_config(run.network)
@@ -202,13 +178,10 @@ def levels(network: BaseDetector, pictures: Sequence[Tensor]) -> list[Levels]:
 
 
 def chosen(split: Split, measured: int, shown: int) -> tuple[list[int], list[int]]:
-    """Which images are measured and which are drawn, by their place in the split.
+    """The places in the split of the images that are measured, and of those that are drawn.
 
     Measured are the first ones. Drawn are the first of those with an object of each of COCO's size classes; where there are too
     few, those with objects of two sizes follow, and so on.
-
-    Raises:
-        StudyError: if the split has fewer images than are to be drawn.
     """
     content = json.loads(split.annotations.read_text())
     sizes: dict[int, set[str]] = defaultdict(set)

@@ -69,10 +69,7 @@ def style() -> Iterator[None]:
 def panels(titles: Iterable[str], height: float = 2.6, left: float = 1.2) -> tuple[Figure, list[Axes]]:
     """A figure with a panel for each title; panels are as wide, and as many in a line, on every page.
 
-    Args:
-        titles: Such as student and teachers in words; an arrow begins a line.
-        height: Of a panel with its title, in inches.
-        left: Room for what stands along the vertical axis, in inches.
+    An arrow in a title begins a line. The height is a panel's with its title, ``left`` the room at the vertical axis, in inches.
     """
     titles = [title.replace(" ← ", "\n← ").replace(" → ", "\n→ ") for title in titles]
     columns = min(len(titles), COLUMNS)
@@ -88,12 +85,6 @@ def panels(titles: Iterable[str], height: float = 2.6, left: float = 1.2) -> tup
 
 def alt(title: str, values: pd.Series[Any], show: Callable[[Any], str] = number, missing: str = "not run") -> str:
     """A figure in words: its title, and each value that it draws, by groups where the index has two levels.
-
-    Args:
-        title: What is drawn, in a sentence without its point.
-        values: What is drawn, by the names that the figure gives them.
-        show: How a value is written.
-        missing: What stands where there is none.
 
     Example:
         >>> alt("AP in percent", pd.Series({("FCOS", "MGD"): 41.0, ("FCOS", "PKD"): None}))

@@ -62,12 +62,9 @@ def hours(page: GatesPage) -> float:
 
 
 def judged(page: GatesPage, frame: pd.DataFrame, cost: float) -> pd.DataFrame:
-    """Every number that a gate is about.
+    """Every number that a gate is about, from the page's frame; ``cost`` as :func:`hours` has it.
 
-    Args:
-        page: The page.
-        frame: Of the page (:func:`dfmsd.study.frames.frame`).
-        cost: See :func:`hours`. It counts as measured once all runs of the page have a result.
+    The cost counts as measured once all runs of the page have a result.
 
     Returns:
         A line each: ``gate``, ``about``, ``measured`` in words, ``value``, its bounds ``low`` and ``high``, and the ``verdict``:

@@ -78,28 +78,14 @@ def first(scale: Scale, count: int) -> list[Picture]:
 
 
 def border(scale: Scale, cycles: float) -> float:
-    r"""The frequency between low and high at a scale of generated data.
-
-    .. math::
-        f_b = \frac{n}{32} \cdot \frac{\text{side on disk}}{\text{side at the network}}
+    """The frequency between low and high at a scale of generated data, in cycles per pixel of the image that the networks get.
 
     At a side of 32 pixels on disk COCO's small objects end. Whatever is smaller holds few waves that are longer than itself, so the
-    wave of that length parts the two.
-
-    Args:
-        scale: Gives both sides.
-        cycles: :math:`n`, waves on an object of that size.
-
-    Returns:
-        Cycles per pixel of the image that the networks get.
+    wave of which ``cycles`` lie on that length parts the two: :math:`f_b = n / 32`, times the side on disk over that at the
+    network.
 
     Raises:
         StudyError: if the scale's data is not generated: COCO's images have no common side.
-
-    Example:
-        >>> from dfmsd.study import scales
-        >>> border(scales.get("mini"), 1.0)  # images of 256 pixels, seen at 128
-        0.0625
     """
     if not isinstance(scale.data, ShapesData):
         raise StudyError(
@@ -109,20 +95,7 @@ def border(scale: Scale, cycles: float) -> float:
 
 
 def touched(boxes: Tensor, *, stride: int, size: Sequence[int]) -> Tensor:
-    """The cells of a level that a box reaches into; boxes without area reach into none.
-
-    Args:
-        boxes: ``(n, 4)`` as x1, y1, x2, y2 in pixels.
-        stride: Of the level in pixels.
-        size: Rows and columns of the level.
-
-    Returns:
-        Boolean, ``(H, W)``.
-
-    Example:
-        >>> touched(torch.tensor([[7.0, 0.0, 9.0, 8.0]]), stride=8, size=(2, 3)).int().tolist()
-        [[1, 1, 0], [0, 0, 0]]
-    """
+    """The cells ``(H, W)`` of a level that a box ``(n, 4)``, x1, y1, x2, y2 in pixels, reaches into; one without area into none."""
     rows, columns = (torch.arange(count) * stride for count in size)
     whole = boxes[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
     x1, y1, x2, y2 = whole.T[:, :, None]  # (n, 4) -> 4 x (n, 1)
@@ -132,18 +105,9 @@ def touched(boxes: Tensor, *, stride: int, size: Sequence[int]) -> Tensor:
 
 
 def magnitude(feat: Tensor) -> Tensor:
-    r"""Where a feature map is large: the mean magnitude over channels.
-
-    .. math::
-        E_{hw} = \frac{1}{C} \sum_c |F_{chw}|
+    r"""Where a feature map is large: the mean magnitude over channels, :math:`E_{hw} = \frac{1}{C} \sum_c |F_{chw}|`.
 
     Spatial attention, Eq. (3), is a softmax of it, and a mask hides the positions where it is highest: both follow from it.
-
-    Args:
-        feat: One map, ``(1, C, H, W)``.
-
-    Returns:
-        ``(H, W)``.
 
     Example:
         >>> magnitude(torch.tensor([[[[1.0, -2.0]], [[3.0, 0.0]]]])).tolist()

@@ -165,10 +165,9 @@ def _distiller(page: MethodsPage) -> Distiller:
 
 @torch.no_grad()
 def features(distiller: Distiller, image: Tensor) -> tuple[Levels, Levels]:
-    """The student's and the (first) teacher's maps of an image ``(3, H, W)`` in [0, 255], each network with its own normalisation.
+    """The maps of student and (first) teacher by stride of an image ``(3, H, W)`` in [0, 255], each with its own normalisation.
 
-    Returns:
-        By stride in pixels: maps ``(1, C, H / stride, W / stride)`` of the levels that are matched. The networks stay in eval mode.
+    The networks stay in eval mode.
     """
     distiller.eval()
     inputs_s, inputs_t = distiller.data_preprocessor.view([image])
@@ -176,14 +175,9 @@ def features(distiller: Distiller, image: Tensor) -> tuple[Levels, Levels]:
 
 
 def scene(distiller: Distiller, image: Tensor, boxes: Tensor, stride: int, *, layer: int = 1) -> Scene:
-    """An image as a distiller's student and teacher see it.
+    """An image ``(3, H, W)`` in [0, 255] with boxes ``(n, 4)`` as a distiller's student and teacher see it.
 
-    Args:
-        distiller: Holds both.
-        image: ``(3, H, W)`` in [0, 255].
-        boxes: ``(n, 4)`` as x1, y1, x2, y2 in pixels.
-        stride: Of the level to look at, in pixels.
-        layer: Convolutions of a head before CrossKD's features cross over.
+    CrossKD's features cross over after ``layer`` convolutions of a head.
 
     Raises:
         StudyError: if the two have no level of that stride in common.
@@ -223,12 +217,7 @@ def _cross_scores(distiller: Distiller, feat_s: Tensor, feat_t: Tensor, stride: 
 
 
 def needs(measured: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """What each method needs besides features, what it learns beside the student, and what its loss takes.
-
-    Args:
-        measured: The page's own frame.
-        costs: That of the page of the losses' costs, a column for each machine and size.
-    """
+    """What each method needs besides features, what it learns beside the student, and what its loss takes on each machine."""
     labels = {label: name for name, label in LABELS.items() if name in METHODS}
     found = pd.DataFrame({"needs besides features": {label: NEEDS.get(name, NONE) for label, name in labels.items()}})
     if len(measured):

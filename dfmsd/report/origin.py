@@ -38,11 +38,7 @@ def _link(file: str) -> str:
 
 
 def provenance(made: pd.DataFrame) -> pd.DataFrame:
-    """What is behind a page's numbers, a fact a line.
-
-    Args:
-        made: What :func:`dfmsd.study.frames.origins` says, a line a run.
-    """
+    """What is behind a page's numbers, a fact a line, from what :func:`dfmsd.study.frames.origins` says."""
     if made.empty:
         return pd.DataFrame({"these numbers": ["not run"]}, index=["runs"])
     versions = made.columns[list(made.columns).index("peak_memory_mb") + 1 :]

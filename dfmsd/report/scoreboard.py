@@ -63,11 +63,8 @@ def forest(found: pd.DataFrame) -> Figure:
 def counts(judged: pd.DataFrame, by: pd.Series[str], chance: pd.DataFrame | None = None) -> pd.DataFrame:
     """How often each verdict came out, a line for each value of ``by`` in the order of the claims.
 
-    Args:
-        judged: As :func:`dfmsd.study.claims.judged` gives it.
-        by: What the claims are counted by.
-        chance: As :func:`dfmsd.study.claims.under_null` gives it for the same frame: adds how many claims would be supported, and
-            contradicted, if no method did anything.
+    With what :func:`dfmsd.study.claims.under_null` gives for the same frame: also how many claims would be supported, and
+    contradicted, if no method did anything.
     """
     order = list(dict.fromkeys(by))
     table = pd.crosstab(by, judged["verdict"]).reindex(index=order, columns=list(VERDICTS), fill_value=0)

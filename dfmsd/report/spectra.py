@@ -39,20 +39,9 @@ DECADES = 7
 
 
 def versions(image: Tensor, options: Options, generator: torch.Generator) -> dict[str, Tensor]:
-    """An image, and what each augmentation makes of it.
+    """An image ``(3, H, W)`` in [0, 255], and what each augmentation makes of it, by name.
 
-    Args:
-        image: ``(3, H, W)`` in [0, 255].
-        options: Strength of the noise and size of the crop.
-        generator: The only source of randomness.
-
-    Returns:
-        By name; all of the image's size but the crop. ``crop, enlarged`` is the same crop, interpolated to the image's size.
-
-    Example:
-        >>> made = versions(torch.zeros(3, 10, 20), Options(), torch.Generator())
-        >>> {name: tuple(one.shape[1:]) for name, one in made.items()}
-        {'as it is': (10, 20), 'flipped': (10, 20), 'noise': (10, 20), 'crop': (8, 16), 'crop, enlarged': (10, 20)}
+    All have the image's size but the crop; ``crop, enlarged`` is the same crop, interpolated to the image's size.
     """
     image = image.float()
     least, _ = options.crop
@@ -73,7 +62,7 @@ def luminance(image: Tensor) -> Array:
 
 
 def power(values: Array, window: str) -> Array:
-    r"""The power spectrum, as a density.
+    r"""The power spectrum of ``(H, W)`` as a density, in the order of :func:`numpy.fft.fft2`.
 
     .. math::
         P_{uv} = \frac{1}{\sum_{yx} w_{yx}^2} \Big| \sum_{yx} w_{yx} (Y_{yx} - \mu)\, e^{-2 \pi i (u y / H + v x / W)} \Big|^2,
@@ -84,18 +73,6 @@ def power(values: Array, window: str) -> Array:
     mean is taken off: it has no frequency, and a window would spread its power over the lowest ones. By Parseval's theorem the
     mean of :math:`P` is the weighted variance :math:`\sum w^2 (Y - \mu)^2 / \sum w^2`, whatever the size, so images of unlike size
     can be compared. White noise of variance :math:`\sigma^2` has :math:`P = \sigma^2` everywhere.
-
-    Args:
-        values: ``(H, W)``.
-        window: ``hann`` or ``none``.
-
-    Returns:
-        ``(H, W)``, in the order of :func:`numpy.fft.fft2`: frequency 0, which has no power, comes first.
-
-    Example:
-        >>> wave = np.tile([1.0, -1.0], (2, 2))  # two pixels long: 0.5 cycles per pixel
-        >>> power(wave, "none").round().tolist()
-        [[0.0, 0.0, 8.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
     shape = {"hann": windows.hann, "none": windows.boxcar}[window]
     weights = np.outer(*(shape(side) for side in values.shape))
@@ -105,32 +82,16 @@ def power(values: Array, window: str) -> Array:
 
 
 def frequencies(height: int, width: int) -> Array:
-    """The frequency of each coefficient of :func:`power`, ``(H, W)`` in cycles per pixel.
-
-    Example:
-        >>> frequencies(1, 4).tolist()
-        [[0.0, 0.25, 0.5, 0.25]]
-    """
+    """The frequency of each coefficient of :func:`power`, ``(H, W)`` in cycles per pixel."""
     found: Array = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     return found
 
 
 def radial(spectrum: Array, rings: int) -> Array:
-    r"""The mean of a spectrum over each of its rings.
+    r"""The mean of a spectrum over each of its rings, :math:`k \le 2 K f_{uv} < k + 1` without frequency 0.
 
-    .. math::
-        p_k = \mathrm{mean} \{ P_{uv} : k \le 2 K f_{uv} < k + 1,\ f_{uv} > 0 \}, \qquad k = 0, \dots, K - 1
-
-    Args:
-        spectrum: ``(H, W)``, see :func:`power`.
-        rings: :math:`K`, of equal width up to :data:`NYQUIST`; the corners beyond are left out.
-
-    Returns:
-        ``(K,)``; not a number where an image is too small for a ring to have a coefficient.
-
-    Example:
-        >>> radial(frequencies(64, 64), 2).round(1).tolist()
-        [0.2, 0.4]
+    The :math:`K` rings are of equal width up to :data:`NYQUIST`; the corners beyond are left out. Not a number where an image is
+    too small for a ring to have a coefficient.
     """
     f = frequencies(*spectrum.shape)
     inside = (f > 0) & (f < NYQUIST)
@@ -139,21 +100,11 @@ def radial(spectrum: Array, rings: int) -> Array:
 
 
 def summary(spectrum: Array, limit: float) -> dict[str, float]:
-    r"""A spectrum in four numbers.
-
-    .. math::
-        \text{share} = 100\,\frac{\sum_{f < f_b} P}{\sum P}, \qquad \text{mean} = \frac{\sum f P}{\sum P}
-
-    Args:
-        spectrum: ``(H, W)``, see :func:`power`.
-        limit: :math:`f_b` in cycles per pixel.
+    r"""A spectrum in four numbers, parted at ``limit``, :math:`f_b` in cycles per pixel.
 
     Returns:
-        ``low`` and ``high``: the mean density below the border and from it on. ``share`` in percent, ``mean`` in cycles per pixel.
-
-    Example:
-        >>> {name: round(float(value), 2) for name, value in summary(np.ones((64, 64)), 0.25).items()}
-        {'low': 1.0, 'high': 1.0, 'share': 19.34, 'mean': 0.38}
+        ``low`` and ``high``: the mean density below the border and from it on. ``share``, :math:`100 \sum_{f < f_b} P / \sum P`, in
+        percent; ``mean``, :math:`\sum f P / \sum P`, in cycles per pixel.
     """
     f = frequencies(*spectrum.shape)
     below, total = (f > 0) & (f < limit), spectrum[f > 0].sum()

@@ -12,8 +12,7 @@ from dfmsd.study.pages import TuningPage
 def gains(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean over the pairs of AP minus the pair's baseline: a row for each method, a column for each share.
 
-    Args:
-        frame: A page's frame. A share that lacks one of the pairs' trials, or a baseline, has no mean.
+    A share that lacks one of the pairs' trials, or a baseline, has no mean.
     """
     trials = frame[(frame["metric"] == "AP") & (frame["source"] == "ours")]
     alone = trials[trials["share"].isna()].set_index("pair")["value"]
@@ -24,12 +23,9 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen(frame: pd.DataFrame, page: TuningPage, used: dict[str, float]) -> pd.DataFrame:
-    """For each method the share with the best mean gain, whether it lies at the edge of the shares tried, and the share in use.
+    """For each method the share with the best mean gain, whether it lies at the edge of the shares tried, and the one in use.
 
-    Args:
-        frame: The page's.
-        page: The trials.
-        used: The share that the scale gives a method or a variant, where it gives one.
+    ``used`` has the share that the scale gives a method or a variant, where it gives one.
     """
     means, names = gains(frame), frame.dropna(subset="share").drop_duplicates("row").set_index("row")["recipe"]
     lines = {}

@@ -19,11 +19,7 @@ PAGES = (
 def ordered(selected: Iterable[Page]) -> list[tuple[Run, ...]]:
     """The chains of some pages: trials of weights, the rows of the hypotheses seed by seed, then page by page.
 
-    Args:
-        selected: The pages, of which one is no more than another.
-
-    Returns:
-        Each page's chains; chains that two pages share stand there twice.
+    Chains that two pages share stand there twice.
     """
     asked = claims.asked()
     primary = {name for one in asked.among for name in (one.subject, *one.rivals)}

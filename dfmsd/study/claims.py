@@ -144,11 +144,7 @@ def _file() -> _File:
 
 @cache
 def claims() -> tuple[Claim, ...]:
-    """All claims, in the order of the file.
-
-    Raises:
-        StudyError: for one that is not well formed.
-    """
+    """All claims, in the order of the file."""
     found: dict[str, Claim] = {}
     for section in _file().sections:
         for own in section.claims:
@@ -164,11 +160,7 @@ def claims() -> tuple[Claim, ...]:
 
 @cache
 def asked() -> Hypotheses:
-    """The study's hypotheses.
-
-    Raises:
-        StudyError: if they are not well formed.
-    """
+    """The study's hypotheses."""
     return _file().hypotheses
 
 
@@ -336,12 +328,6 @@ def under_null(frame: pd.DataFrame, among: Sequence[Claim] | None = None, *, tim
     Every number of a student is replaced by the mean of all its rows and noise of the size that its seeds have; differences between
     images turn their signs at random. What is not run stays so. A claim that allows for a margin may be true then, or false.
 
-    Args:
-        frame: As for :func:`judged`.
-        among: The claims; None: all.
-        times: Simulations.
-        seed: Of the noise.
-
     Returns:
         A line for each claim that :func:`judged` has, in its order: ``scale, id`` and the share of each verdict.
     """
@@ -355,11 +341,7 @@ def under_null(frame: pd.DataFrame, among: Sequence[Claim] | None = None, *, tim
 
 
 def of(page: Page) -> pd.DataFrame:
-    """:func:`judged`, the claims about a page's rows: beside those of all others of its scale, so that one claim has one verdict.
-
-    Returns:
-        As :func:`judged`; empty for a page that no claim is about.
-    """
+    """The verdicts on a page's claims, judged beside those of all pages of its scale, so that one claim has one verdict."""
     if all(page.page != claim.page for claim in claims()):
         return judged(pd.DataFrame({"scale": []}))
     found = _of_scale(page.scale)
@@ -407,12 +389,9 @@ class _Contrast:
     def estimate(
         self, values: Mapping[Cell, float], spreads: Mapping[Cell, Spread | None], signs: Mapping[int, int] | None = None
     ) -> tuple[float, Spread | None]:
-        """The mean, and its own variance if it is known.
+        """The mean, and its own variance if it is known, from the numbers of the runs and the spread of each.
 
-        Args:
-            values: Of the runs.
-            spreads: Of a single run.
-            signs: By which the differences of images are turned around, as if their mean were no more than is said.
+        ``signs`` turn the differences of images around, as if their mean were no more than is said.
         """
         if self.factors:
             mean = sum(factor * values[cell] for cell, factor in self.factors.items())

@@ -55,9 +55,6 @@ def leftovers() -> list[Leftover]:
 
     A run is left over if no page has it at any scale, no command has asked for it, and its data are generated: whether a page would
     use the records of other data cannot be told when these are not here.
-
-    Raises:
-        StudyError: if a page or a scale is wrong, so that it cannot be told what is needed.
     """
     every = [chain for name in pages.names() for scale in scales.SCALES for chain in pages.get(name, scale=scale).chains()]
     used = {run.key for run in plan.order(every)}

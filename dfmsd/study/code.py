@@ -63,24 +63,16 @@ def _digest_of_run(methods: tuple[str, ...], unused: frozenset[str]) -> str:
 
 
 def modules(methods: Iterable[str], unused: frozenset[str] = frozenset()) -> frozenset[str]:
-    """The modules that decide the numbers of a run.
-
-    Args:
-        methods: The distillation methods that it uses, as ``MGD``.
-        unused: Modules that it imports but does not use.
-    """
+    """The modules that decide the numbers of a run with some methods, as ``MGD``; none that it imports but does not use."""
     return _closure([ROOT, *(f"dfmsd.losses.{name.lower()}" for name in methods)], {}, unused, by_method=True)
 
 
 @cache
 def digest_of(function: str) -> str:
-    """Hash of the code that decides what a function returns.
+    """Hash of the code that decides what a function, named as ``dfmsd.report.features:measure``, returns.
 
     In its own module only what it reaches by name counts. The weights of trained networks do not count here: their hashes stand
     beside the numbers.
-
-    Args:
-        function: As ``dfmsd.report.features:measure``.
     """
     module, _, name = function.partition(":")
     partly = {module: (name,)}

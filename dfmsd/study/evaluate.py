@@ -17,18 +17,11 @@ METRICS = {"AP": 0, "AP50": 1, "AP75": 2, "AP_S": 3, "AP_M": 4, "AP_L": 5, "AR":
 
 
 def evaluate(annotations: Path, predictions: Path, *, resamples: int) -> tuple[dict[str, float], tuple[float, ...]]:
-    """Metrics in percent, and AP on bootstrap resamples of the images.
+    """COCO's metrics of a results JSON in percent, by name, and AP on bootstrap resamples of the images.
 
     The resamples depend on the number of images alone: the n-th of two runs that are evaluated on one split holds the same images,
-    so that the difference of the two is that of a paired bootstrap. What to make of them, :func:`basic` says.
-
-    Args:
-        annotations: Ground truth, COCO's JSON.
-        predictions: Detections, COCO's results JSON.
-        resamples: Their number.
-
-    Returns:
-        The metrics by name, and AP on each resample. Without a single detection every metric is 0, and there are no resamples.
+    so that the difference of the two is that of a paired bootstrap. What to make of them, :func:`basic` says. Without a single
+    detection every metric is 0, and there are no resamples.
     """
     if not json.loads(predictions.read_text()):
         return dict.fromkeys(METRICS, 0.0), ()
@@ -62,17 +55,11 @@ def _resampled(evaluation: COCOeval, resamples: int) -> Iterator[float]:
 
 
 def basic(value: float, resampled: Sequence[float]) -> tuple[float, float] | None:
-    r"""The 95 % basic bootstrap interval, :math:`[2v - q_{0.975},\; 2v - q_{0.025}]`, over images.
+    r"""The 95 % basic bootstrap interval, :math:`[2v - q_{0.975},\; 2v - q_{0.025}]`, over images; None without resamples.
 
     A resample holds some images twice, which raises AP: resamples lie above the value that they are taken of, and so would an
-    interval from their percentiles. The basic interval takes their distances from the value, and turns them around.
-
-    Args:
-        value: AP of all images; or the difference of two runs.
-        resampled: The same on resamples of the images; or the differences of two runs' resamples, one by one.
-
-    Returns:
-        None without resamples.
+    interval from their percentiles. The basic interval takes their distances from the value, and turns them around. It holds of the
+    difference of two runs, too, from the differences of their resamples, one by one.
 
     Example:
         >>> basic(50.0, [50.0, 51.0, 52.0])

@@ -30,13 +30,11 @@ import pandas as pd
 from dfmsd import hyper
 from dfmsd.study import plan, records, zoo
 from dfmsd.study.pages import GatesPage, MeasuredPage, Page, PageSpec, RegimePage, SensitivityPage, StartsPage, TuningPage
+from dfmsd.study.published import METRICS as METRICS
 from dfmsd.study.published import Published, published
 from dfmsd.study.records import Record
 from dfmsd.study.rows import JOIN, Entry, Impossible, Row, name_of
 from dfmsd.study.spec import RunSpec
-
-METRICS = ("AP", "AP_S", "AP_M", "AP_L", "AR", "AR_S", "AR_M", "AR_L")
-"""The paper's, in its order; in percent."""
 
 COMMON = ("page", "scale", "source", "role", "row", "metric", "value", "low", "high", "key", "state", "stale", "note")
 

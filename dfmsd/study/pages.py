@@ -428,19 +428,23 @@ class PublicCode(Frozen):
     """By method: how many times plain feature MSE's time."""
 
 
-class BenchPage(MeasuredPage):
-    """What the losses cost (:mod:`dfmsd.report.bench`): a record a machine; at the scale smoke of tiny maps."""
+class CodePage(MeasuredPage):
+    """A page about this package's code: it looks at no images, and is the same at all scales but smoke."""
 
     looks_at_images: ClassVar[bool] = False
-
-    repeats: int = Field(default=10, ge=1)
-    """Rounds; every method is timed once in each."""
-    public: PublicCode
 
     @field_validator("scale")
     @classmethod
     def _same_at_all(cls, scale: str) -> str:
         return scale if scale == "smoke" else "mini"
+
+
+class BenchPage(CodePage):
+    """What the losses cost (:mod:`dfmsd.report.bench`): a record a machine; at the scale smoke of tiny maps."""
+
+    repeats: int = Field(default=10, ge=1)
+    """Rounds; every method is timed once in each."""
+    public: PublicCode
 
     def asked(self) -> str:
         """Hash of all that decides what the record holds."""
@@ -460,15 +464,8 @@ class BenchPage(MeasuredPage):
         return sorted((paths.records() / "measured").glob(f"{self.page}-*.json"))
 
 
-class FamiliesPage(MeasuredPage):
+class FamiliesPage(CodePage):
     """Which of mmdet's detector families can be distilled (:mod:`dfmsd.report.families`); at the scale smoke two of them."""
-
-    looks_at_images: ClassVar[bool] = False
-
-    @field_validator("scale")
-    @classmethod
-    def _same_at_all(cls, scale: str) -> str:
-        return scale if scale == "smoke" else "mini"
 
     def asked(self) -> str:
         """Hash of all that decides what the record holds."""
@@ -770,11 +767,7 @@ def _files() -> list[Path]:
 
 
 def file_of(page: str) -> Path:
-    """The params file of a page.
-
-    Raises:
-        StudyError: if there is none; the nearest page is suggested.
-    """
+    """The params file of a page; the nearest page is suggested if there is none."""
     for file in _files():
         if file.stem == page:
             return file
@@ -808,12 +801,7 @@ def get(page: str, *, scale: str | None = None, seeds: Sequence[int] | None = No
 
 
 def describe(run: Run) -> str:
-    """A run in words, for plans and logs.
-
-    Example:
-        >>> describe(get("table03", seeds=[0]).chains()[-1][-1])
-        'FCOS R50 <- GFL X101, DFMSD, stage 2 with ME, 22 epochs, seed 0'
-    """
+    """A run in words, for plans and logs."""
     if isinstance(run, StartSpec):
         return f"{run.name}, {run.epochs} epoch{'s' * (run.epochs != 1)}, seed {run.seed}"
     text = zoo.label(run.network.name)

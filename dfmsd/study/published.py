@@ -93,12 +93,7 @@ def published(table: int | str | tuple[int, ...]) -> list[Published]:
 
 
 def also(table: int | str | tuple[int, ...]) -> list[str]:
-    """What a table of :func:`published` reports besides, that no page has a row for.
-
-    Example:
-        >>> also(3)
-        []
-    """
+    """What a table of :func:`published` reports besides, that no page has a row for."""
     if isinstance(table, tuple):
         return [text for one in table for text in also(one)]
     return list(_tables()[table].also)

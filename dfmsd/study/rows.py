@@ -136,12 +136,7 @@ Given = Annotated[Seeds, BeforeValidator(_listed)]
 
 
 def name_of(row: Row) -> str:
-    """What a table calls a row.
-
-    Example:
-        >>> name_of(Row(student="fcos_r50", teachers=("gfl_x101",), recipe="fgd + pkd"))
-        'FGD + PKD'
-    """
+    """What a table calls a row, such as ``FGD + PKD``."""
     return row.name or JOIN.join(LABELS[part] for part in row.recipe.split(JOIN))
 
 

@@ -90,15 +90,7 @@ class Scale(Frozen):
     """Changes for variants of a method in place of the method's own, by the name that a row's option ``variant`` has."""
 
     def changes(self, method: str, variant: str = "") -> dict[str, Any]:
-        """What the scale changes of a method's hyper-parameters.
-
-        Args:
-            method: Its name.
-            variant: The name of one of its variants: the changes are this one's, if the scale has changes of any method.
-
-        Raises:
-            StudyError: if the scale lacks the variant.
-        """
+        """What the scale changes of a method's hyper-parameters, or of a variant of it if the scale changes those of any method."""
         if not variant or not self.methods:
             return self.methods.get(method, {})
         if variant not in self.variants:
@@ -106,16 +98,7 @@ class Scale(Frozen):
         return self.variants[variant]
 
     def schedule_of(self, network: str, *, teacher: bool = False, length: float = 1.0) -> ScheduleSpec:
-        """The schedule of a network.
-
-        Args:
-            network: Its name in the zoo.
-            teacher: Whether it trains to teach.
-            length: Factor on the epochs.
-
-        Raises:
-            StudyError: see :func:`dfmsd.study.zoo.learning_rate`.
-        """
+        """The schedule of a network, by its name in the zoo, to learn or to teach; ``length`` is a factor on the epochs."""
         family, _, backbone = network.rpartition("_")
         epochs = self.schedule.epochs
         if teacher:
@@ -138,11 +121,7 @@ class Scale(Frozen):
         return self.teacher_seeds[place % len(self.teacher_seeds)]
 
     def start_of(self, network: str) -> StartSpec | None:
-        """The start of a network's backbone, the same for all networks that have an equal one.
-
-        Raises:
-            StudyError: if the scale has starts, but changes this backbone instead of replacing it.
-        """
+        """The start of a network's backbone, the same for all networks that have an equal one."""
         if self.start is None:
             return None
         backbone = zoo.backbone(network, self.name)
@@ -173,13 +152,9 @@ class Scale(Frozen):
         )
 
     def rehearse(self, iterations: int, *, images: int = 2) -> Scale:
-        """This scale's own path, tried out: a few iterations of small batches, and an evaluation on a few images.
+        """This scale's own path, tried out: a few iterations of one batch of a few images, and an evaluation on as many.
 
         Networks start from random weights, teachers too, so that nothing need be fetched. Teachers get one image.
-
-        Args:
-            iterations: Of every student's run.
-            images: To train on, all in one batch, and to evaluate on.
         """
         return self.model_copy(
             update={

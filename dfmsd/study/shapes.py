@@ -183,13 +183,7 @@ class Scene:
 
 
 def pose(label: int, degrees: int, aspect: int, side: int) -> list[IntArray]:
-    """An outline squeezed, then turned, then scaled to a size.
-
-    Args:
-        label: Index into :data:`CLASSES`.
-        degrees: Rotation in whole degrees.
-        aspect: Height in per cent of the outline's own.
-        side: Longer side of the box of the result in pixels.
+    """An outline squeezed to a height of ``aspect`` per cent, then turned, then scaled to the longer side of its box in pixels.
 
     Returns:
         Polygons, each ``(N, 2)`` as x, y in 1/16 pixel, in a box whose left top corner is (0, 0).
@@ -204,17 +198,10 @@ def pose(label: int, degrees: int, aspect: int, side: int) -> list[IntArray]:
 
 
 def rasterise(rings: Sequence[IntArray], size: int) -> Mask:
-    """The pixels whose centre lies inside polygons by the even-odd rule, exactly.
+    """The pixels, ``(size, size)``, whose centre lies inside polygons ``(N, 2)`` in 1/16 pixel by the even-odd rule, exactly.
 
     A pixel (x, y) is the square from (x, y) to (x + 1, y + 1), so a square of side n on whole pixels has n x n of them.
     (OpenCV's ``fillPoly`` adds the pixels that the border touches, which fattens small objects and fills small holes.)
-
-    Args:
-        rings: Polygons, each ``(N, 2)`` as x, y in 1/16 pixel.
-        size: Side of the image in pixels.
-
-    Returns:
-        ``(size, size)``.
     """
     starts = np.concatenate(list(rings))
     ends = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
@@ -233,18 +220,10 @@ def rasterise(rings: Sequence[IntArray], size: int) -> Mask:
 
 
 def scene(spec: ShapesData, split: str, index: int) -> Scene:
-    """What one image shows, without painting it.
+    """What one image of a split shows, without painting it.
 
     Objects are placed from the front to the back: each gets what the objects before it have left uncovered, and is
     given up if that is too little of it.
-
-    Args:
-        spec: The data set; ``size`` is the side of the image in pixels.
-        split: One of :data:`SPLITS`.
-        index: Number of the image in its split.
-
-    Raises:
-        StudyError: The split is unknown, or the data set belongs to another version of the generator.
     """
     draw = _stream(spec, split, index, 0).integers
     kind = KINDS[int(np.searchsorted(np.cumsum(KIND_PERCENT), draw(100), side="right"))]

@@ -39,12 +39,7 @@ Crops = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def crops(split: Split, side: int, seed: int) -> Crops:
-    """Every object of a split, and a piece of background of each image that has room for one.
-
-    Args:
-        split: Images and annotations.
-        side: Of the crops in pixels.
-        seed: Of their places.
+    """Every object of a split, and a piece of background of each image that has room for one, at places drawn from a seed.
 
     Returns:
         Crops, ``(N, side, side, 3)`` in the order blue, green, red, and their classes, ``(N,)``, background last.
@@ -116,16 +111,8 @@ class Classifier(nn.Module):
 def pretrain(spec: StartSpec, root: DataRoot, folder: Path) -> tuple[dict[str, Tensor], dict[str, float], list[dict[str, float]]]:
     """Pretrain a backbone, from its beginning: it takes minutes, so a start that was interrupted is made anew.
 
-    Args:
-        spec: The start.
-        root: Its data set.
-        folder: Where its progress is written.
-
     Returns:
         The weights (``backbone.*``), the accuracy in percent on the validation crops, overall and of each class, and the curve.
-
-    Raises:
-        NaNLoss: if the loss stops being finite.
     """
     torch.manual_seed(spec.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -31,12 +31,7 @@ Verdict = Literal["higher", "lower", "not settled"]
 
 @dataclass(frozen=True)
 class Spread:
-    """How far seeds move a number.
-
-    Args:
-        variance: Of a single run.
-        dof: The degrees of freedom behind it.
-    """
+    """How far seeds move a number: the variance of a single run, and the degrees of freedom behind it."""
 
     variance: float
     dof: float
@@ -48,13 +43,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval.
-
-    Args:
-        values: The value of each seed, by seed; or of each image.
-        mean: Their mean.
-        interval: 95 % t interval of the mean; None where nothing says how far a seed moves it.
-    """
+    """The mean of values by seed or image, with its 95 % t interval; None where nothing says how far a seed moves it."""
 
     values: Mapping[int, float]
     mean: float
@@ -62,18 +51,12 @@ class Estimate:
 
 
 def pooled(rows: Iterable[Mapping[Any, float]]) -> Spread | None:
-    r"""The variance over seeds that rows have in common.
+    r"""The variance over seeds that rows have in common; None if no row has two seeds.
 
     .. math:: s^2 = \frac{\sum_i \sum_j (x_{ij} - \bar x_i)^2}{\sum_i (n_i - 1)}
 
     over the :math:`n_i` seeds of each row :math:`i` that has two or more. It holds if a student's seeds move all its rows about as
     far, whoever teaches it by whatever method.
-
-    Args:
-        rows: The values of each row, by seed.
-
-    Returns:
-        None if no row has two seeds.
 
     Example:
         >>> pooled([{0: 30.0, 1: 32.0}, {0: 40.0, 1: 41.0, 2: 42.0}, {0: 99.0}])
@@ -87,13 +70,8 @@ def pooled(rows: Iterable[Mapping[Any, float]]) -> Spread | None:
 def combined(parts: Iterable[tuple[float, Spread | None]]) -> Spread | None:
     """The variance of a sum of runs, each times a factor, by Welch and Satterthwaite's degrees of freedom.
 
-    Runs of one student have one spread, whose degrees of freedom the result then has.
-
-    Args:
-        parts: The square of each factor, and the spread of its run.
-
-    Returns:
-        None if one of the spreads is not known.
+    Parts are the square of each factor and the spread of its run; None if one of these is not known. Runs of one student have one
+    spread, whose degrees of freedom the result then has.
 
     Example:
         >>> one, other = Spread(1.0, 10), Spread(3.0, 10)
@@ -125,14 +103,7 @@ def t_interval(mean: float, of_mean: Spread | None) -> tuple[float, float] | Non
 
 
 def estimate(values: Mapping[int, float], spread: Spread | None = None) -> Estimate:
-    """The mean of some values and its t interval.
-
-    Args:
-        values: One value or more, by seed or image.
-        spread: Of a single value; None: that of the values themselves, from two on.
-
-    Raises:
-        ValueError: without a value.
+    """The mean of one value or more and its t interval, by the spread of a single value or, without it, of the values themselves.
 
     Example:
         >>> [round(end, 3) for end in estimate({0: 30.0, 1: 31.0}, Spread(1.0, 20)).interval]
@@ -148,18 +119,11 @@ def estimate(values: Mapping[int, float], spread: Spread | None = None) -> Estim
 
 
 def difference(values: Mapping[int, float], baseline: Mapping[int, float], spread: Spread | None = None) -> Estimate | None:
-    """The paired difference of two rows: seed by seed, over the seeds that both have.
+    """The paired difference ``values - baseline`` of two rows over the seeds that both have; None if they share none.
 
     One seed gives both rows the same initial student and the same order of images. What the two share by that cancels in the
-    difference; its variance is taken to be that of two runs all the same, so that the interval is rather too wide than too narrow.
-
-    Args:
-        values: Of the method, by seed.
-        baseline: Of what it is compared with.
-        spread: Of a single run of the student; None: that of the differences themselves.
-
-    Returns:
-        The estimate of ``values - baseline``; None if they share no seed.
+    difference; its variance is taken to be that of two runs all the same (``spread`` is of one), so that the interval is rather too
+    wide than too narrow. Without a spread, it is that of the differences themselves.
 
     Example:
         >>> difference({0: 31.0, 1: 33.0}, {0: 30.0, 1: 30.0, 2: 30.0}).mean
@@ -196,11 +160,7 @@ def over_pairs(*groups: Sequence[Sequence[float]]) -> tuple[float, tuple[float, 
     on their being normal. So the bootstrap is taken, which needs neither; drawing seeds within pairs counts their noise a little
     more than once, which makes up for the few pairs. Pairs of one student share its untaught runs, which neither way allows for.
 
-    Args:
-        groups: One or two: of each pair the differences of its seeds.
-
-    Returns:
-        The estimate, and its interval; None for fewer than two pairs in a group.
+    A group is of each pair the differences of its seeds; there is no interval for fewer than two pairs in a group.
 
     Example:
         >>> mean, (low, high) = over_pairs([[1.0, 1.2], [2.0, 1.6], [0.4, 0.6]])
@@ -230,10 +190,7 @@ def _resampled(pairs: Sequence[Sequence[float]], rng: np.random.Generator) -> ND
 def sign_test(differences: Sequence[float]) -> float:
     """The exact two-sided sign test over pairs: whether more of them lie on one side of 0 than chance puts there.
 
-    Differences of exactly 0 say nothing and are left out.
-
-    Returns:
-        The p-value; 1 without a difference.
+    Differences of exactly 0 say nothing and are left out; without a difference the p-value is 1.
 
     Example:
         >>> sign_test([0.4, 1.2, 0.3, 0.9, 2.0])
@@ -256,15 +213,10 @@ def rank_test(these: Sequence[float], those: Sequence[float]) -> float:
 def detectable(*groups: Sequence[float]) -> float | None:
     """The smallest mean difference that this many pairs detect with a power of 80 % at a level of 5 %.
 
-    The pairs' differences are taken as normal with the standard deviation that they have. For one group it is what the exact sign
-    test detects: with it, n pairs must lie above 0 with the probability that puts enough of them there four times out of five. For
-    two groups it is what a t test detects, which a rank test comes close to.
-
-    Args:
-        groups: The differences of the pairs of one group, or of two.
-
-    Returns:
-        None where pairs are too few: for fewer than six no outcome of a sign test is below 5 %.
+    The pairs' differences, of one group or two, are taken as normal with the standard deviation that they have. For one group it is
+    what the exact sign test detects: with it, n pairs must lie above 0 with the probability that puts enough of them there four
+    times out of five. For two groups it is what a t test detects, which a rank test comes close to. None where pairs are too few:
+    for fewer than six no outcome of a sign test is below 5 %.
 
     Example:
         >>> round(detectable([0.0, 2.0] * 6), 2), detectable([0.0, 2.0])

@@ -38,25 +38,12 @@ def _part(name: str, kind: str, part: str) -> dict[str, Any]:
 
 
 def family(name: str) -> str:
-    """The family of a network.
-
-    Example:
-        >>> family("faster_rcnn_r50")
-        'faster_rcnn'
-    """
+    """The family of a network: ``faster_rcnn`` of ``faster_rcnn_r50``."""
     return name.rpartition("_")[0]
 
 
 def learning_rate(name: str, scale: str) -> float:
-    """The learning rate of a network's family, for the batch of a scale.
-
-    Raises:
-        StudyError: if the family has none for the scale.
-
-    Example:
-        >>> learning_rate("faster_rcnn_r50", "coco")
-        0.02
-    """
+    """The learning rate of a network's family, for the batch of a scale."""
     rates = _row(name)[1].get("lr", {})
     if scale not in rates:
         raise StudyError(f"dfmsd/study/zoo.yaml: families: {family(name)}: lr has none for the scale {scale}: add it")
@@ -75,15 +62,7 @@ def label(name: str) -> str:
 
 
 def network(name: str, scale: str) -> NetworkSpec:
-    """The network as it is built at a scale.
-
-    Raises:
-        StudyError: if the zoo has no such row; the nearest name is suggested.
-
-    Example:
-        >>> network("retinanet_r101", "coco").overrides
-        {}
-    """
+    """The network as it is built at a scale."""
     row, kin, backbone = _row(name)
     overrides: dict[str, Any] = {}
     for part in (kin, backbone, row):
@@ -94,12 +73,7 @@ def network(name: str, scale: str) -> NetworkSpec:
 def backbone(name: str, scale: str) -> dict[str, Any] | None:
     """The whole backbone of a network that a scale replaces; None if it has mmdet's own, as it is or changed.
 
-    Raises:
-        StudyError: if a replaced backbone is changed by a dotted key, too: networks with equal ones share their start.
-
-    Example:
-        >>> backbone("fcos_r50", "mini") == backbone("retinanet_r50", "mini"), backbone("fcos_r50", "coco")
-        (True, None)
+    A replaced backbone may not be changed by a dotted key, too: networks with equal ones share their start.
     """
     overrides = network(name, scale).overrides
     whole = overrides.get("model.backbone", {})
