@@ -39,20 +39,23 @@ def suggest(name: str, valid: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(names)}"
 
 
-def validated(model: type[Model], what: str, values: Mapping[str, Any], part: str = "option") -> Model:
+def validated(model: type[Model], what: str, values: Mapping[str, Any] | BaseModel, part: str = "option") -> Model:
     """A frozen model from plain values.
 
     Args:
         model: Its class.
         what: What an error calls it.
-        values: By the names of its fields.
+        values: By the names of its fields, or a model of its kind.
         part: What an error calls a field.
 
     Raises:
         StudyError: in one line, see :func:`explained`.
     """
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
 
+    if not isinstance(values, (Mapping, BaseModel)):
+        raise StudyError(f"{what} = {values!r}: give a dict, such as dict({next(iter(model.model_fields))}=...)")
+    values = dict(values)
     if unknown := sorted(map(str, set(values) - set(model.model_fields))):
         raise StudyError(f"{what} has no {part} {unknown[0]!r}: {suggest(unknown[0], model.model_fields)}")
     try:
