@@ -64,7 +64,7 @@ def test_a_distillers_config_stands_for_its_student(tmp_path: Path) -> None:
         ),
         (RETINANET[:-3], f"mmdet has no config {RETINANET[:-3]}: did you mean '{RETINANET}'?"),
         (RETINANET.replace("net/", "nett/"), f"nett/retinanet_r50_fpn_1x_coco.py: did you mean '{RETINANET}'?"),
-        ("~nobody/a.py", "config ~nobody/a.py does not exist"),
+        ("~nosuchuser/a.py", "config ~nosuchuser/a.py does not exist"),
         ("mmdet::nothing/at_all.py", "mmdet has no config mmdet::nothing/at_all.py: its configs are called"),
         ({"type": "RetinaNet"}, "the student's config has no data_preprocessor"),
         (Config({"lr": 1}), "student: config None has no model: name a detector's"),
