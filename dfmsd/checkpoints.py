@@ -7,6 +7,7 @@ containers and the few classes of :func:`_allowed`.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import OrderedDict
@@ -18,13 +19,14 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import mmengine
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from dfmsd.errors import StudyError
+from dfmsd.errors import StudyError, suggest
 
 BLOCKS = "distill."
 """Before the names of what the methods of a distiller learn; all other names in its state are its student's."""
@@ -64,12 +66,13 @@ def read(checkpoint: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
     """
     if re.match("(https?|file)://", str(checkpoint)):
         checkpoint = fetched(str(checkpoint))
-    if (local := "://" not in str(checkpoint)) and not Path(checkpoint).expanduser().is_file():
-        raise StudyError(f"checkpoint {checkpoint} does not exist")
+    file = Path(os.path.expanduser(checkpoint))
+    if (local := "://" not in str(checkpoint)) and not file.is_file():
+        raise StudyError(f"checkpoint {str(checkpoint) or repr('')} does not exist")
     try:
         if local:
             with _weights_alone(checkpoint):
-                content = torch.load(Path(checkpoint).expanduser(), map_location=map_location, weights_only=True)
+                content = torch.load(file, map_location=map_location, weights_only=True)
         else:
             content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location=map_location, logger="silent")
     except StudyError:
@@ -142,6 +145,16 @@ for _prefix, _loader in list(CheckpointLoader._schemes.items()):
         CheckpointLoader.register_scheme(_prefix, _guarded(_loader), force=True)
 
 
+@CheckpointLoader.register_scheme(prefixes=("modelzoo://", "torchvision://"), force=True)
+def load_from_torchvision(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """In the place of mmengine's own, which wants torchvision for a list of addresses that it has itself."""
+    known: dict[str, str] = json.loads((Path(mmengine.__file__).parent / "hub" / "torchvision_0.12.json").read_text())
+    name = filename.partition("://")[2]
+    if name not in known:
+        raise StudyError(f"torchvision has no weights {name!r}: {suggest(name, known)}")
+    return read(known[name], map_location)
+
+
 def load(network: nn.Module, checkpoint: str | Path) -> None:
     """Load a detector's checkpoint, or the student of a distiller's; every parameter of the network must be in it.
 
@@ -168,8 +181,9 @@ def load(network: nn.Module, checkpoint: str | Path) -> None:
 def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A detector's weights out of a state that holds others besides.
 
-    What is left out: the blocks of a distiller's methods, the copies ``ema_*`` that mmdet 2.x keeps of every weight, and the
-    statistics of pixels, which are no weights. The prefix of a model that was wrapped goes.
+    What is left out: the blocks of a distiller's methods, the copies ``ema_*`` that mmdet 2.x keeps of every weight, the number
+    of ``steps`` that mmengine's averages count, and the statistics of pixels, which are no weights. The prefix of a model that
+    was wrapped goes.
 
     Example:
         >>> import torch
@@ -177,7 +191,7 @@ def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         {'w': tensor([0.])}
     """
     plain = current({re.sub(r"^(module\.)+", "", name): value for name, value in state.items()})
-    copies = {f"ema_{name.replace('.', '_')}" for name in plain}
+    copies = {f"ema_{name.replace('.', '_')}" for name in plain} | {"steps"}
     left = {
         name: value for name, value in plain.items() if name not in copies and not name.startswith((BLOCKS, "data_preprocessor."))
     }

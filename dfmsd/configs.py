@@ -8,7 +8,9 @@ which mmdet's ``init_detector`` looks into.
 from __future__ import annotations
 
 import copy
+import inspect
 import os
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import wraps
@@ -16,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import mmdet
+from mmdet.models.detectors import BaseDetector
+from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import Config, ConfigDict
+from mmengine.model import ImgDataPreprocessor
 
 from dfmsd.errors import StudyError, suggest
 
@@ -28,24 +33,61 @@ def read(config: Any) -> Config:
     """A copy of a whole mmdet config: of one in memory, from a file, or from mmdet's own by ``mmdet::``.
 
     Raises:
-        StudyError: if there is no such file; of mmdet's own the nearest is suggested.
+        StudyError: if there is no such file, of mmdet's own the nearest is suggested; or it cannot be read.
     """
     if isinstance(config, Config):
         return copy.deepcopy(config)
     name = str(config)
-    if not name.startswith(MMDETS):
-        if not Path(name).expanduser().is_file():
-            raise StudyError(
-                f"config {name} does not exist: a relative path is taken from the folder of the config that names it, else from "
-                f"{Path.cwd()}"
-            )
-        return Config.fromfile(Path(name).expanduser())
-    folder = Path(mmdet.__file__).parent / ".mim" / "configs"
-    if not (file := folder / name.removeprefix(MMDETS)).is_file():
-        known = {MMDETS + str(found.relative_to(folder)) for found in file.parent.glob("*.py")} if file.suffix == ".py" else set()
-        hint = suggest(name, known) if get_close_matches(name, known) else "its configs are called mmdet::FOLDER/NAME.py"
-        raise StudyError(f"mmdet has no config {name}: {hint}")
-    return Config.fromfile(file)
+    if name.startswith(MMDETS):
+        folder = Path(mmdet.__file__).parent / ".mim" / "configs"
+        if not (file := folder / name.removeprefix(MMDETS)).is_file():
+            known = {MMDETS + str(found.relative_to(folder)) for found in folder.glob("*/*.py")}
+            hint = suggest(name, known) if get_close_matches(name, known, n=1) else "its configs are called mmdet::FOLDER/NAME.py"
+            raise StudyError(f"mmdet has no config {name}: {hint}")
+    elif not (file := Path(os.path.expanduser(name))).is_file():
+        raise StudyError(
+            f"config {name} does not exist: a relative path is taken from the folder of the config that names it, else from "
+            f"{Path.cwd()}"
+        )
+    try:
+        return Config.fromfile(file)
+    except Exception as error:  # a config is a program
+        raise StudyError(f"config {name} cannot be read ({type(error).__name__}: {_first_line(error)})") from error
+
+
+def built(model: Mapping[str, Any], role: str) -> BaseDetector:
+    """The detector of a ``model`` dict.
+
+    Args:
+        model: As :func:`network` gives it.
+        role: What an error calls it, such as ``student``.
+
+    Raises:
+        StudyError: if it cannot be built; the nearest name of a part or an option is suggested.
+    """
+    try:
+        detector = MODELS.build(model)
+    except Exception as error:  # whatever a network of anybody's raises
+        raise StudyError(f"the {role} cannot be built: {_reason(error)}") from error
+    if not isinstance(detector, BaseDetector) or not isinstance(detector.data_preprocessor, ImgDataPreprocessor):
+        raise StudyError(f"the {role} is a {type(detector).__name__}, no detector of single images: name the one that it trains")
+    return detector
+
+
+def _reason(error: Exception) -> str:
+    """Why a network cannot be built, with the nearest name."""
+    parts = {name: part for one in (MODELS, MODELS.parent, TASK_UTILS) for name, part in one.module_dict.items()}
+    reason = _first_line(error)
+    if unknown := re.match(r"(\S+) is not in the .* registry", reason):
+        return f"there is no {unknown[1]!r}: {suggest(unknown[1], parts)}"
+    if (unknown := re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(.*)'", reason)) and unknown[1] in parts:
+        options = [name for name in inspect.signature(parts[unknown[1]]).parameters]
+        return f"{unknown[1]} has no option {unknown[2]!r}: {suggest(unknown[2], options)}"
+    return f"{type(error).__name__}: {reason}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip().splitlines() or [""])[0]
 
 
 def network(given: Any, role: str) -> dict[str, Any]:
@@ -95,7 +137,7 @@ def complete(config: Config) -> None:
     model.setdefault("backbone", ConfigDict())
     if config.filename is None:
         return
-    file = Path(os.path.abspath(Path(config.filename).expanduser()))
+    file = Path(os.path.abspath(os.path.expanduser(config.filename)))
     for name in ("student", "teacher", "student_checkpoint", "teacher_checkpoint"):
         if name in model:
             model[name] = _placed(model[name], file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import io
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -70,7 +71,7 @@ class Distiller(BaseDetector):
         remember: Keep the teachers' features of every training image, and of its flip, in memory: each is computed once. Only for
             images that come back as they were, or flipped: not where the pipeline crops, resizes or recolours them at random.
         data_preprocessor: Not used, as each network has its own; mmengine gives one if the config has it outside of ``model``.
-        init_cfg: As of any mmdet detector.
+        init_cfg: The student's, instead of its own.
         **left: None; what a config inherits from its student's and has not deleted is refused.
 
     Raises:
@@ -122,18 +123,26 @@ class Distiller(BaseDetector):
             raise StudyError("the teacher has no weights: set teacher_checkpoint (an untrained teacher teaches nothing)")
         if len(files) > len(networks):
             raise StudyError(f"teacher_checkpoint lists {len(files)} files for {len(networks)} teachers: give one for each")
+        if len(start := _listed(student_checkpoint)) > 1:
+            raise StudyError(f"student_checkpoint lists {len(start)} files: give one")
+        for name, value in (("inherit", inherit), ("remember", remember)):
+            if not isinstance(value, bool):
+                raise StudyError(f"{name} = {value!r}: it must be True or False")
         config, taught_by = configs.network(student, "student"), [configs.network(one, "teacher") for one in networks]
+        if init_cfg is not None:
+            config["init_cfg"] = init_cfg
+        own, hidden = configs.built(config, "student"), [configs.built(one, "teacher") for one in taught_by]
         normalisations = [one["data_preprocessor"] for one in taught_by]
         views = DistillPreprocessor(config["data_preprocessor"], normalisations, enhance, keep_pixels=adversarial is not None)
-        super().__init__(data_preprocessor=views, init_cfg=init_cfg)
-        self._stand_in_for(MODELS.build(config))
-        self.student_checkpoint = student_checkpoint
+        super().__init__(data_preprocessor=views)
+        self._stand_in_for(own)
+        self.student_checkpoint = start[0] if start else None
         self.inherit = inherit
         # Of each teacher: no module and no buffer, so they are in no checkpoint.
         self.remembered: tuple[Memory, ...] | None = tuple(Memory() for _ in networks) if remember else None
-        self.attack = None if adversarial is None else validated(stages.Attack, "adversarial", dict(adversarial)).model_dump()
+        self.attack = None if adversarial is None else validated(stages.Attack, "adversarial", adversarial).model_dump()
         # A tuple, not a ModuleList, keeps the teachers out of the registered modules.
-        self.teachers = tuple(_frozen(MODELS.build(one), file) for one, file in zip(taught_by, files, strict=True))
+        self.teachers = tuple(map(_frozen, hidden, files))
         if self.attack is not None:
             _check_attack(self.teachers)
         provided = zip(CHANGED, (enhance, adversarial), strict=True)
@@ -141,14 +150,14 @@ class Distiller(BaseDetector):
         # The teacher's stride of each matched level, and its places in the two pyramids.
         self.pairs: list[dict[int, tuple[int, int]]] = []
         self.distill = nn.ModuleList()
-        own = pyramid(self.student)
-        for other, hidden in zip(taught_by, self.teachers, strict=True):
-            levels = pyramid(hidden)
-            places = match([level.stride for level in own], [level.stride for level in levels], matching)
-            pairs = {levels[t].stride: (s, t) for s, t in places}
-            pair = {stride: (own[s], levels[t]) for stride, (s, t) in pairs.items()}
+        levels_s = pyramid(own)
+        for other, network in zip(taught_by, self.teachers, strict=True):
+            levels_t = pyramid(network)
+            places = match([level.stride for level in levels_s], [level.stride for level in levels_t], matching)
+            pairs = {levels_t[t].stride: (s, t) for s, t in places}
+            pair = {stride: (levels_s[s], levels_t[t]) for stride, (s, t) in pairs.items()}
             self.pairs.append(pairs)
-            self.distill.append(nn.ModuleList(self._build(method, config, other, hidden, pair) for method in methods))
+            self.distill.append(nn.ModuleList(self._build(method, config, other, network, pair) for method in methods))
         first = self.methods_by_teacher[0]
         names = [f"loss_{method.name}_{term}" for method in first for term in method.WEIGHTS]
         if repeated := {name for name in names if names.count(name) > 1}:
@@ -173,13 +182,24 @@ class Distiller(BaseDetector):
                 raise
             return getattr(self.student, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A part that is replaced is the student's, too."""
+        if "student" in self.__dict__ and name in self.student._modules and name != "data_preprocessor":
+            setattr(self.student, name, value)
+        super().__setattr__(name, value)
+
     def _checked(self, factors: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
         """Factors for all terms that are on, and for none that no method has."""
+        if not isinstance(factors, Mapping):
+            raise StudyError(f"factors = {factors!r}: give a dict with a number for each term")
         for unknown in (name for name in factors if name not in names):
             raise StudyError(f"factors: no method has a term {unknown!r}: {suggest(unknown, names)}")
         active = [f"loss_{method.name}_{term}" for method in self.methods_by_teacher[0] for term in method.active]
         if missing := sorted(set(active) - set(factors)):
             raise StudyError(f"factors: a number is missing for {', '.join(missing)}: give one for every term")
+        for name, value in factors.items():
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise StudyError(f"factors: {name} = {value!r}: it must be a finite number")
         return {name: float(value) for name, value in factors.items()}
 
     def _build(
@@ -390,7 +410,7 @@ def _check_names(left: Mapping[str, Any]) -> None:
 
 
 def _check_methods(methods: Any) -> None:
-    if isinstance(methods, (str, Mapping)) or not all(isinstance(method, Mapping) for method in methods):
+    if not isinstance(methods, (list, tuple)) or not all(isinstance(method, Mapping) for method in methods):
         raise StudyError(f"methods = {methods!r}: give a list of dicts, such as [dict(type='DFMSD')]")
     if not methods:
         raise StudyError("the list of methods is empty, so nothing is distilled: name at least one, such as [dict(type='DFMSD')]")

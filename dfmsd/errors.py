@@ -46,20 +46,23 @@ def known(what: str, given: Iterable[Any], valid: Iterable[str], part: str) -> N
         raise StudyError(f"{what} has no {part} {unknown[0]!r}: {suggest(unknown[0], valid)}")
 
 
-def validated(model: type[Model], what: str, values: Mapping[str, Any], part: str = "option") -> Model:
+def validated(model: type[Model], what: str, values: Mapping[str, Any] | BaseModel, part: str = "option") -> Model:
     """A frozen model from plain values.
 
     Args:
         model: Its class.
         what: What an error calls it.
-        values: By the names of its fields.
+        values: By the names of its fields, or a model of its kind.
         part: What an error calls a field.
 
     Raises:
         StudyError: in one line, see :func:`explained`.
     """
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
 
+    if not isinstance(values, (Mapping, BaseModel)):
+        raise StudyError(f"{what} = {values!r}: give a dict, such as dict({next(iter(model.model_fields))}=...)")
+    values = dict(values)
     known(what, values, model.model_fields, part)
     try:
         return model(**values)

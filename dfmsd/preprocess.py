@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from mmdet.registry import MODELS
 from mmengine.model import BaseDataPreprocessor
+from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 
 from dfmsd.augment import area_ratio, enhance
@@ -18,6 +18,7 @@ from dfmsd.errors import StudyError, validated
 from dfmsd.stages import Enhance
 
 Batch = dict[str, Any]
+RATIOS = TypeAdapter(dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]])
 View = tuple[Tensor, list[Tensor]]
 """One batch of images as the student and as each teacher sees it, each ``(B, 3, H, W)``."""
 
@@ -71,12 +72,15 @@ class DistillPreprocessor(BaseDataPreprocessor):
         self.enhance: dict[str, Any] | None = None
         self.ratios: Mapping[str, float] | None = None
         if enhance is not None:
-            chosen = validated(Enhancement, "enhance", dict(enhance))
+            chosen = validated(Enhancement, "enhance", enhance)
             self.enhance = chosen.model_dump(exclude={"score", "ratios"})
             if chosen.ratios is not None:
                 if not chosen.ratios.is_file():
                     raise StudyError(f"the file of area ratios {chosen.ratios} does not exist")
-                self.ratios = json.loads(chosen.ratios.read_text())
+                try:
+                    self.ratios = RATIOS.validate_json(chosen.ratios.read_bytes())
+                except ValueError:
+                    raise StudyError(f"{chosen.ratios} holds no area ratios: make it of dfmsd.augment.area_ratios") from None
 
     def forward(self, data: Batch, training: bool = False) -> Batch:
         """The student's batch; while training also ``inputs_t``, a list with each teacher's view, and what the options ask for."""

@@ -130,6 +130,10 @@ BLOCKS = {"distill.0.0.levels.8.align.weight": torch.ones(1), "distill.0.0.weigh
         ),
         pytest.param(lambda state: {f"module.{name}": value for name, value in (state | BLOCKS).items()}, id="of a wrapped one"),
         pytest.param(
+            lambda state: {f"module.{name}": value for name, value in state.items()} | {"steps": torch.tensor(3)},
+            id="of mmengine's averages",
+        ),
+        pytest.param(
             lambda state: state | {f"ema_{name.replace('.', '_')}": -value for name, value in state.items()},
             id="of mmdet 2.x with averages",
         ),
@@ -206,13 +210,25 @@ def test_code_behind_a_published_name_is_never_run(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     kept = tmp_path / "hub" / "checkpoints"
     kept.mkdir(parents=True)
-    for file in ("resnet50_caffe-788b5fa3.pth", "some.pth"):
+    for file in ("resnet50_caffe-788b5fa3.pth", "resnet50-0676ba61.pth", "some.pth"):
         torch.save({"state_dict": Payload(tmp_path / "mark")}, kept / file)
-    for name in ("open-mmlab://detectron/resnet50_caffe", "https://nowhere.invalid/some.pth"):
+    for name in ("open-mmlab://detectron/resnet50_caffe", "torchvision://resnet50", "https://nowhere.invalid/some.pth"):
         with pytest.raises(StudyError, match=r"holds more than weights \((io\.)?open\), which could run code, and is not loaded"):
             load_checkpoint(network(), name)
     assert not (tmp_path / "mark").exists()
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+
+
+def test_the_backbones_of_mmdets_configs_need_no_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "hub" / "checkpoints" / "resnet50-0676ba61.pth"
+    kept.parent.mkdir(parents=True)
+    torch.save(filled(2.5).state_dict(), kept)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    target = network()
+    load_checkpoint(target, "torchvision://resnet50")
+    assert all((parameter == 2.5).all() for parameter in target.parameters())
+    with pytest.raises(StudyError, match="torchvision has no weights 'resnet5': did you mean 'resnet50'"):
+        load_checkpoint(target, "torchvision://resnet5")
 
 
 def test_what_mmengine_puts_into_checkpoints_is_read(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ def test_a_distillers_config_stands_for_its_student(tmp_path: Path) -> None:
             "mmdet::retinanet/retinanet_r50_fpn_1x_cocoo.py",
             f"mmdet has no config mmdet::retinanet/retinanet_r50_fpn_1x_cocoo.py: did you mean '{RETINANET}'?",
         ),
-        ("mmdet::retinanet", "mmdet has no config mmdet::retinanet: its configs are called mmdet::FOLDER/NAME.py"),
+        (RETINANET[:-3], f"mmdet has no config {RETINANET[:-3]}: did you mean '{RETINANET}'?"),
+        (RETINANET.replace("net/", "nett/"), f"nett/retinanet_r50_fpn_1x_coco.py: did you mean '{RETINANET}'?"),
+        ("~nosuchuser/a.py", "config ~nosuchuser/a.py does not exist"),
         ("mmdet::nothing/at_all.py", "mmdet has no config mmdet::nothing/at_all.py: its configs are called"),
         ({"type": "RetinaNet"}, "the student's config has no data_preprocessor"),
         (Config({"lr": 1}), "student: config None has no model: name a detector's"),
@@ -73,6 +75,45 @@ def test_what_is_no_detector_is_refused_in_a_line(given: Any, message: str) -> N
     with pytest.raises(StudyError, match=re.escape(message)) as caught:
         configs.network(given, "student")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("a.py", "model = dict(", "SyntaxError: '(' was never closed"),
+        ("a.py", "_base_ = 'b.py'", "FileNotFoundError: "),
+        ("a.txt", PLAIN, "OSError: Only py/yml/yaml/json type are supported now!"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_named(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(StudyError, match=re.escape(f"config {tmp_path / name} cannot be read ({reason}")) as caught:
+        configs.read(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"type": "RetinaNett"}, "there is no 'RetinaNett': did you mean 'RetinaNet'?"),
+        ({"backbone": {"type": "ResNett"}}, "there is no 'ResNett': did you mean 'ResNet'?"),
+        ({"bakbone": {}}, "RetinaNet has no option 'bakbone': did you mean 'backbone'?"),
+        ({"backbone": {"type": "ResNet", "deepth": 50}}, "ResNet has no option 'deepth': did you mean 'depth'?"),
+        ({"backbone": {"type": "ResNet", "depth": 7}}, "KeyError: invalid depth 7 for resnet"),
+        ({"data_preprocessor": {"type": "DetDataPreprocessor", "meen": 1}}, "has no option 'meen': did you mean 'mean'?"),
+    ],
+    ids=str,
+)
+def test_a_network_that_cannot_be_built_says_why_in_a_line(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(StudyError, match=re.escape(message)) as caught:
+        configs.built(configs.network(RETINANET, "student") | changes, "student")
+    assert str(caught.value).startswith("the student cannot be built: ") and "\n" not in str(caught.value)
+
+
+def test_a_detector_of_several_views_is_refused() -> None:
+    name = "mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py"
+    with pytest.raises(StudyError, match="the student is a SoftTeacher, no detector of single images"):
+        configs.built(configs.network(name, "student"), "student")
 
 
 @pytest.fixture

@@ -383,6 +383,11 @@ def test_a_stage_goes_on_with_the_student_before(weights: Path) -> None:
         assert torch.equal(value, detector("retinanet_r50").state_dict()[name]), name
 
 
+def test_weights_of_mmdets_own_option_are_the_students(weights: Path) -> None:
+    model = distiller(weights, init_cfg={"type": "Pretrained", "checkpoint": checkpoint("retinanet_r50", weights)})
+    assert torch.equal(model.backbone.conv1.weight, detector("retinanet_r50").backbone.conv1.weight)
+
+
 def test_inheriting_takes_the_teachers_neck_and_head(weights: Path) -> None:
     model = distiller(weights, "fcos_r50", "fcos_r101", inherit=True)
     for name, value in model.student.state_dict().items():
@@ -414,6 +419,17 @@ def test_inheriting_takes_the_teachers_neck_and_head(weights: Path) -> None:
         ),
         ({"methods": {"type": "MGD"}}, r"methods = {'type': 'MGD'}: give a list of dicts"),
         ({"methods": "MGD"}, "methods = 'MGD': give a list of dicts"),
+        ({"methods": None}, "methods = None: give a list of dicts"),
+        ({"student_checkpoint": ["a.pth", "b.pth"]}, "student_checkpoint lists 2 files: give one"),
+        ({"inherit": "no"}, "inherit = 'no': it must be True or False"),
+        ({"adversarial": True}, r"adversarial = True: give a dict, such as dict\(epsilon=...\)"),
+        ({"factors": [1.0]}, r"factors = \[1.0\]: give a dict with a number for each term"),
+        ({"factors": {"loss_mgd_rec": float("nan")}}, "factors: loss_mgd_rec = nan: it must be a finite number"),
+        ({"factors": {"loss_mgd_rec": "1"}}, "factors: loss_mgd_rec = '1': it must be a finite number"),
+        (
+            {"student": {"type": "RetinaNett", "data_preprocessor": {"type": "DetDataPreprocessor"}}},
+            "the student cannot be built: .* mean 'RetinaNet'",
+        ),
         ({"methods": ["MGD"]}, r"methods = \['MGD'\]: give a list of dicts"),
         ({"teacher": []}, "there is no teacher: give the path of its mmdet config, or its model dict"),
         ({"teacher": None}, "there is no teacher"),
@@ -543,6 +559,9 @@ def test_a_students_own_parameters_follow_every_move(weights: Path, tmp_path: Pa
 
 def test_what_is_not_the_distillers_is_the_students(shared: Distiller) -> None:
     assert shared.bbox_head is shared.student.bbox_head and shared.with_bbox and shared.with_neck
+    neck, shared.neck = shared.neck, nn.Identity()
+    assert shared.student.neck is shared.neck is not neck, "what is trained is what is saved"
+    shared.neck = neck
     shared.student.set_epoch = seen = []  # type: ignore[assignment]
     assert shared.set_epoch is seen
     del shared.student.set_epoch

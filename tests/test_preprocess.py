@@ -98,9 +98,18 @@ def test_a_missing_file_of_ratios(tmp_path: Path) -> None:
         views(enhance=ENHANCE | {"ratios": str(tmp_path / "none.json")})
 
 
+@pytest.mark.parametrize("text", ["{half", "[1, 2]", '{"0": "a"}', '{"0": NaN}', '{"0": -1}'])
+def test_a_file_of_something_else_than_ratios(tmp_path: Path, text: str) -> None:
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(StudyError, match=r"other\.json holds no area ratios: make it of "):
+        views(enhance=ENHANCE | {"ratios": str(tmp_path / "other.json")})
+
+
 def test_enhancement_that_makes_no_sense() -> None:
     with pytest.raises(StudyError, match=r"enhance has no option 'thetha': did you mean 'theta'\?"):
         views(enhance={"thetha": 0.5})
+    with pytest.raises(StudyError, match=r"enhance = True: give a dict, such as dict\(theta=...\)"):
+        views(enhance=True)
 
 
 @pytest.mark.parametrize(("own", "other", "side"), [(1, 32, 96), (32, 1, 96), (32, 48, 96), (1, 1, 65)])

@@ -102,7 +102,7 @@ def named(file: Path) -> Source:
         for part, value in parts.items():
             if not isinstance(value, str) or not value:
                 raise StudyError(f"{file}: {split}: {part} = {value!r}: it must be a path")
-        found = Split(*(file.absolute().parent / Path(parts[part]).expanduser() for part in ("annotations", "images")))
+        found = Split(*(file.absolute().parent / os.path.expanduser(parts[part]) for part in ("annotations", "images")))
         if not found.annotations.is_file():
             raise StudyError(f"{file}: {split}: annotations: {found.annotations} is no file")
         if not found.images.is_dir():
@@ -273,10 +273,11 @@ def _opened(source: Source, place: int, images: dict[str, Json | None]) -> Annot
     @cache
     def names() -> dict[str, str]:
         places = (Path(folder, name) for folder, _, found in os.walk(split.images) for name in found)
-        return {file.name: str(file.relative_to(split.images)) for file in places}
+        return {file.name.lower(): str(file.relative_to(split.images)) for file in places}
 
     def elsewhere(name: str) -> str | None:
-        return names().get(PurePosixPath(name.replace("\\", "/")).name)
+        found = names().get(PurePosixPath(name.replace("\\", "/")).name.lower())
+        return None if found == name else found  # a link that leads nowhere
 
     content = split.annotations.read_bytes()
     return AnnotationFile(source.called(split.annotations), content, images, source.called(split.images), elsewhere)

@@ -5,6 +5,7 @@ The keys of the YAML are the fields of the notebook's page model (:data:`NOTEBOO
 
 from __future__ import annotations
 
+import os
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -92,7 +93,7 @@ class RowsPage(Page):
     @cached_property
     def trained_at(self) -> scales.Scale:
         """The scale, on the page's data."""
-        return scales.get(self.scale, data=None if self.data is None else paths.ROOT / Path(self.data).expanduser())
+        return scales.get(self.scale, data=None if self.data is None else paths.ROOT / os.path.expanduser(self.data))
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:

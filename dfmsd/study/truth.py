@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +17,18 @@ Json = dict[str, Any]
 SLACK = 1.0
 """Pixels that a box may reach beyond its image, as tools round."""
 
+THIN = 0.01
+"""Pixels of its image that a box must have in width and height, or no detection meets it."""
+
+MOST = 100
+"""Detections of an image that COCO's metric looks at."""
+
 SHOWN = 8
 """Images, annotations or categories that a line names of those with the same fault."""
 
 TOP = ("images", "annotations", "categories")
+
+SIDES = ("width", "height")
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,7 @@ def check(train: AnnotationFile, val: AnnotationFile, *, least_side: int) -> Che
     for one in checks:
         one.parts()
     first, second = checks
+    second.thin()
     if first.names and second.names:
         first.same_categories(second)
     if not wrong.about(train.name):
@@ -128,6 +138,27 @@ def _in_both(train: AnnotationFile, val: AnnotationFile, notes: _Lines) -> None:
             notes.add(val.name, f"image {name!r}", "the same image is in {}: what was learned by heart counts as found", train.name)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> Json:
+    """An object of a JSON text, in which no name stands twice: of two values the first would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return found
+
+
+def _is_mask(found: object, image: Json) -> bool:
+    """Whether a segmentation is polygons, or run lengths of its image."""
+    try:
+        if isinstance(found, list):
+            return all(len(polygon) > 5 and len(polygon) % 2 == 0 and math.isfinite(sum(polygon)) for polygon in found)
+        size, counts = found["size"], found["counts"]  # type: ignore[index]
+        whole = isinstance(counts, str) or (min(counts) >= 0 and sum(counts) == math.prod(size))
+        return bool(size == [image["height"], image["width"]] and whole)
+    except (TypeError, KeyError, ValueError, OverflowError):
+        return False
+
+
 def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -135,6 +166,11 @@ def _is_id(value: object) -> bool:
 def _is_number(value: object) -> bool:
     """Also not NaN, and not so large that arithmetic fails."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e9 < value < 1e9
+
+
+def _shown(start: float, length: float, side: float) -> float:
+    """How much of a box is in its image, along one side."""
+    return min(start + length, side) - max(start, 0)
 
 
 def _short(value: object) -> str:
@@ -157,6 +193,8 @@ class _Check:
     images: dict[int, Json] = field(default_factory=dict)
     objects: dict[int, int] = field(default_factory=dict)
     """Number of each image's objects that can be learned or found."""
+    boxes: dict[str, list[float]] = field(default_factory=dict)
+    """Those that have next to nothing of their image, by what a finding calls them."""
     usable: list[int] = field(default_factory=list)
     masks: bool = True
 
@@ -175,7 +213,7 @@ class _Check:
             # A byte order mark is no fault of the user's, but pycocotools cannot read it.
             text = self.file.content.decode("utf-8-sig")
             self.changed = self.file.content.startswith(b"\xef\xbb\xbf")
-            content = json.loads(text)
+            content = json.loads(text, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             self.fault("", "it cannot be read as JSON ({})", str(error).split(": line")[0] or type(error).__name__)
             return
@@ -229,7 +267,7 @@ class _Check:
             if not isinstance(name, str) or not name:
                 self.fault(item, "its file_name is {}: it must be a path below {}", _short(name), self.file.folder)
                 continue
-            if (other := files.setdefault(name, item)) != item:
+            if (other := files.setdefault(os.path.normpath(name), item)) != item:
                 self.fault(item, "{!r} is also the file of {}: list it once, with all of its annotations", name, other)
                 continue
             seen = self.file.pictures.get(name)
@@ -255,6 +293,7 @@ class _Check:
             self.note(item, "training reads it{}: boxes must be of the turned image", turned)
 
     def _annotations(self) -> None:
+        largest = 0.0
         for item, entry in self._ids("annotations", "annotation"):
             image = self.images.get(entry["image_id"]) if _is_id(entry.get("image_id")) else None
             if image is None:
@@ -270,17 +309,22 @@ class _Check:
             if min(box[2:]) < 0:
                 self.fault(item, "its bbox {} is inverted: the last two numbers are its width and height", _short(box))
                 continue
+            largest = max(largest, *box)
             self._area(item, entry, box)
-            if image is None or not all(_is_number(image.get(side)) for side in ("width", "height")):
+            if image is None or not all(_is_number(image.get(side)) for side in SIDES):
                 continue
             if self._outside(item, box, image):
                 continue
-            self._mask(item, entry)
+            self._mask(item, entry, image)
+            if not crowd and min(_shown(box[place], box[place + 2], image[side]) for place, side in enumerate(SIDES)) < THIN:
+                self.boxes[item] = box
             self.masks = self.masks and bool(entry.get("segmentation"))
             if min(box[2:]) < 1 or entry.get("area") == 0 or entry.get("ignore"):
                 self.note(item, "it is smaller than a pixel or says ignore: training leaves it out, evaluation does not")
             elif not crowd:
                 self.objects[image["id"]] = self.objects.get(image["id"], 0) + 1
+        if 0 < largest <= 1:
+            self.fault("", "all of its boxes lie within one pixel: a bbox is in pixels, not in shares of its image")
         ids = [entry["id"] for entry in self.content["annotations"] if _is_id(entry.get("id"))]
         if ids and min(ids) < 1:
             # pycocotools takes an object of id 0 for an unmatched one.
@@ -313,16 +357,18 @@ class _Check:
             return True
         return False
 
-    def _mask(self, item: str, entry: Json) -> None:
-        polygons = entry.get("segmentation")
-        if not isinstance(polygons, list):
-            return
-        try:
-            finite = all(math.isfinite(sum(polygon)) for polygon in polygons)
-        except (TypeError, OverflowError):
-            finite = False
-        if not finite:
-            self.fault(item, "its segmentation is {}: it must be polygons of finite numbers, or encoded", _short(polygons))
+    def _mask(self, item: str, entry: Json, image: Json) -> None:
+        if (found := entry.get("segmentation")) and not _is_mask(found, image):
+            words = (
+                "its segmentation is {}: it must be polygons of at least three points in finite numbers, or run lengths of {} x {}"
+            )
+            self.fault(item, words, _short(found), image["height"], image["width"])
+
+    def thin(self) -> None:
+        """Refuse what an evaluation counts as missed, whatever is detected."""
+        for item, box in self.boxes.items():
+            words = "its bbox {} has no width or no height in its image: no detection can meet it, so leave it out"
+            self.fault(item, words, _short(box))
 
     def same_categories(self, other: _Check) -> None:
         """Compare the categories of the training file with those of the validation file, and give these the same order."""
@@ -350,5 +396,11 @@ class _Check:
 
     def to_find(self) -> None:
         self.usable = [key for key in self.images if self.objects.get(key)]
+        for key in self.usable:
+            if self.objects[key] > MOST:
+                words = (
+                    "it has more than {} objects, and COCO's metric looks at {} detections: a perfect detector scores less than 100"
+                )
+                self.note(f"image {key}", words, MOST, MOST)
         if not self.usable:
             self.fault("", "no image has an object that is not a crowd: there is nothing to evaluate on")

@@ -103,6 +103,7 @@ def test_a_byte_order_mark_is_no_fault(mine: Path, tmp_path: Path) -> None:
         ("train: {annotations: photos, images: photos/spring}\nval: {}", "train: annotations: .*photos is no file"),
         ("train: {annotations: labels/spring.json, images: photo}\nval: {}", "train: images: .*photo is no folder"),
         ("train: &a {annotations: labels/spring.json, images: photos/spring}\nval: *a", "train and val have the same annotations"),
+        ("train: {annotations: ~nosuchuser/a.json, images: b}\nval: {}", "train: annotations: .*/~nosuchuser/a.json is no file"),
         ("a: [", "is not YAML"),
     ],
 )

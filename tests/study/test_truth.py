@@ -74,6 +74,17 @@ def of_first(part: str, **values: Any) -> Callable[[Any], None]:
     return lambda truth: truth[part][0].update(values)
 
 
+def lengths(height: int, width: int, left: int = 0) -> dict[str, Any]:
+    """A whole image as a mask, less some pixels that no run has."""
+    return {"size": [height, width], "counts": [0, height * width - left]}
+
+
+def shares(truth: Any) -> None:
+    """Boxes as other formats have them."""
+    for item in truth["annotations"]:
+        item["bbox"] = [value / side for value, side in zip(item["bbox"], (96, 64, 96, 64), strict=True)]
+
+
 @pytest.mark.parametrize(
     ("split", "by", "line"),
     [
@@ -99,6 +110,21 @@ def of_first(part: str, **values: Any) -> Callable[[Any], None]:
         ("train", of_first("annotations", area=-4), "annotation 1: its area is -4: it must be its number of pixels"),
         ("train", of_first("annotations", iscrowd=2), "annotation 1: its iscrowd is 2: it must be 0, or 1 for a crowd"),
         ("train", of_first("annotations", segmentation=[[1, float("nan"), 3, 4, 5, 6]]), "annotation 1: its segmentation is ["),
+        (
+            "train",
+            of_first("annotations", segmentation=[1, 2, 3, 4, 5, 6]),
+            "it must be polygons of at least three points in finite",
+        ),
+        ("train", of_first("annotations", segmentation=[[1, 2, 3, 4]]), "its segmentation is [[1, 2, 3, 4]]: it must be polygons"),
+        ("train", of_first("annotations", segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "it must be polygons of at least three points"),
+        ("train", of_first("annotations", segmentation="mask"), "it must be polygons of at least three points"),
+        ("train", of_first("annotations", segmentation=lengths(96, 64)), "or run lengths of 64 x 96"),
+        ("train", of_first("annotations", segmentation=lengths(64, 96, 7)), "or run lengths of 64 x 96"),
+        ("val", of_first("annotations", bbox=[16, 8, 0, 30]), "its bbox [16, 8, 0, 30] has no width or no height in its image"),
+        ("val", of_first("annotations", bbox=[96, 8, 1, 30]), "no detection can meet it, so leave it out"),
+        ("val", shares, "all of its boxes lie within one pixel: a bbox is in pixels, not in shares of its image"),
+        ("train", of_first("images", file_name="./cam2/0001.jpg"), "image 1: 'cam2/0001.jpg' is also the file of image 0"),
+        ("train", of_first("images", file_name="cam1/0000.JPG"), "there is 'cam1/0000.jpg': if it is that, write so"),
         ("train", of_first("images", id=1), "image 1: another image has the same id: each needs its own"),
         ("train", of_first("images", file_name=3), "image 0: its file_name is 3: it must be a path below photos/spring"),
         ("train", of_first("images", file_name="cam2/0001.jpg"), "image 1: 'cam2/0001.jpg' is also the file of image 0"),
@@ -125,7 +151,7 @@ def test_what_is_wrong_is_named_with_its_file_its_id_and_what_is_right(
     assert line in first
 
 
-@pytest.mark.parametrize("damage", [b"{half", b"", b"\xff\xfe{", b"[" * 100_000])
+@pytest.mark.parametrize("damage", [b"{half", b"", b"\xff\xfe{", b"[" * 100_000, b'{"images": [{"id": 1, "id": 2}]}'])
 def test_annotations_that_are_not_json_are_named(mine: Path, damage: bytes) -> None:
     (mine / FILES["train"]).write_bytes(damage)
     (line,) = findings(mine)
@@ -145,9 +171,10 @@ def truncated(file: Path) -> None:
         (lambda file: file.unlink(), "is not a file in photos/spring"),
         (lambda file: (file.unlink(), file.mkdir()), "is not a file in photos/spring"),
         (lambda file: (file.unlink(), os.mkfifo(file)), "is not a file in photos/spring"),
+        (lambda file: (file.unlink(), file.symlink_to(file.name)), "is not a file in photos/spring"),
         (lambda file: cv2.imwrite(str(file), np.zeros((64, 48, 3), np.uint8)), "is 48 x 64 pixels as training reads it, not"),
     ],
-    ids=["empty", "truncated", "text", "missing", "folder", "pipe", "smaller"],
+    ids=["empty", "truncated", "text", "missing", "folder", "pipe", "link", "smaller"],
 )
 def test_images_that_cannot_be_learned_from_are_named(mine: Path, damage: Callable[[Path], Any], words: str) -> None:
     for name in ("cam1/0002.jpg", "cam1/0004.jpg"):
@@ -204,6 +231,27 @@ def test_everything_is_found_at_once(mine: Path) -> None:
     ]
     for found, start in zip(findings(mine), starts, strict=True):
         assert found.startswith(start), found
+
+
+def test_masks_are_polygons_or_run_lengths(mine: Path) -> None:
+    def by(truth: Any) -> None:
+        some = [[[1, 1, 20, 1, 20, 20]], lengths(64, 96), {"size": [64, 96], "counts": "PPYo0"}]
+        for place, item in enumerate(truth["annotations"]):
+            item["segmentation"] = some[place % 3]
+
+    change(mine, "train", by)
+    assert data.ensure(own(mine)).masks
+
+
+def test_more_objects_than_the_metric_looks_at_are_told(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def by(truth: Any) -> None:
+        truth["annotations"] += [truth["annotations"][0] | {"id": 100 + place} for place in range(100)]
+
+    change(mine, "val", by)
+    words = (
+        "image 0: it has more than 100 objects, and COCO's metric looks at 100 detections: a perfect detector scores less than 100"
+    )
+    assert notes(mine, capsys) == [f"labels/autumn.json: {words}"]
 
 
 def test_what_training_leaves_out_is_told(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
