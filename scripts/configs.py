@@ -1,7 +1,7 @@
 """Write configs/, mmengine configs of the papers' pairs, from the study's own rows: ``python scripts/configs.py [FOLDER]``.
 
-DFMSD has a folder for each pair of the comparison tables, with a file a stage. Of every other method there is a file for each pair
-with RetinaNet R50 in the tables that compare all of them. What a file says is the study's scale ``coco``, in mmdet's own words.
+DFMSD has a folder for each pair of the papers' comparison tables, with a file a stage. Of every other method there is a file for
+each pair with RetinaNet R50 in the tables that compare all of them. A file says what the scale ``coco`` does, in mmdet's own words.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ model = dict(
 def chains() -> Iterator[tuple[str, tuple[RunSpec, ...]]]:
     """What is written: the place of a config, or of the folder of a chain's, and its runs."""
     scale, found = scales.get("coco"), set()
-    for page in (pages.get(name, scale="coco") for name in pages.names() if pages.file_of(name).parent.name == "comparison"):
+    for page in pages.comparisons("coco"):
+        if page.table is None or pages.file_of(page.page).parent.name != "comparison":
+            continue
         for row in page.rows():
             compared = row.recipe == "dfmsd" or (row.student == "retinanet_r50" and page.page in COMPARED)
             if row.recipe == "baseline" or row.options != rows.Options() or isinstance(row, rows.Impossible) or not compared:

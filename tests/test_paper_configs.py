@@ -43,9 +43,8 @@ def tree(folder: Path) -> dict[str, str]:
 
 def test_what_is_committed_is_what_the_script_writes(tmp_path: Path) -> None:
     SCRIPT["main"](tmp_path)
-    assert tree(FOLDER) == tree(tmp_path)
+    assert tree(FOLDER) == tree(tmp_path), "write them anew: rm -r configs; python scripts/configs.py"
     assert tree(FOLDER).keys() == RUNS.keys()
-    assert {place.partition("/")[0] for place in RUNS} == hyper.METHODS.keys()
 
 
 def plain(config: Any) -> Any:
