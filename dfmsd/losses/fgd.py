@@ -198,8 +198,9 @@ def fgd_global(
 
     Example:
         >>> feat_t, feat_s = torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
-        >>> fgd_global(feat_s, feat_t, context_s=Context(3), context_t=Context(3)).item()
-        48.0
+        >>> mean = torch.nn.AdaptiveAvgPool2d(1)
+        >>> fgd_global(feat_s, feat_t, context_s=mean, context_t=mean).item()
+        192.0
     """
     feat_s, feat_t = widened(feat_s), widened(feat_t).detach()
     # Both additions are made on the student's side: the teacher's map is not copied.

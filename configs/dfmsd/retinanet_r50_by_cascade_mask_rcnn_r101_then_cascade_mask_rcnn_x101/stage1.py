@@ -1,0 +1,28 @@
+# RetinaNet R50 <- Cascade Mask R-CNN R101, DFMSD, stage 1, 12 epochs. Written by scripts/configs.py.
+_base_ = [
+    "mmdet::_base_/datasets/coco_detection.py",
+    "mmdet::_base_/schedules/schedule_1x.py",
+    "mmdet::_base_/default_runtime.py",
+]
+custom_imports = dict(imports=["dfmsd.distiller"], allow_failed_imports=False)
+work_dir = "work_dirs/dfmsd/retinanet_r50_by_cascade_mask_rcnn_r101_then_cascade_mask_rcnn_x101/stage1"
+model = dict(
+    type="Distiller",
+    student="mmdet::retinanet/retinanet_r50_fpn_2x_coco.py",
+    teacher="mmdet::cascade_rcnn/cascade-mask-rcnn_r101_fpn_20e_coco.py",
+    teacher_checkpoint="https://download.openmmlab.com/mmdetection/v2.0/cascade_rcnn/cascade_mask_rcnn_r101_fpn_20e_coco/cascade_mask_rcnn_r101_fpn_20e_coco_bbox_mAP-0.434__segm_mAP-0.378_20200504_174836-005947da.pth",
+    methods=[
+        dict(
+            type="DFMSD",
+            tau=0.5,
+            alpha=2e-05,
+            spatial_ratio=0.65,
+            channel_ratio=0.65,
+            se_ratio=16,
+            beta=1e-05,
+            sfa=6.0,
+            sfa_strides=(8, 16, 32),
+        )
+    ],
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01), clip_grad=dict(max_norm=35.0, norm_type=2))

@@ -1,0 +1,28 @@
+# RetinaNet R50 <- RetinaNet R101, DFMSD, stage 1, 12 epochs. Written by scripts/configs.py.
+_base_ = [
+    "mmdet::_base_/datasets/coco_detection.py",
+    "mmdet::_base_/schedules/schedule_1x.py",
+    "mmdet::_base_/default_runtime.py",
+]
+custom_imports = dict(imports=["dfmsd.distiller"], allow_failed_imports=False)
+work_dir = "work_dirs/dfmsd/retinanet_r50_by_retinanet_r101_then_retinanet_x101/stage1"
+model = dict(
+    type="Distiller",
+    student="mmdet::retinanet/retinanet_r50_fpn_2x_coco.py",
+    teacher="mmdet::retinanet/retinanet_r101_fpn_2x_coco.py",
+    teacher_checkpoint="https://download.openmmlab.com/mmdetection/v2.0/retinanet/retinanet_r101_fpn_2x_coco/retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth",
+    methods=[
+        dict(
+            type="DFMSD",
+            tau=0.5,
+            alpha=2e-05,
+            spatial_ratio=0.65,
+            channel_ratio=0.65,
+            se_ratio=16,
+            beta=1e-05,
+            sfa=10.0,
+            sfa_strides=(8, 16, 32),
+        )
+    ],
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01), clip_grad=dict(max_norm=35.0, norm_type=2))

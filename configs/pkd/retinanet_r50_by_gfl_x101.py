@@ -1,0 +1,16 @@
+# RetinaNet R50 <- GFL X101, PKD, 24 epochs. Written by scripts/configs.py.
+_base_ = [
+    "mmdet::_base_/datasets/coco_detection.py",
+    "mmdet::_base_/schedules/schedule_2x.py",
+    "mmdet::_base_/default_runtime.py",
+]
+custom_imports = dict(imports=["dfmsd.distiller"], allow_failed_imports=False)
+work_dir = "work_dirs/pkd/retinanet_r50_by_gfl_x101"
+model = dict(
+    type="Distiller",
+    student="mmdet::retinanet/retinanet_r50_fpn_2x_coco.py",
+    teacher="mmdet::gfl/gfl_x101-32x4d_fpn_ms-2x_coco.py",
+    teacher_checkpoint="https://download.openmmlab.com/mmdetection/v2.0/gfl/gfl_x101_32x4d_fpn_mstrain_2x_coco/gfl_x101_32x4d_fpn_mstrain_2x_coco_20200630_102002-50c1ffdb.pth",
+    methods=[dict(type="PKD", alpha=10.0, levels=4)],
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01), clip_grad=dict(max_norm=35.0, norm_type=2))
