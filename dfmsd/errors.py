@@ -79,7 +79,7 @@ def explained(error: ValidationError, model: type[BaseModel], part: str = "param
         part: What to call a field.
     """
     first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"]))
+    place = ".".join(part if part.isprintable() and len(part) <= 80 else _SHORT.repr(part) for part in map(str, first["loc"]))
     message = " ".join(first["msg"].removeprefix("Value error, ").split())
     if first["type"] == "extra_forbidden":
         return f"unknown {part} {place!r}: {suggest(str(first['loc'][-1]), _fields(model, first['loc'][:-1]))}"

@@ -34,7 +34,7 @@ from papermill.exceptions import PapermillExecutionError
 from dfmsd.errors import StudyError
 from dfmsd.report import figures, gates, scoreboard, tables
 from dfmsd.study import claims, ensure, frames, pages, params, paths, plan, records, scales
-from dfmsd.study.files import write_atomic
+from dfmsd.study.files import read_text, write_atomic
 from dfmsd.study.pages import GatesPage, MeasuredPage, Page
 
 UNUSED = ("__main__", "book", "doctor")
@@ -68,8 +68,10 @@ class Job:
 
     def is_done(self) -> bool:
         """Whether the page is there and up to date."""
-        found = json.loads(self.target.read_text()) if self.target.exists() else {"metadata": {}}
-        return bool(found["metadata"].get("dfmsd") == self.digest)
+        try:
+            return bool(json.loads(read_text(self.target))["metadata"]["dfmsd"] == self.digest)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # damaged, it is made anew
+            return False
 
 
 @cache
@@ -286,7 +288,7 @@ def _name(chapter: Mapping[str, str]) -> str:
 
 def _write(file: Path, text: str) -> None:
     """Write a file unless it holds the text already: what has not changed is not built again."""
-    if not file.exists() or file.read_text() != text:
+    if not file.exists() or read_text(file) != text:
         write_atomic(file, text)
 
 

@@ -55,6 +55,8 @@ MISSING: Any = {"fontsize": 8, "color": "#777777", "bbox": {"facecolor": "white"
 SHRINKS = 0.7
 """How small a figure becomes on a narrow screen."""
 
+mpl.rcParams["text.parse_math"] = False  # a name may hold dollars
+
 IMAGE_DPI = 144
 """Of images inside a drawing; its lines and letters have no resolution."""
 
@@ -109,7 +111,10 @@ def described(figure: Figure, alt: str) -> Figure:
 def svg(figure: Figure) -> str:
     """A figure as SVG, the same bytes for the same figure."""
     stream = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "dfmsd"}):
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        for label in axis.get_ticklabels(which="both"):  # so that a name's is there before it is drawn
+            label.set_parse_math(axis.get_scale() == "log")  # powers of ten
+    with mpl.rc_context({"svg.hashsalt": "dfmsd", "text.parse_math": True}):
         figure.savefig(stream, format="svg", dpi=IMAGE_DPI, metadata={"Date": None, "Creator": None})
     return stream.getvalue()
 

@@ -245,7 +245,7 @@ def _checked(kind: str, source: Source, seen: Seen) -> Json:
     home = _home(kind, _hash_of(seen))
     file = home / f"checked-{code.digest_of('dfmsd.study.truth:check')}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # Damaged, it is made anew.
-        kept: Json = json.loads(file.read_text())
+        kept: Json = json.loads(files.read_text(file))
         if kept["copies"] == _copies(home, kept["copies"]) and kept.keys() == set(KEPT):
             return kept
     checked = truth.check(*(_opened(source, place, images) for place, (_, images) in enumerate(seen)), least_side=LEAST_SIDE)

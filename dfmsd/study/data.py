@@ -179,9 +179,9 @@ def _checked(spec: ShapesData, home: Path) -> DataRoot:
     """The stored data set, if it is whole."""
     mend = f"remove the folder {home} and it is generated anew"
     try:
-        stored = json.loads((home / "meta.json").read_text())["fingerprint"]
-        contents = [(home / f"annotations/{split}.json").read_text() for split, _ in _counts(spec)]
-        hashes = dict(json.loads((home / HASHES).read_text()))
+        stored = json.loads(files.read_text(home / "meta.json"))["fingerprint"]
+        contents = [files.read_text(home / f"annotations/{split}.json") for split, _ in _counts(spec)]
+        hashes = dict(json.loads(files.read_text(home / HASHES)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(f"the generated data is damaged ({error}): {mend}") from None
     if _fingerprint(spec, contents) != stored:

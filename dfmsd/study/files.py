@@ -147,8 +147,9 @@ def _in_words(error: OSError, place: Path | None) -> str:
     if place is None:
         return str(error.strerror)
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        file = next(one for one in (place, *place.parents) if one.exists())
-        return f"{file} is a file, where a folder should be: move it, or {_elsewhere(place)}"
+        file = next((one for one in (place, *place.parents) if os.path.lexists(one) and not one.is_dir()), place)
+        kind = "a file" if file.exists() else "a link that leads nowhere"
+        return f"{file} is {kind}, where a folder should be: move it, or {_elsewhere(place)}"
     if error.errno == errno.EISDIR:
         return f"{place} is a folder, where a file should be: remove it"
     if error.errno in FORBIDDEN:

@@ -104,7 +104,7 @@ def picture(content: bytes) -> Json:
 
 def _kept(store: Path) -> dict[str, Json]:
     try:
-        kept = json.loads(store.read_text())
+        kept = json.loads(files.read_text(store))
         return {name: entry for name, entry in kept.items() if isinstance(entry["says"], dict) and entry["stamp"]}
     except (OSError, ValueError, AttributeError, TypeError, KeyError):
         return {}  # read anew

@@ -112,10 +112,13 @@ class Record(_Kept):
         try:
             scale, source, stage = self.spec["scale"], self.spec["data"]["source"], self.spec.get("stage", {})
             name = self.spec["network"]["name"] if "network" in self.spec else self.spec["backbone"]["type"]
-        except (KeyError, TypeError):
+            canonical(self.spec)  # without NaN
+        except (KeyError, TypeError, ValueError):
             raise ValueError("spec: it is none of a run") from None
         if not all(isinstance(text, str) for text in (scale, source, name)) or not isinstance(stage, dict | None):
             raise ValueError("spec: it is none of a run")
+        if "network" in self.spec and self.is_result and "AP" not in self.metrics:
+            raise ValueError("metrics: AP is missing")
         return self
 
 

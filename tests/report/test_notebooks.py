@@ -109,6 +109,14 @@ def notebook(folder: Path, code: str) -> Path:
     return folder / "small.ipynb"
 
 
+@pytest.mark.parametrize("text", ["", "{half", "[]", '{"metadata": {}}'])
+def test_a_damaged_page_is_made_anew(small: Path, text: str) -> None:
+    job = Job(notebook(small, "1"), "x")
+    job.target.parent.mkdir(parents=True)
+    job.target.write_text(text)
+    assert not job.is_done()
+
+
 @pytest.mark.slow
 def test_a_failing_notebook_leaves_the_page_that_was_there(small: Path) -> None:
     page = book.run(Job(notebook(small, "print(40 + 2)"), "x"))

@@ -73,6 +73,17 @@ def test_a_figure_is_one_image_with_its_words_and_always_the_same() -> None:
     assert figures.image(drawn()) == page
 
 
+def test_dollars_in_a_name_are_dollars() -> None:
+    """Matplotlib would take what stands between two for mathematics, and fail at what is none; powers of ten are."""
+    figure = Figure()
+    axis = figure.subplots()
+    axis.plot([0.01, 100], ["$5 and $6", "$\\frac{$"], label="$")
+    axis.set(title="$\\bad{$", xscale="log")
+    axis.legend()
+    for part in ("<!-- $5 and $6 -->", "<!-- $\\frac{$ -->", "<!-- $\\bad{$ -->", "<!-- $\\mathdefault{10^{1}}$ -->"):
+        assert part in figures.svg(figure)
+
+
 def test_a_figure_of_pyplot_is_not_shown_twice() -> None:
     figure = plt.figure()
     figures.described(figure, "words")

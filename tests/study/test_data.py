@@ -172,13 +172,20 @@ def test_two_processes_at_once_make_one_data_set() -> None:
         (lambda home: another(home / "images/val/000000.jpg"), r"images/val/000000\.jpg is another image than was made"),
         (lambda home: (home / "meta.json").unlink(), "damaged .*meta.json"),
         (lambda home: (home / "annotations/val.json").unlink(), r"damaged .*annotations/val\.json"),
+        (lambda home: piped(home / "meta.json"), r"meta\.json is a named pipe, where a file should be"),
+        (lambda home: piped(home / "annotations/val.json"), r"val\.json is a named pipe, where a file should be"),
     ],
 )
 def test_damaged_data_are_noticed(home: Path, damage: Callable[[Path], None], message: str) -> None:
     ensure()
     damage(folder(home))
-    with pytest.raises(StudyError, match=f"{message}.*remove the folder .*shapes-"):
+    with pytest.raises(StudyError, match=f"{message}.*remove (the folder .*shapes-|it)"):
         ensure()
+
+
+def piped(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
 
 
 def truncated(file: Path) -> None:

@@ -59,6 +59,7 @@ def test_an_interrupted_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypa
         (errno.EROFS, "data", r"^{}/data cannot be used \(Read-only file system\): let DFMSD_DATA name a folder$"),
         (errno.EFBIG, "runs/x", r"^{}/runs/x is larger than the limit of this shell allows: `ulimit -f unlimited` lifts it$"),
         (errno.ENOTDIR, "file/x", r"^{}/file is a file, where a folder should be: move it"),
+        (errno.EEXIST, "gone/x", r"^{}/gone is a link that leads nowhere, where a folder should be: move it"),
         (errno.EISDIR, "runs", r"^{}/runs is a folder, where a file should be: remove it$"),
         (errno.EIO, "runs/x", r"^{}/runs/x: Input/output error$"),
     ],
@@ -72,6 +73,7 @@ def test_what_the_system_says_of_a_place_is_told_in_one_line(
 ) -> None:
     monkeypatch.setenv("DFMSD_DATA", str(folders / "data"))
     (folders / "file").touch()
+    (folders / "gone").symlink_to(folders / "nowhere")
     for told, given in (((None, folders / place)), (str(folders / place), None)):
         error = OSError(number, os.strerror(number))
         error.filename = told

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dfmsd.errors import StudyError
 from dfmsd.study import fingerprints
 
 
@@ -82,6 +83,15 @@ def test_a_damaged_store_is_made_anew(folder: Path, home: Path, damage: str) -> 
     assert look(folder, Reader()) == LENGTHS
     assert look(folder, quiet := Reader()) == LENGTHS
     assert quiet.read == []
+
+
+def test_a_pipe_in_the_place_of_a_store_is_not_waited_for(folder: Path, home: Path) -> None:
+    look(folder, Reader())
+    (store,) = (home / "looked").iterdir()
+    store.unlink()
+    os.mkfifo(store)
+    with pytest.raises(StudyError, match="is a named pipe, where a file should be: remove it"):
+        look(folder, Reader())
 
 
 def test_what_cannot_be_read_is_told_and_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,6 +115,9 @@ def test_every_part_of_a_record_is_covered_by_its_digest(tmp_path: Path) -> None
         (edited("provenance.finished", "soon", forged=True), "provenance.finished = 'soon'"),
         (edited("weights_sha256", "a", forged=True), "weights_sha256 = 'a'"),
         (edited("metrics.other", {}, forged=True), "metrics.other = {}"),
+        (edited("metrics", {}, forged=True), "metrics: AP is missing"),
+        (edited("metrics.A\n", 1.0, forged=True), "metrics.'A\\n'.[key]"),
+        (edited("spec.seed", float("nan")).replace('"digest"', '"note"'), "spec: it is none of a run"),
     ],
 )
 def test_a_damaged_or_edited_record_is_refused_in_one_line(content: str | bytes, message: str, tmp_path: Path) -> None:
