@@ -24,7 +24,6 @@ CHANGED = ("aug", "adv")
 
 def _names_first(init: Callable[..., None]) -> Callable[..., None]:
     """Tell of a misspelt name before Python tells of those that are missing."""
-
     arguments = [name for name, one in inspect.signature(init).parameters.items() if one.kind is one.KEYWORD_ONLY]
 
     @wraps(init)
