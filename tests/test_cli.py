@@ -112,7 +112,10 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
 
 
 def test_a_damaged_record_is_told_and_fails_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    file = finish(baseline())
+    run = baseline()
+    for need in run.needs():
+        finish(need)
+    file = finish(run)
     file.write_text(file.read_text().replace('"seed": 0', '"seed": 1'))
     assert status(*RUN, "--method", "baseline") != 0
     err = capsys.readouterr().err

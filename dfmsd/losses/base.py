@@ -24,11 +24,11 @@ CHANGED = ("aug", "adv")
 
 def _names_first(init: Callable[..., None]) -> Callable[..., None]:
     """Tell of a misspelt name before Python tells of those that are missing."""
+    arguments = [name for name, one in inspect.signature(init).parameters.items() if one.kind is one.KEYWORD_ONLY]
 
     @wraps(init)
     def checked(self: Method, *given: Any, **named: Any) -> None:
-        valid = [*hyper.METHODS[self.name].model_fields, *inspect.signature(init).parameters]
-        known(type(self).__name__, named, valid, "hyper-parameter")
+        known(type(self).__name__, named, {*hyper.METHODS[self.name].model_fields, *arguments}, "hyper-parameter")
         init(self, *given, **named)
 
     return checked

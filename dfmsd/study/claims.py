@@ -367,7 +367,7 @@ def _state(scale: str) -> str:
     runs, records = paths.runs(), paths.records()
     own = [*paths.PACKAGE.rglob("*.py"), *paths.PACKAGE.rglob("*.yaml"), *paths.PARAMS.rglob("*.yaml")]
     kept = [*records.glob("*.json"), *records.glob("measured/*.json"), *runs.glob("*/record.json"), *runs.glob("measured/*.json")]
-    found = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted({*own, *kept})}
+    found = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted({*own, *kept}) if file.is_file()}
     return digest([scales.get(scale).data.model_dump(mode="json"), found])
 
 

@@ -392,12 +392,13 @@ def test_a_frame_judges_the_claims_whose_pages_it_has() -> None:
 
 
 def test_every_claim_of_the_study_finds_its_rows_or_its_figure(folders: Path) -> None:
-    found = judged(frames.frame(pages.get("scoreboard")).query("scale == 'mini'"))
+    frame = pd.concat([frames.frame(page) for page in pages.get("scoreboard").sources() if page.scale == "mini"])
+    found = judged(frame)
     assert found["id"].tolist() == [one.id for one in claims.claims()]
     assert found["id"].is_unique
     assert len({(one.section, one.text, str(one.subject)) for one in claims.claims()}) == len(found), "no claim is listed twice"
     assert set(found["verdict"]) == {"not run"}
-    asked = hypotheses(frames.frame(pages.get("scoreboard")).query("scale == 'mini'"))
+    asked = hypotheses(frame)
     assert asked["id"].tolist() == [f"H{place}" for place in range(1, 9)] and set(asked["verdict"]) == {"not run"}
     assert (asked.set_index("id")["planned"].drop("H7") >= 12).all() and (asked["planned"] >= 8).all()
 
