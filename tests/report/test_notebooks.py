@@ -47,8 +47,8 @@ def test_no_outputs_are_committed_and_cells_have_ids_of_their_own(file: Path) ->
 @by_name
 def test_cells_define_nothing(file: Path) -> None:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    defined = [node for cell in code(file) for node in ast.walk(ast.parse(cell.source)) if isinstance(node, kinds)]
-    assert defined == []
+    cells = {cell["id"] for cell in code(file) for node in ast.walk(ast.parse(cell.source)) if isinstance(node, kinds)}
+    assert cells == ({"define"} if file.stem == "loss" else set()), "one notebook shows how a loss is defined"
 
 
 def test_every_kind_of_page_has_a_notebook_and_a_folder() -> None:
