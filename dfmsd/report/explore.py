@@ -216,7 +216,8 @@ def _config(spec: RunSpec, folder: Path, teacher: str | None, method: Mapping[st
         taken.update(run.measured_factors(config(before), before.seed))
         return defaultdict(float, taken)  # of a method in the place of the run's, whose own terms are not among them
 
-    settings, taken = config(spec), {}
+    settings = config(spec)
+    taken: dict[str, float] = {}
     if spec.stage is not None:
         with _silence():
             factors = run.factors_of(spec, measured)
@@ -281,6 +282,7 @@ def look(teacher: BaseDetector, page: ExplorePage) -> Figure:
         page: Its method, ratio and theta count; the student does not.
     """
     (run,) = planned(page)
+    assert run.stage is not None
     (shown,) = pictures(run, [page.image])
     options = Enhance(theta=page.theta)
     sample = DetDataSample(metainfo={"img_shape": shown.image.shape[1:], "ori_shape": shown.image.shape[1:]})
@@ -350,7 +352,7 @@ class Pick:
         import ipywidgets
 
         (run,) = planned(self.page)
-        shares = {n / 20 for n in range(21)} | ({self.page.ratio} - {None})
+        shares = {place / 20 for place in range(21)} | ({self.page.ratio} if self.page.ratio else set())
         ratios = {"the method's own": None} | {f"{share:.0%}": share for share in sorted(shares)}
         levels, last = _strides(run), len(first(scales.get(self.page.scale), 100)) - 1
         box = ipywidgets.interactive(
