@@ -640,6 +640,12 @@ class DataPage(Page):
 # Others
 
 
+def _method(name: str) -> type[MethodSpec]:
+    if name not in METHODS:
+        raise StudyError(f"unknown method {name!r}: {suggest(name.lower(), METHODS)}")
+    return METHODS[name]
+
+
 class ShortPage(Page):
     """Short trainings of one student by one teacher, whenever it is executed (:mod:`dfmsd.report.explore`)."""
 
@@ -658,6 +664,7 @@ class ShortPage(Page):
     def _check(self) -> Self:
         scale = scales.get(self.scale)
         for row in self.rows():
+            _method(row.recipe)
             chain(row, scale, scale.seeds[0])
         return self
 
@@ -677,9 +684,7 @@ class ExplorePage(ShortPage):
 
     def rows(self) -> tuple[Row, ...]:
         """The one that is trained."""
-        if self.method not in METHODS:
-            raise StudyError(f"unknown method {self.method!r}: {suggest(self.method.lower(), METHODS)}")
-        hides = [name for name in ("ratio", "spatial_ratio", "channel_ratio") if name in METHODS[self.method].model_fields]
+        hides = [name for name in ("ratio", "spatial_ratio", "channel_ratio") if name in _method(self.method).model_fields]
         if self.ratio is not None and not hides:
             raise StudyError(f"ratio = {self.ratio}: {self.method} hides no share of anything, so leave the ratio out")
         options = Options(theta=self.theta, hyper={} if self.ratio is None else dict.fromkeys(hides, self.ratio))
@@ -728,6 +733,8 @@ class OwnPage(Page):
     def _check(self) -> Self:
         for row in self.rows():
             check(row)
+        for name in self.methods:
+            _method(name)
         return self
 
 

@@ -63,6 +63,17 @@ def test_parameters_are_the_fields_of_the_page_and_make_one(name: str) -> None:
     assert isinstance(pages.page(name, given), pages.NOTEBOOKS[name])
 
 
+@by_page
+def test_every_parameter_is_checked_before_anything_is_made(name: str) -> None:
+    """A value of another kind is one clear line, whatever the parameter; None is the page's own."""
+    given = parameters(name)
+    for parameter in given:
+        for value in (float("nan"), {"a": {}}, -1.5):
+            with pytest.raises(StudyError) as caught:
+                pages.page(name, given | {parameter: value})
+            assert "\n" not in str(caught.value) and parameter in str(caught.value)
+
+
 def run_by_papermill(name: str, folder: Path, *words: str) -> list[Any]:
     """What the command of plain papermill does; returns the code cells."""
     target = folder / "out.ipynb"
