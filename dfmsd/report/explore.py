@@ -16,6 +16,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -324,7 +325,7 @@ def _seeded() -> torch.Generator:
 
 
 class Pick:
-    """:func:`look`, with pickers of image, level, method, ratio and theta where Jupyter runs live.
+    """:func:`look`, with pickers of image, level, method, ratio and theta where Jupyter runs live with ipywidgets.
 
     Args:
         teacher: In eval mode.
@@ -349,8 +350,7 @@ class Pick:
         if not is_live():
             display(look(self.teacher, self.page))
             return
-        import ipywidgets
-
+        ipywidgets = import_module("ipywidgets")
         (run,) = planned(self.page)
         shares = {place / 20 for place in range(21)} | ({self.page.ratio} if self.page.ratio else set())
         ratios = {"the method's own": None} | {f"{share:.0%}": share for share in sorted(shares)}
