@@ -36,5 +36,6 @@ def asked(**parameters: Any) -> Asked:
         dfmsd.errors.StudyError: distil.ipynb: teachers = None: Input should be a valid tuple
     """
     found = validated(Asked, "distil.ipynb", parameters, "parameter")
-    stages.configs(found.config, found.teachers, work_dir=Path(found.work_dir), ratios=stages.GROUND_TRUTH, **found.switches)
+    teachers: Any = found.teachers
+    stages.configs(found.config, teachers, work_dir=Path(found.work_dir), ratios=stages.GROUND_TRUTH, **found.switches)
     return found

@@ -106,7 +106,7 @@ def test_nothing_on_a_page_names_this_machine(html: Path) -> None:
 
 
 def test_pages_that_train_show_a_row_for_each_student(html: Path) -> None:
-    """From data that the page has made to the detector that mmdet loads; and a loss of the notebook's own beside two of the study."""
+    """From data that the page has made to the detector that mmdet loads; and a loss of the notebook's own beside the study's."""
     shown = {}
     for name, cell in (("own", "results"), ("loss", "table"), ("own", "export")):
         (found,) = [one for one in nbformat.read(paths.pages() / f"{name}.ipynb", as_version=4).cells if one["id"] == cell]
