@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup ensure lock doctor lint test browser engine page pages book all clean
+.PHONY: help setup ensure lock doctor lint test browser engine page pages book lab all clean
 
 # The environment: .venv, or the conda environment of environment.yml when it is active.
 ifeq ($(CONDA_DEFAULT_ENV),dfmsd)
@@ -57,6 +57,9 @@ pages: ensure ## the same for all pages, with one progress bar
 
 book: ensure ## execute the pages, build the book, say where to open it
 	@$(PY) -m dfmsd book
+
+lab: ensure ## JupyterLab at this folder, the explore notebook open
+	$(VENV)/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/explore.ipynb
 
 all: book test ## the book, then all tests
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 import textwrap
@@ -32,24 +33,36 @@ def test_every_exported_function_is_called_here() -> None:
 
 
 def test_torch_is_enough() -> None:
-    """With the import of all OpenMMLab libraries blocked."""
-    code = """
-        import sys
+    """With the import of all OpenMMLab libraries blocked: for the functions, and for the book's step in any training loop.
 
-
-        class Blocked:
-            def find_spec(self, name, *_):
-                if name.partition(".")[0] in ("mmcv", "mmdet", "mmengine"):
-                    raise ModuleNotFoundError(name)
-
-
-        sys.meta_path.insert(0, Blocked())
-        from dfmsd.losses import dmkd_loss, pearson_loss, spatial_attention
-        from tests.losses import calls
-        calls.modules_without_mmdet()
-        print("done")
+    In that step student and adapter learn, and the teacher does not; the masked loss reaches all that it learns with.
     """
-    assert python(code) == "done"
+    step, masked = re.findall(r"```python\n(.*?)```", (ROOT / "book" / "loop.md").read_text(), re.S)
+    code = f"""
+import sys
+
+
+class Blocked:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in ("mmcv", "mmdet", "mmengine"):
+            raise ModuleNotFoundError(name)
+
+
+sys.meta_path.insert(0, Blocked())
+from dfmsd.losses import dmkd_loss, pearson_loss, spatial_attention
+from tests.losses import calls
+calls.modules_without_mmdet()
+torch = calls.torch
+torch.manual_seed(0)
+{step}
+print(teacher[0].weight.grad, all(one.grad.abs().sum() > 0 for one in (student[0].weight, align.weight)))
+student(images)
+print(pearson_loss(align(feats["student"]), feats["teacher"]).item() < distilled.item())
+{masked}
+rebuilt.backward()
+print(teacher[0].weight.grad, all(one.grad.abs().sum() > 0 for one in (fusion, *branches.parameters())))
+"""
+    assert python(code).split() == ["None", "True", "True", "None", "True"]
 
 
 def test_importing_the_losses_takes_no_mmdet_where_there_is_one() -> None:

@@ -105,6 +105,19 @@ def test_nothing_on_a_page_names_this_machine(html: Path) -> None:
     assert [name for name, text in texts.items() if str(paths.ROOT) in text or str(paths.runs()) in text] == []
 
 
+def test_pages_that_train_show_a_row_for_each_student(html: Path) -> None:
+    """From data that the page has made to the detector that mmdet loads; and a loss of the notebook's own beside the study's."""
+    shown = {}
+    for name, cell in (("own", "results"), ("loss", "table"), ("own", "export")):
+        (found,) = [one for one in nbformat.read(paths.pages() / f"{name}.ipynb", as_version=4).cells if one["id"] == cell]
+        (shown[cell],) = [output.data["text/html"] for output in found.outputs if "text/html" in output.get("data", {})]
+    assert all(f">{row}</th>" in shown["results"] for row in ("baseline", "DMKD", "DFMSD"))
+    assert len(re.findall(r"\b[0-9a-f]{12}\b", shown["results"])) == 3, "each row was trained"
+    own = shown["table"].partition("FCOS R50 ← GFL R101</th>")[2]
+    assert own.index(">MSE</th>") < own.index(">DMKD</th>") < own.index(">Huber</th>") and "not run" not in own
+    assert "annotated objects" in shown["export"]
+
+
 def test_a_page_is_executed_again_when_a_record_changes_and_not_before(html: Path) -> None:
     page = pages.get("table03", scale="smoke")
     assert book.job(page).is_done()

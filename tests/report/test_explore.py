@@ -37,7 +37,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def planned(**changes: Any) -> RunSpec:
     page = pages.page("explore", GIVEN | changes)
     assert isinstance(page, ExplorePage)
-    return explore.planned(page)
+    (run,) = explore.planned(page)
+    return run
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,17 @@ def planned(**changes: Any) -> RunSpec:
         ({"student": "gfl_r101"}, "its own teacher"),
         ({"method": "crosskd"}, "crosskd cannot teach fcos_r50 by gfl_r101: it needs two dense heads of one type"),
         ({"epochs": float("nan")}, "epochs = nan"),
+        ({"epochs": 1e9}, r"epochs = 1000000000\.0: .* less than or equal to 100"),
+        ({"teacher_epochs": "two"}, "teacher_epochs = 'two'"),
         ({"teacher_epochs": -1.0}, "teacher_epochs = -1.0"),
+        ({"image": 2.5}, "image = 2.5"),
+        ({"student": 5}, "student = 5"),
+        ({"scale": "tiny"}, "scale = 'tiny'"),
+        ({"stride": 7}, "stride = 7: dfmsd works on strides 8, 16, 32, 64, 128 of this pair"),
+        ({"stride": 4, "method": "mse"}, "stride = 4: mse works on strides 8, 16"),
+        ({"ratio": 1.5}, "ratio = 1.5"),
+        ({"theta": float("inf")}, "theta = inf"),
+        ({"method": "fgd", "ratio": 0.5}, "ratio = 0.5: fgd hides no share of anything"),
     ],
 )
 def test_a_wrong_choice_is_one_clear_line(changes: dict[str, Any], message: str) -> None:
@@ -132,5 +143,35 @@ def test_the_reconstruction_shown_is_the_one_that_the_loss_compares(name: str) -
 
 def test_a_method_that_hides_nothing_rebuilds_nothing() -> None:
     assert explore.reconstruction(holding("mse"), feat(1), feat(2), 8) is None
-    with pytest.raises(StudyError, match="stride = 4: the method works on strides 8"):
-        explore.reconstruction(holding("mgd"), feat(1), feat(2), 4)
+
+
+def test_ratio_and_theta_reach_the_method_and_the_enhancement() -> None:
+    stage = planned(ratio=0.25, theta=0.125).stage
+    assert stage is not None and stage.enhance is not None and stage.enhance.theta == 0.125
+    assert (stage.methods[0].spatial_ratio, stage.methods[0].channel_ratio) == (0.25, 0.25)
+    own = planned(method="mgd", ratio=0.5).stage
+    assert own is not None and own.methods[0].ratio == 0.5
+
+
+def test_a_method_in_the_place_of_a_runs_is_trained_as_that_is() -> None:
+    """Plain MSE in its own place: the same factors, the same losses."""
+    run = planned(method="mse")
+    assert run.stage is not None
+    same = explore.distil(run, method={"type": "MSE", "alpha": 1.0})
+    assert same.curve == explore.distil(run).curve
+    assert same.after.factors is not None and set(same.after.factors) == {"loss_mse_feat"}
+
+
+def test_a_teacher_is_looked_at_as_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
+    page = pages.page("explore", GIVEN | {"method": "amd", "ratio": 0.5, "image": 1})
+    assert isinstance(page, ExplorePage)
+    (run,) = explore.planned(page)
+    pick = explore.Pick(explore.teacher(run), page)
+    titles = [axis.get_title() for axis in explore.look(pick.teacher, page).axes]
+    assert titles[0].endswith("boxes of the teacher") and titles[1:3] == ["its features, stride 8", "amd hides 50%"]
+    pick.picked(method="dmkd", ratio=0.25, stride=16)
+    assert (pick.page.method, pick.page.ratio, pick.page.stride) == ("dmkd", 0.25, 16)
+    capsys.readouterr()
+    # What cannot be is said in a line, and changes nothing.
+    pick.picked(stride=7)
+    assert capsys.readouterr().out.startswith("stride = 7: dmkd works on strides 8") and pick.page.stride == 16
