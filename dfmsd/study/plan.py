@@ -185,8 +185,8 @@ def _known_of(run: Run, known: Known) -> list[Provenance]:
 
 
 def _speed(run: Run, known: Known) -> float:
-    """Images per second: the median of the records of alike runs."""
-    found = [one.images_per_second for one in _known_of(run, known) if one.images_per_second > 0]
+    """Images per second by one process: the median of the records of alike runs."""
+    found = [one.images_per_second / one.gpus for one in _known_of(run, known) if one.images_per_second > 0]
     return median(found) if found else ROUGH[run.scale] * (SMALL if isinstance(run, StartSpec) else 1)
 
 
