@@ -1,4 +1,4 @@
-"""The command line: ``python -m dfmsd plan | run | page | book | check | clean | doctor``."""
+"""The command line: ``python -m dfmsd plan | run | page | book | check | clean | coco | doctor``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if __name__ == "__main__" and sys.argv[1:] == ["doctor"]:
         sys.exit(f"error: what is printed cannot be written: {error.strerror}")
 
 from dfmsd.errors import StudyError, suggest
-from dfmsd.study import clean, doctor, files, pages, paths, plan, records, scales
+from dfmsd.study import clean, doctor, files, machine, pages, paths, plan, records, scales
 from dfmsd.study.rows import RECIPES, Row, chain
 
 COMMANDS = {
@@ -36,6 +36,7 @@ COMMANDS = {
     "book": "Execute the pages with papermill and build the book.",
     "check": "List stale, missing, unused and damaged records.",
     "clean": "List what runs have left behind and nobody needs; with --yes remove it.",
+    "coco": "Print how to get COCO and mmdet's checkpoints, and what is there.",
     "doctor": "Check the environment.",
 }
 
@@ -116,12 +117,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     arguments = _parsed(argv)
     try:
+        if machine.processes() > 1 and getattr(arguments, "key", None) is None:
+            raise StudyError("torchrun starts one run: torchrun --nproc_per_node=N -m dfmsd run KEY")
         with files.plain_words(), redirect_stdout(_Output(sys.stdout or open(os.devnull, "w"))) as output:
             status = int(globals()[f"_{arguments.command}"](arguments) or 0)
             output.flush()
             return status
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if machine.is_first():  # of several processes, which have the same to say
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if (error.name or "dfmsd").startswith("dfmsd"):
@@ -239,14 +243,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_key(key: str) -> int:
-    """Train one run in this process, as an engine's job does."""
-    from dfmsd.study import ensure, machine
+    """Train one run in this process, as an engine's job does, or in those that torchrun has started."""
+    from dfmsd.study import ensure
 
     for scale in scales.SCALES:
         chains = (runs for name in pages.names() for runs in pages.get(name, scale=scale).chains())
         if (found := next((one for one in plan.order(chains) if one.key == key), None)) is not None:
             ensure.check_gates([found])
-            ensure.train(found, machine.threads(1))
+            ensure.train(found, machine.threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
             return 0
     raise StudyError(f"no page has a run {key!r}: `python -m dfmsd plan PAGE` prints the keys of a page's runs")
 
@@ -311,6 +315,12 @@ def _clean(arguments: argparse.Namespace) -> None:
         clean.remove(found)
     done = "removed" if arguments.yes else "`python -m dfmsd clean --yes` removes them"
     print(f"{total}: {done}" if found else "nothing is left over")
+
+
+def _coco(_: argparse.Namespace) -> None:
+    from dfmsd.study import getting
+
+    print(*getting.lines(), sep="\n")
 
 
 def _doctor(_: argparse.Namespace) -> int:

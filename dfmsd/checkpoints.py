@@ -7,6 +7,7 @@ containers and the few classes of :func:`_allowed`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -34,8 +35,13 @@ BLOCKS = "distill."
 Loader = Callable[..., Any]
 
 
+def shelf() -> Path:
+    """Where published checkpoints are kept: torch's cache, which ``TORCH_HOME`` moves."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
 def fetched(address: str) -> Path:
-    """A published checkpoint in torch's cache, downloaded once.
+    """A published checkpoint on the :func:`shelf`, downloaded unless somebody has put it there.
 
     Args:
         address: Its URL; the file's name ends in the first digits of its SHA-256, as those of mmdet's model zoo do.
@@ -44,13 +50,16 @@ def fetched(address: str) -> Path:
         StudyError: if it cannot be had, or is not what its name says.
     """
     name = address.rsplit("/", 1)[1]
-    file = Path(torch.hub.get_dir()) / "checkpoints" / name
+    file, said = shelf() / name, re.search(r"-([0-9a-f]{8,64})\.pth$", name)
     if file.exists():
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if said and not found.startswith(said[1]):
+            raise StudyError(f"checkpoint {file} is not what its name says (its SHA-256 begins with {found[:8]}): delete it")
         return file
-    digits = re.search(r"-([0-9a-f]{8,64})\.pth$", name)
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(address, str(file), hash_prefix=digits[1] if digits else None)
+        torch.hub.download_url_to_file(address, str(file), hash_prefix=said[1] if said else None)
     except RuntimeError as error:
         raise StudyError(f"checkpoint {address} is not what its name says ({error}): nothing was kept, try again") from None
     except OSError as error:

@@ -75,6 +75,17 @@ def test_a_published_checkpoint_with_another_hash_is_refused_and_not_kept(publis
             checkpoints.load(network(), published.as_uri())
 
 
+def test_a_checkpoint_that_somebody_put_on_the_shelf_is_taken_if_it_is_what_its_name_says(published: Path) -> None:
+    checkpoints.shelf().mkdir(parents=True)
+    file = published.rename(checkpoints.shelf() / published.name)
+    address, target = f"https://nowhere.invalid/{file.name}", network()
+    checkpoints.load(target, address)
+    assert all((parameter == 2.5).all() for parameter in target.parameters())
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(StudyError, match=rf"{file} is not what its name says \(its SHA-256 begins with \w{{8}}\): delete"):
+        checkpoints.load(target, address)
+
+
 def test_a_checkpoint_that_cannot_be_had_says_where_to_put_it(published: Path) -> None:
     published.unlink()
     with pytest.raises(StudyError, match=r"cannot be had \(.*\): put the file at .*cache/hub/checkpoints/net_r50"):

@@ -18,7 +18,7 @@ from dfmsd.__main__ import main
 from dfmsd.errors import StudyError
 from dfmsd.report import book
 from dfmsd.study import ensure as study
-from dfmsd.study import pages, paths, plan, records
+from dfmsd.study import pages, paths, plan, records, zoo
 from dfmsd.study.ensure import Outcome
 from tests.fixtures_study import baseline, finish, folders, publish  # noqa: F401
 
@@ -59,7 +59,7 @@ def status(*words: str) -> int:
         ([*RUN, "--method", "baseline", "--seed", "-1"], "argument --seed: '-1' is not a whole number from 0 on"),
         (
             ["run", "--student", "gfl_r50", "--method", "baseline", "--scale", "coco", "--rehearse", "1"],
-            "COCO is not set up: name its root, export DFMSD_COCO=/path/to/coco",
+            "COCO is not set up: name its root, export DFMSD_COCO=/path/to/coco (`python -m dfmsd coco` tells more)",
         ),
         (["run", "--method", "baseline"], "say what to run: a KEY that `plan` prints, or --student and --method"),
     ],
@@ -229,3 +229,19 @@ def test_a_row_is_trained_from_the_command_line() -> None:
     # Without a terminal there is no bar that redraws itself.
     assert "\x1b" not in done.stderr
     assert "\r" not in done.stderr
+
+
+def test_coco_says_what_is_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "coco/val2017").mkdir(parents=True)
+    weights = tmp_path / "hub/checkpoints" / zoo.weights("gfl_r101").url.rsplit("/", 1)[1]
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("DFMSD_COCO", str(tmp_path / "coco"))
+    assert status("coco") == 0
+    lines = capsys.readouterr().out.splitlines()
+    states = {line.split()[1].strip(",:"): line.split()[0] for line in lines if line.startswith("  ")}
+    assert [name for name, state in states.items() if state == "here"] == ["val2017", "gfl_r101"]
+    annotations = {f"annotations/instances_{split}2017.json" for split in ("train", "val")}
+    assert states.keys() == annotations | {"train2017", "val2017", *zoo.names()}
+    assert str(tmp_path / "coco") in lines[0] and str(weights.parent) in lines[5]

@@ -13,6 +13,7 @@ import mmdet
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.device import is_cuda_available as has_gpu
 from mmengine.registry import DefaultScope
 
 import dfmsd.study.loading  # noqa: F401  (registers a transform)
@@ -83,7 +84,7 @@ def _pipeline(spec: RunSpec, *, training: bool, masks: bool, once: bool) -> list
     if once:
         steps = [{"type": "Once", "transforms": steps}]
     if training:
-        steps.append({"type": "RandomFlip", "prob": spec.flip})
+        steps.append({"type": "FlipInTurn", "prob": spec.flip})
     return [*steps, {"type": "PackDetInputs", "meta_keys": META_KEYS if training else META_KEYS[:5]}]
 
 
@@ -207,7 +208,7 @@ def run_config(
             "val_cfg": {"type": "ValLoop"},
             "param_scheduler": schedulers,
             "optim_wrapper": {
-                "type": "AmpOptimWrapper" if spec.precision == "amp" else "OptimWrapper",
+                "type": "AmpOptimWrapper" if spec.precision == "amp" and has_gpu() else "OptimWrapper",
                 "optimizer": {"type": steps.optimizer, "lr": steps.lr, "weight_decay": steps.weight_decay}
                 | ({"momentum": steps.momentum} if steps.optimizer == "SGD" else {}),
                 "clip_grad": {"max_norm": steps.clip, "norm_type": 2},
@@ -219,6 +220,7 @@ def run_config(
             },
             "custom_hooks": [
                 {"type": "SeedHook", "seed": seed, "priority": "VERY_HIGH"},
+                {"type": "MeanLosses"},
                 {"type": "LossGuard", "priority": "VERY_HIGH"},
                 {"type": "CurveHook", "folder": str(folder), "priority": "NORMAL"},
             ],

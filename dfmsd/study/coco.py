@@ -158,7 +158,7 @@ def ready(spec: CocoData, *, progress: bool = False) -> DataRoot:
     """
     source = coco() if spec.file is None else named(spec.file)
     if source is None:
-        raise StudyError("COCO is not set up: name its root, export DFMSD_COCO=/path/to/coco")
+        raise StudyError("COCO is not set up: name its root, export DFMSD_COCO=/path/to/coco (`python -m dfmsd coco` tells more)")
     for split in source.splits:
         if not split.annotations.is_file():
             raise StudyError(

@@ -25,6 +25,8 @@ APART = frozenset(
     f"dfmsd.{name}"
     for name in (
         *("errors", "study.code", "study.files", "study.machine", "study.params", "study.paths", "study.plan", "study.records"),
+        # This shows a run while it trains.
+        "study.sight",
         # What these decide stands in a run's key, or in what a measured page asks for.
         *("stages", "study.pages", "study.rows", "study.scales", "study.spec", "study.zoo"),
         # What these find in files, or fill in, stands in the fingerprint of the data.

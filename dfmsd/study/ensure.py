@@ -78,7 +78,8 @@ def ensure(
 ) -> Outcome:
     """Train what is missing, several runs at a time, each in a process of its own.
 
-    A run that fails costs only the runs that need it. An interrupted call goes on where it was when called again.
+    A run that fails costs only the runs that need it. An interrupted call goes on where it was when called again. On a machine of
+    several GPUs each run has one, that which the fewest others have; on a machine of one they share it.
 
     Args:
         chains: Chains of runs, see :func:`dfmsd.study.rows.chain`.
@@ -108,6 +109,7 @@ def ensure(
     if not todo:
         return outcome
     threads = machine.threads(jobs)
+    gpus = machine.gpus() if jobs > 1 else []
     with files.shared_as(paths.runs()):
         log_file(next(iter(todo.values())).run).parent.mkdir(parents=True, exist_ok=True)
     waiting = dict(todo)  # none before what it needs
@@ -123,7 +125,9 @@ def ensure(
                         outcome.skipped.append(waiting.pop(key).run)
                         lost.add(key)
                     elif len(running) < jobs and not needs & (waiting.keys() | running.keys()):
-                        running[key] = _Child(waiting.pop(key).run, threads)
+                        taken = [child.gpu for child in running.values()]
+                        gpu = min(gpus, key=taken.count) if len(gpus) > 1 else None
+                        running[key] = _Child(waiting.pop(key).run, threads, gpu)
                         running[key].task = bar.add_task(pages.describe(item.run), total=item.whole)
                 for key, child in list(running.items()):
                     over = child.is_over()
@@ -212,17 +216,20 @@ def _progress(quiet: bool) -> Progress:
 
 
 class _Child:
-    """A run, whose needs have been trained, in a process of its own with some threads."""
+    """A run, whose needs have been trained, in a process of its own with some threads and, out of several GPUs, one."""
 
-    def __init__(self, run: Run, threads: int) -> None:
+    def __init__(self, run: Run, threads: int, gpu: str | None = None) -> None:
         # Processes are forked from a server that has imported torch. To ask the CUDA runtime for devices there would break them.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         self.run = run
+        self.gpu = gpu
         self.task = TaskID(0)
+        # Which GPUs there are, torch asks when it first needs one: not in the server.
+        environment = dict(os.environ) | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
         self.answer, answer = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(run, threads, log_file(run), dict(os.environ), answer))
+        self.process = context.Process(target=_work, args=(run, threads, log_file(run), environment, answer))
         try:
             self.process.start()
         except (EOFError, ConnectionError):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import get_rank, is_main_process
+from mmengine.dist import all_reduce_dict, get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS, HOOKS
 
@@ -47,10 +47,11 @@ class SeedHook(Hook):
         self._draw_from(runner.iter)
 
     def _draw_from(self, iteration: int) -> None:
-        words = np.random.SeedSequence([self.seed, iteration, get_rank()]).generate_state(3)
-        random.seed(int(words[0]))
-        np.random.seed(int(words[1]))  # noqa: NPY002  (mmcv's transforms draw from the legacy generator)
-        torch.manual_seed(int(words[2]))
+        # Of several processes all load images by the first one's numbers, see FlipInTurn; masks each draws by its own.
+        first, own = (np.random.SeedSequence([self.seed, iteration, rank]).generate_state(3) for rank in (0, get_rank()))
+        random.seed(int(first[0]))
+        np.random.seed(int(first[1]))  # noqa: NPY002  (mmcv's transforms draw from the legacy generator)
+        torch.manual_seed(int(own[2]))
 
 
 @FUNCTIONS.register_module()
@@ -59,6 +60,18 @@ def seed_worker(worker_id: int, **_: Any) -> None:
     words = np.random.SeedSequence(torch.initial_seed()).generate_state(2)
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))  # noqa: NPY002
+
+
+@HOOKS.register_module()
+class MeanLosses(Hook):
+    """Give the hooks behind it the mean of the losses over all processes, which is the loss of the whole batch."""
+
+    priority = "HIGHEST"
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Take the mean; of one process it is what it was."""
+        if outputs:
+            all_reduce_dict(outputs, "mean")
 
 
 @HOOKS.register_module()
@@ -101,6 +114,8 @@ class CurveHook(Hook):
         """Drop the points behind the checkpoint that the run resumes from."""
         self._every = max(1, runner.max_iters // POINTS)
         self._start = time.monotonic() - plan.seconds_so_far(self.progress.parent)
+        if not is_main_process():
+            return
         points = [point for point in read_curve(self.curve) if point["iteration"] <= runner.iter]
         wanted = [done for done in range(1, runner.iter + 1) if done % self._every == 0 or done == runner.max_iters]
         if [point["iteration"] for point in points] != wanted:
@@ -120,8 +135,6 @@ class CurveHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Add this iteration."""
-        if not is_main_process():
-            return
         for name, value in (outputs or {}).items():
             if "loss" in name:
                 self._sums[name] = self._sums.get(name, 0.0) + value.detach()
@@ -130,11 +143,13 @@ class CurveHook(Hook):
         if iteration % self._every == 0 or iteration == runner.max_iters:
             point = {"iteration": iteration, "lr": runner.optim_wrapper.get_lr()["lr"][0]}
             point |= {name: round(float(total) / self._count, 6) for name, total in self._sums.items()}
+            self._sums, self._count = {}, 0
+            if not is_main_process():
+                return
             with self.curve.open("a") as file:
                 file.write(json.dumps(point) + "\n")
             seconds = round(time.monotonic() - self._start, 1)
             files.write_atomic(self.progress, json.dumps({"iteration": iteration, "of": runner.max_iters, "seconds": seconds}))
-            self._sums, self._count = {}, 0
 
 
 def read_curve(file: Path) -> list[dict[str, Any]]:

@@ -1,11 +1,13 @@
-"""Images that are decoded once."""
+"""Images that are decoded once, and flipped as one process would flip them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mmcv.transforms import BaseTransform, Compose
+from mmdet.datasets.transforms import RandomFlip
 from mmdet.registry import TRANSFORMS
+from mmengine.dist import get_dist_info
 
 
 @TRANSFORMS.register_module()
@@ -28,3 +30,15 @@ class Once(BaseTransform):
         if image not in self.kept:
             self.kept[image] = self.steps(results)
         return self.kept[image] | {"gt_bboxes": self.kept[image]["gt_bboxes"].clone()}
+
+
+@TRANSFORMS.register_module()
+class FlipInTurn(RandomFlip):
+    """mmdet's ``RandomFlip``, whose draws do not depend on how many processes share a batch.
+
+    The images of a batch are dealt out in turn: each process draws for every one of a turn, and takes its own.
+    """
+
+    def _choose_direction(self) -> Any:
+        rank, processes = get_dist_info()
+        return [super(FlipInTurn, self)._choose_direction() for _ in range(processes)][rank]

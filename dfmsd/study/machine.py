@@ -51,3 +51,22 @@ def threads(jobs: int) -> int:
     if not first.isdecimal() or int(first) < 1:
         raise StudyError(f"OMP_NUM_THREADS={given}: it must be a whole number of threads from 1 on")
     return int(first)
+
+
+def processes() -> int:
+    """How many processes ``torchrun`` has started for this run, this one included; 1 without it."""
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def is_first() -> bool:
+    """Whether this is the first of these processes."""
+    return processes() == 1 or os.environ["RANK"] == "0"
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` calls them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (named.split(",") if named else [str(place) for place in range(count)])[:count]

@@ -189,8 +189,8 @@ def _known_of(run: Run, known: Known) -> list[Provenance]:
 
 
 def _speed(run: Run, alike: Iterable[Provenance]) -> float:
-    """Images per second: the median of alike runs."""
-    found = [one.images_per_second for one in alike if one.images_per_second > 0]
+    """Images per second by one process: the median of alike runs."""
+    found = [one.images_per_second / one.gpus for one in alike if one.images_per_second > 0]
     return median(found) if found else ROUGH[run.scale] * (SMALL if isinstance(run, StartSpec) else 1)
 
 

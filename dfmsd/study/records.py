@@ -65,6 +65,9 @@ class Provenance(Origin):
     seconds: Amount
     images_per_second: Amount
     peak_memory_mb: Amount
+    """Of one process."""
+    gpus: int = Field(default=1, ge=1, exclude_if=lambda value: value == 1)
+    """Processes that trained it together, on a GPU each if there were any."""
 
 
 class _Kept(Frozen):

@@ -12,6 +12,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from dfmsd import augment, checkpoints, losses
 from dfmsd.balance import factors
 from dfmsd.errors import StudyError
 from dfmsd.hyper import METHODS, MethodSpec, for_pair
-from dfmsd.study import build, code, data, files, paths, records, zoo
+from dfmsd.study import build, code, data, files, machine, paths, ranks, records, sight, zoo
 from dfmsd.study.evaluate import basic, evaluate
 from dfmsd.study.hooks import NaNLoss, read_curve, shares
 from dfmsd.study.plan import seconds_so_far
@@ -58,31 +59,44 @@ def run(spec: Run, *, workers: int = 0) -> Record:
             a checkpoint is damaged. What was computed until then stays.
     """
     final, partial = paths.runs() / spec.key, paths.runs() / f"{spec.key}.partial"
-    lock = files.locked(paths.runs() / f"{spec.key}.lock", f"run {spec.key} is being trained")
-    with files.plain_words(paths.runs()), lock:
-        if (final / "record.json").exists() and (final / "student.pth").exists():
-            return records.read(final / "record.json")
-        record = records.unfinished(spec.key)
-        if record is None:
+    with files.plain_words(paths.runs()), ExitStack() as held:
+
+        def opened() -> Record | tuple[Any, ...]:
+            ranks.check(spec)
+            held.enter_context(files.locked(paths.runs() / f"{spec.key}.lock", f"run {spec.key} is being trained"))
+            if (final / "record.json").exists() and (final / "student.pth").exists():
+                return records.read(final / "record.json")
+            if (record := records.unfinished(spec.key)) is not None:
+                if not record.is_result:
+                    broke = f"run {spec.key} broke off before ({record.note})"
+                    raise StudyError(f"{broke}: change it, or delete {partial} to try again")
+                _move(partial, final)
+                return record
             partial.mkdir(parents=True, exist_ok=True)
             files.check(*(one for one in partial.iterdir() if not one.is_dir()))
-            record = _recorded(spec, partial, workers)
-        elif not record.is_result:
-            raise StudyError(f"run {spec.key} broke off before ({record.note}): change it, or delete {partial} to try again")
-        _move(partial, final)
+            return () if isinstance(spec, StartSpec) else _prepared(spec, partial, workers)
+
+        begun = ranks.once(opened)
+        record = begun if isinstance(begun, Record) else _recorded(spec, partial, final, begun)
+        ranks.leave()
     return record
 
 
-def _recorded(spec: Run, folder: Path, workers: int) -> Record:
-    """Train and write the record, whether the run succeeds or its loss stops being finite."""
+def _recorded(spec: Run, partial: Path, final: Path, prepared: tuple[Any, ...]) -> Record:
+    """Train and write the record, whether the run succeeds or its loss stops being finite; then put the run in its place."""
     try:
-        record = _pretrain(spec, folder) if isinstance(spec, StartSpec) else _train(spec, folder, workers)
+        record = _pretrain(spec, partial) if isinstance(spec, StartSpec) else _train(spec, partial, *prepared)
     except NaNLoss as error:
         record = Record(key=spec.key, state="nan", spec=spec.flat(), note=str(error), provenance=_provenance(spec, 0.0, 0, ""))
-    files.write_atomic(folder / "record.json", records.dump(record))
-    if not record.is_result:
-        raise StudyError(f"{spec.name}: {record.note}; its last checkpoint stays in {folder}")
-    return record
+
+    def kept() -> Record:
+        files.write_atomic(partial / "record.json", records.dump(record))
+        if not record.is_result:
+            raise StudyError(f"{spec.name}: {record.note}; its last checkpoint stays in {partial}")
+        _move(partial, final)
+        return record
+
+    return ranks.once(kept)
 
 
 def _move(partial: Path, final: Path) -> None:
@@ -260,48 +274,60 @@ def _without_start(model: ConfigDict) -> ConfigDict:
     return plain
 
 
-def _train(spec: RunSpec, folder: Path, workers: int) -> Record:
-    # Of earlier attempts as well, which an interruption ended.
+Prepared = tuple[Config, Path | None, float]
+"""The config of a run, the checkpoint that it goes on from, and when it would have begun if it had never been interrupted."""
+
+
+def _prepared(spec: RunSpec, folder: Path, workers: int) -> Prepared:
     start = time.monotonic() - seconds_so_far(folder)
-    root = data.ensure(spec.data)
-    settings = config(spec, folder, workers=workers)
+    settings = sight.added(config(spec, folder, workers=workers))
     settings.resume = (last := _last_checkpoint(folder)) is not None
     settings.load_from = str(last) if last else None
-    settings.dump(folder / "config.py")
+    ranks.divided(settings).dump(folder / "config.py")
+    return settings, last, start
+
+
+def _train(spec: RunSpec, folder: Path, settings: Config, last: Path | None, start: float) -> Record:
     runner = Runner.from_cfg(settings)
-    begun = _begun(last, runner.model, spec.key) if last else 0  # now: training removes old checkpoints
+    model = runner.model.module if hasattr(runner.model, "module") else runner.model
+    ranks.WholeBatchNorm.take_over(model)
+    begun = _begun(last, model, spec.key) if last else 0  # now: training removes old checkpoints
     before = time.monotonic()
     runner.train()
     trained = time.monotonic() - before
     images = spec.schedule.batch * (runner.iter - begun)
-    model = runner.model.module if hasattr(runner.model, "module") else runner.model
     state = checkpoints.student_of({name: value.cpu() for name, value in model.state_dict().items()})
     if not all(value.isfinite().all() for value in state.values()):
         raise NaNLoss("the last steps made weights that are not finite: lower the learning rate or the method's weight")
     runner.val()
-    metrics, resampled = evaluate(
-        Path(settings.val_evaluator.ann_file),
-        folder / "predictions.bbox.json",
-        resamples=RESAMPLES if spec.scale != "smoke" else 10,
-    )
-    digest = _export({"state_dict": state, "meta": {"dataset_meta": {"classes": root.classes}}}, folder)
-    _plain(settings).dump(folder / "student.py")
-    curve = read_curve(folder / "curve.jsonl")
-    sizes = shares(curve)
-    given = settings.model.get("factors") or {}
-    return Record(
-        key=spec.key,
-        state="ok" if metrics["AP"] > 0 or resampled else "no detections",
-        spec=spec.flat(),
-        metrics=metrics,
-        ap_interval=basic(metrics["AP"], resampled),
-        ap_resamples=resampled,
-        shares=sizes,
-        factors={name: given[name] for name in sizes if name in given},
-        curve=tuple(curve),
-        weights_sha256=digest,
-        provenance=_provenance(spec, time.monotonic() - start, images / trained if trained > 1 else 0.0, root.fingerprint),
-    )
+
+    def evaluated() -> Record:
+        root = data.ensure(spec.data)
+        metrics, resampled = evaluate(
+            Path(settings.val_evaluator.ann_file),
+            folder / "predictions.bbox.json",
+            resamples=RESAMPLES if spec.scale != "smoke" else 10,
+        )
+        digest = _export({"state_dict": state, "meta": {"dataset_meta": {"classes": root.classes}}}, folder)
+        _plain(settings).dump(folder / "student.py")
+        curve = read_curve(folder / "curve.jsonl")
+        sizes = shares(curve)
+        given = settings.model.get("factors") or {}
+        return Record(
+            key=spec.key,
+            state="ok" if metrics["AP"] > 0 or resampled else "no detections",
+            spec=spec.flat(),
+            metrics=metrics,
+            ap_interval=basic(metrics["AP"], resampled),
+            ap_resamples=resampled,
+            shares=sizes,
+            factors={name: given[name] for name in sizes if name in given},
+            curve=tuple(curve),
+            weights_sha256=digest,
+            provenance=_provenance(spec, time.monotonic() - start, images / trained if trained > 1 else 0.0, root.fingerprint),
+        )
+
+    return ranks.once(evaluated)
 
 
 def _pretrain(spec: StartSpec, folder: Path) -> Record:
@@ -394,6 +420,7 @@ def _provenance(spec: Run, seconds: float, images_per_second: float, fingerprint
         seconds=round(seconds, 1),
         images_per_second=round(images_per_second, 2),
         peak_memory_mb=round(peak / 2**20, 1),
+        gpus=machine.processes(),
     )
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from dfmsd.errors import StudyError, explained, suggest
 from dfmsd.hyper import METHODS, for_pair
 from dfmsd.study import coco, params, paths, zoo
-from dfmsd.study.spec import CocoData, DataSpec, Frozen, ScheduleSpec, Seed, Seeds, ShapesData, StartSpec
+from dfmsd.study.spec import CocoData, DataSpec, Frozen, Precision, ScheduleSpec, Seed, Seeds, ShapesData, StartSpec
 
 SCALES = ("smoke", "mini", "gpu", "coco")
 
@@ -66,6 +66,7 @@ class Scale(Frozen):
     data: DataSpec
     image_size: tuple[Side, Side]
     schedule: _Schedule
+    precision: Precision = "float32"
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """The optimiser of a family that has another than SGD, with its weight decay: fields of the schedule."""
     teacher_epochs: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)

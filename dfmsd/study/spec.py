@@ -77,6 +77,10 @@ class CocoData(Frozen):
     """The YAML that says where a user's own data lie: no part of what they are."""
 
 
+Precision = Literal["float32", "amp"]
+"""Mixed precision (``amp``) is a GPU's: without one it is float32, since mmcv's operations on a CPU know no half precision that
+training could use. The losses of distillation are computed in float32 either way."""
+
 DataSpec = Annotated[ShapesData | CocoData, Field(discriminator="source")]
 
 
@@ -239,7 +243,7 @@ class RunSpec(Frozen):
     """Scale of mmdet's ``Resize`` (longest, shortest) in pixels."""
     flip: float = 0.5
     schedule: ScheduleSpec
-    precision: Literal["float32", "amp"] = "float32"
+    precision: Precision = "float32"
     seed: Seed
     weights: Weights | None = None
     """Pretrained backbone or detector to start from; None: from scratch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,17 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim.optimizer import amp_optimizer_wrapper
 
 from dfmsd import checkpoints
 from dfmsd import levels as pyramids
 from dfmsd.errors import StudyError
-from dfmsd.study import build, scales, zoo
+from dfmsd.study import build, paths, run, scales, zoo
 from dfmsd.study.data import DataRoot, Split
 from dfmsd.study.rows import Row, chain
 from dfmsd.study.spec import MEAN, STD, NetworkSpec, RunSpec
 from tests.fixtures_detectors import CLASSES, batch, checkpoint, detector
-from tests.fixtures_study import baseline
+from tests.fixtures_study import baseline, folders, smoke  # noqa: F401
 
 FAMILIES = [*{zoo.family(name): name for name in zoo.names()}.values()]
 """One network of each family."""
@@ -222,6 +224,30 @@ def _annotations(loader: Any) -> Any:
     pipeline = loader.dataset.pipeline
     steps = [inner for step in pipeline for inner in step.get("transforms", [step])]
     return next(step for step in steps if step.type == "LoadAnnotations")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folders")
+def test_mixed_precision_is_mmengines_on_a_gpu_and_left_out_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the CPU were a GPU, whose half precision is bfloat16 there: losses within 2 % of float32's."""
+    assert {name: scales.get(name).precision for name in scales.SCALES} == {
+        **dict.fromkeys(("smoke", "mini"), "float32"),
+        **dict.fromkeys(("gpu", "coco"), "amp"),
+    }
+    scale = smoke(epochs=2).model_copy(update={"start": None, "precision": "amp"})
+    taught = chain(Row(student="fcos_r50", teachers=("gfl_r101",), recipe="dmkd"), scale, 0)[-1]
+    assert taught.stage is not None and taught.stage.balance is not None and isinstance(taught.stage.teacher, RunSpec)
+    run.run(taught.stage.teacher)
+    plain = run.run(taught)
+    shutil.rmtree(paths.runs() / taught.key)
+    with monkeypatch.context() as patch:
+        patch.setattr(amp_optimizer_wrapper, "is_cuda_available", lambda: True)
+        patch.setattr(build, "has_gpu", lambda: True)
+        mixed = run.run(taught)
+    assert "AmpOptimWrapper" in (paths.runs() / taught.key / "config.py").read_text()
+    assert mixed.weights_sha256 != plain.weights_sha256
+    for found, wanted in zip(mixed.curve, plain.curve, strict=True):
+        assert found == pytest.approx(wanted, rel=0.02)
 
 
 def test_no_split_to_tune_on() -> None:

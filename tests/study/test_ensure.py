@@ -10,15 +10,16 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing import forkserver
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dfmsd.errors import StudyError
 from dfmsd.study import ensure as study
-from dfmsd.study import files, pages, paths, plan, records
+from dfmsd.study import files, machine, pages, paths, plan, records
 from dfmsd.study.spec import RunSpec, StageSpec, digest
 from tests.fixtures_study import baseline, distilled, diverging, finish, folders, publish, record, smoke  # noqa: F401
 
@@ -75,6 +76,37 @@ def test_a_chain_is_trained_once_and_what_failed_costs_only_its_students() -> No
     assert "broke off before" in second.failed[bad_teacher.key]
     assert second.skipped == [orphan]
     assert [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in recorded] == before
+
+
+def tell_gpu(run: RunSpec, threads: int, log: Path, environment: dict[str, str], answer: Connection) -> None:
+    """In the place of a run in its process: say which GPU it has, and wait until all have begun."""
+    told = paths.runs() / "gpus"
+    told.mkdir(exist_ok=True)
+    (told / run.key).write_text(environment.get("CUDA_VISIBLE_DEVICES", "all"))
+    wait_for(lambda: len(list(told.iterdir())) == 4)
+    answer.send(None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gpus", "given"), [(["2", "5", "7"], ["2", "2", "5", "7"]), (["2"], ["2"] * 4), ([], ["all"] * 4)])
+def test_each_job_has_a_gpu_of_its_own_as_far_as_they_go(
+    gpus: list[str], given: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "_work", tell_gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if gpus:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(gpus))
+    runs = [baseline(smoke().model_copy(update={"start": None}), seed=seed) for seed in range(4)]
+    outcome = study.ensure([(run,) for run in runs], jobs=4, quiet=True)
+    assert outcome.failed == {}
+    assert sorted((paths.runs() / "gpus" / run.key).read_text() for run in runs) == given
+
+
+def test_gpus_are_numbered_where_no_variable_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert machine.gpus() == ["0", "1", "2"]
 
 
 @pytest.mark.slow

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 
+from dfmsd import checkpoints
 from dfmsd.errors import StudyError
-from dfmsd.study import build, zoo
+from dfmsd.study import build, pages, rows, run, scales, zoo
+from dfmsd.study.spec import Run, RunSpec, TeacherSpec
 
 MASK_TEACHERS = {
     "mask_rcnn_swint": "Mask R-CNN Swin-T",
@@ -44,6 +47,26 @@ PUBLISHED = {
 
 def test_checkpoints_and_their_ap_are_mmdets() -> None:
     assert {name: ((found := zoo.weights(name)).sha256_prefix, found.ap) for name in zoo.names()} == PUBLISHED
+
+
+def test_a_published_teacher_is_held_against_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    checkpoints.shelf().mkdir(parents=True)
+    scale = scales.get("coco")
+    teachers = {name for page in pages.names() for chain in pages.get(page, scale="coco").chains() for name in taught_by(chain)}
+    assert len(teachers) == 13
+    for name in teachers:
+        teacher = rows.teacher_of(name, scale)
+        assert isinstance(teacher, TeacherSpec)
+        address = run.weights(teacher)
+        (checkpoints.shelf() / address.rsplit("/", 1)[1]).write_bytes(b"another file")
+        with pytest.raises(StudyError, match=rf"-{PUBLISHED[name][0]}\.pth is not what its name says"):
+            checkpoints.read(address)
+
+
+def taught_by(chain: tuple[Run, ...]) -> set[str]:
+    """The teachers of some runs."""
+    return {teacher.name for run in chain if isinstance(run, RunSpec) and run.stage for teacher in run.stage.teachers}
 
 
 def test_a_network_has_its_label_and_kind() -> None:
