@@ -57,8 +57,8 @@ def planned(page: OwnPage) -> dict[str, tuple[RunSpec, ...]]:
     if page.scale != "smoke":
         steps = page.epochs * max(1, round(page.labelled * counts(page)["train"]) // scale.schedule.batch)
         schedule = scale.schedule.model_copy(update={"epochs": page.epochs, "warmup": min(scale.schedule.warmup, steps // 10)})
-        longer = dict.fromkeys(page.teachers, page.teacher_epochs)
-        scale = _young(page, scale.model_copy(update={"schedule": schedule, "teacher_epochs": longer}))
+        longer = dict.fromkeys(page.teachers, scales.Own(epochs=page.teacher_epochs))
+        scale = _young(page, scale.model_copy(update={"schedule": schedule, "teachers": longer}))
     return {name_of(row): chain(row, scale, page.seed) for row in page.rows()}
 
 

@@ -268,7 +268,7 @@ def teacher_of(name: str, scale: Scale, student: int | None = None) -> RunSpec |
         schedule=scale.schedule_of(name, teacher=True),
         precision=scale.precision,
         seed=scale.teacher_seeds[0] if student is None else scale.teacher_seed(student),
-        images=scale.teacher_images,
+        images=scale.teacher_images_of(name),
         start=scale.start_of(name),
     )
 

@@ -31,8 +31,8 @@ class _Schedule(Frozen):
     warmup: int = Field(ge=0)
 
 
-class _Student(Frozen):
-    """What students of a family have of their own."""
+class Own(Frozen):
+    """What some students or teachers have of their own."""
 
     images: int | None = Field(default=None, gt=0)
     epochs: int | None = Field(default=None, gt=0)
@@ -69,14 +69,14 @@ class Scale(Frozen):
     precision: Precision = "float32"
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """The optimiser of a family that has another than SGD, with its weight decay: fields of the schedule."""
-    teacher_epochs: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
-    """Epochs of teachers that train longer than students, by a network's name or, for all others that have it, by backbone."""
     images: int | None = Field(default=None, gt=0)
     """Labelled images of a student; all training images if None."""
-    students: dict[str, _Student] = Field(default_factory=dict)
+    students: dict[str, Own] = Field(default_factory=dict)
     """Families whose students have another number of images or epochs."""
     teacher_images: int | None = Field(default=None, gt=0)
     """Labelled images of a teacher, likewise."""
+    teachers: dict[str, Own] = Field(default_factory=dict)
+    """Teachers that have another number of images or epochs, by a network's name or, for all others that have it, by backbone."""
     start: _Start | None = None
     """How backbones are pretrained; None: they begin with random weights or mmdet's."""
     seeds: Seeds
@@ -100,12 +100,9 @@ class Scale(Frozen):
 
     def schedule_of(self, network: str, *, teacher: bool = False, length: float = 1.0) -> ScheduleSpec:
         """The schedule of a network, by its name in the zoo, to learn or to teach; ``length`` is a factor on the epochs."""
-        family, _, backbone = network.rpartition("_")
-        epochs = self.schedule.epochs
-        if teacher:
-            epochs = self.teacher_epochs.get(network, self.teacher_epochs.get(backbone, epochs))
-        elif family in self.students:
-            epochs = self.students[family].epochs or epochs
+        family = zoo.family(network)
+        own = self._teacher(network) if teacher else self.students.get(family, Own())
+        epochs = own.epochs or self.schedule.epochs
         plain = self.schedule.model_dump() | {"epochs": max(1, round(length * epochs))}
         return ScheduleSpec(
             **plain, **self.optimizers.get(family, {}), lr=zoo.learning_rate(network, self.name), max_iters=self.rehearsal
@@ -113,8 +110,16 @@ class Scale(Frozen):
 
     def images_of(self, student: str) -> int | None:
         """Labelled images of a student, by its network's name; None: all that there are."""
-        own = self.students.get(zoo.family(student))
-        return own.images if own and own.images else self.images
+        return self.students.get(zoo.family(student), Own()).images or self.images
+
+    def teacher_images_of(self, teacher: str) -> int | None:
+        """Labelled images of a teacher, likewise."""
+        return self._teacher(teacher).images or self.teacher_images
+
+    def _teacher(self, network: str) -> Own:
+        """What a teacher has of its own: by its name, the rest by its backbone."""
+        named, others = (self.teachers.get(name, Own()) for name in (network, network.rpartition("_")[2]))
+        return Own(images=named.images or others.images, epochs=named.epochs or others.epochs)
 
     def teacher_seed(self, student: int) -> int:
         """The seed of the teachers of a student that has a seed; the first for a seed that is none of the scale's."""
@@ -145,7 +150,7 @@ class Scale(Frozen):
                 "data": data,
                 "images": None,
                 "teacher_images": None,
-                "teacher_epochs": {},
+                "teachers": {},
                 "teacher_seeds": self.seeds[:1],
                 "students": {},
                 "schedule": self.schedule.model_copy(update={"epochs": epochs, "warmup": warmup}),
@@ -162,6 +167,7 @@ class Scale(Frozen):
                 "rehearsal": iterations,
                 "images": None,
                 "teacher_images": None,
+                "teachers": {},
                 "students": {},
                 "start": None,
                 "schedule": self.schedule.model_copy(update={"batch": images, "warmup": 0}),
@@ -212,7 +218,7 @@ def _checked(name: str, row: str) -> Scale:
     networks = zoo.names()
     families, backbones = ({network.rpartition("_")[part] for network in networks} for part in (0, 2))
     known = {
-        "teacher_epochs": ("network or backbone", {*networks, *backbones}),
+        "teachers": ("network or backbone", {*networks, *backbones}),
         "students": ("family", families),
         "optimizers": ("family", families),
         "methods": ("method", METHODS),

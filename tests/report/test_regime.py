@@ -12,6 +12,7 @@ from dfmsd.errors import StudyError
 from dfmsd.report import regime
 from dfmsd.study import frames, pages, scales
 from dfmsd.study.pages import RegimePage
+from dfmsd.study.spec import RunSpec
 from tests.conftest import WriteRecord
 from tests.report.conftest import run
 
@@ -43,7 +44,8 @@ def test_length_changes_epochs_and_images_leave_the_iterations(vary: str) -> Non
         else:
             assert images == {value * scale.images} and epochs * value == scale.schedule.epochs
         # Teachers are the same everywhere.
-        assert all(one.stage is None or one.stage.teacher.images == scale.teacher_images for one in entry.runs)  # type: ignore[union-attr]
+        for teacher in (teacher for one in entry.runs if one.stage for teacher in one.stage.teachers):
+            assert isinstance(teacher, RunSpec) and teacher.images == scale.teacher_images_of(teacher.network.name)
 
 
 def test_more_images_than_there_are_are_left_out_and_two_values_do_at_smoke() -> None:

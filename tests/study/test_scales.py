@@ -48,8 +48,10 @@ def test_a_family_without_a_learning_rate_is_told_where_it_belongs() -> None:
         zoo.learning_rate("fcos_r50", "tiny")
 
 
-def test_teachers_may_train_longer_than_students() -> None:
-    longer = scales.get("mini").model_copy(update={"teacher_epochs": {"x101": 99, "fcos_x101": 100}})
+def test_teachers_may_train_longer_than_students_and_see_more_images() -> None:
+    own = {"x101": scales.Own(epochs=99), "fcos_x101": scales.Own(epochs=100), "gfl_x101": scales.Own(images=7)}
+    longer = scales.get("mini").model_copy(update={"teachers": own, "teacher_images": 50})
+    assert [longer.teacher_images_of(name) for name in ("gfl_x101", "fcos_x101")] == [7, 50]
     assert longer.schedule_of("gfl_x101", teacher=True).epochs == 99
     assert longer.schedule_of("fcos_x101", teacher=True).epochs == 100
     assert longer.schedule_of("gfl_x101").epochs == longer.schedule.epochs
@@ -58,9 +60,9 @@ def test_teachers_may_train_longer_than_students() -> None:
 
 def test_a_teacher_that_the_zoo_has_not_is_refused_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = scales._rows()
-    monkeypatch.setattr(scales, "_rows", lambda: rows | {"mini": rows["mini"] | {"teacher_epochs": {"fcos_x11": 24}}})
+    monkeypatch.setattr(scales, "_rows", lambda: rows | {"mini": rows["mini"] | {"teachers": {"fcos_x11": {"epochs": 24}}}})
     with pytest.raises(
-        StudyError, match=r"^params/scales.yaml: mini: teacher_epochs: no network .* 'fcos_x11': did you mean 'fcos_x101'"
+        StudyError, match=r"^params/scales.yaml: mini: teachers: no network .* 'fcos_x11': did you mean 'fcos_x101'"
     ):
         scales.get("mini")
 
@@ -92,7 +94,7 @@ def _changed(rows: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("epochs", 3, "unknown parameter 'epochs': did you mean 'teacher_epochs'?"),
+        ("teacher", {}, "unknown parameter 'teacher': did you mean 'teachers'?"),
         ("shedule", {}, "unknown parameter 'shedule': did you mean 'schedule'?"),
         ("schedule", None, "schedule = None: Input should be a valid dictionary"),
         ("schedule.epochs", 0, "schedule.epochs = 0: Input should be greater than 0"),
@@ -116,7 +118,7 @@ def _changed(rows: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
         ("optimizers.maskrcnn", {}, "optimizers: no family 'maskrcnn': did you mean 'mask_rcnn'?"),
         ("optimizers.mask_rcnn.optimizer", "Adam", "optimizer = 'Adam': Input should be 'SGD' or 'AdamW'"),
         ("optimizers.mask_rcnn.wight_decay", 1.0, "unknown parameter 'wight_decay': did you mean 'weight_decay'?"),
-        ("teacher_epochs.r50", 0, "teacher_epochs.r50 = 0"),
+        ("teachers.r50.epochs", 0, "teachers.r50.epochs = 0"),
         ("methods.mdg", {"alpha": 1.0}, "methods: no method 'mdg': did you mean 'mgd'?"),
         ("methods.mgd", {"alfa": 1.0}, "methods: mgd: there is no 'alfa': did you mean 'alpha'?"),
         ("methods.mgd.alpha", -1.0, "methods: mgd: MGD: alpha = -1.0: Input should be greater than or equal to 0"),
