@@ -85,7 +85,7 @@ def panels(titles: Iterable[str], height: float = 2.6, left: float = 1.2) -> tup
     return figure, list(axes[: len(titles)])
 
 
-def alt(title: str, values: pd.Series[Any], show: Callable[[Any], str] = number, missing: str = "not run") -> str:
+def alt(title: str, values: pd.Series[Any], show: Callable[[Any], str] = number) -> str:
     """A figure in words: its title, and each value that it draws, by groups where the index has two levels.
 
     Example:
@@ -97,7 +97,7 @@ def alt(title: str, values: pd.Series[Any], show: Callable[[Any], str] = number,
     groups: dict[str, list[str]] = {}
     for label, value in values.items():
         *group, name = label if isinstance(label, tuple) else (label,)
-        groups.setdefault(", ".join(map(str, group)), []).append(f"{name} {missing if pd.isna(value) else show(value)}")
+        groups.setdefault(", ".join(map(str, group)), []).append(f"{name} {'not run' if pd.isna(value) else show(value)}")
     return " ".join([f"{title}.", *(f"{group}: {'; '.join(own)}.".removeprefix(": ") for group, own in groups.items())])
 
 

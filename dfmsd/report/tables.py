@@ -164,11 +164,11 @@ def signed(value: float | None) -> str:
     return NONE if value is None or pd.isna(value) else f"{value:+.1f}".replace("-", "−")
 
 
-def interval(found: Iterable[float] | None, show: Any = number) -> str:
+def interval(found: Iterable[float] | None) -> str:
     """The two ends of an interval.
 
     Example:
         >>> interval((37.5, 40.52)), interval(None)
         ('37.5 to 40.5', '–')
     """
-    return NONE if not isinstance(found, Iterable) else " to ".join(map(show, found))
+    return NONE if not isinstance(found, Iterable) else " to ".join(map(number, found))

@@ -322,7 +322,7 @@ def judged(frame: pd.DataFrame, among: Sequence[Claim] | None = None) -> pd.Data
     return pd.DataFrame(lines, columns=columns).astype({"p": float, "adjusted": float})
 
 
-def under_null(frame: pd.DataFrame, among: Sequence[Claim] | None = None, *, times: int = 200, seed: int = 0) -> pd.DataFrame:
+def under_null(frame: pd.DataFrame, among: Sequence[Claim] | None = None, *, times: int = 200) -> pd.DataFrame:
     """How often each claim would get each verdict if no method did anything: by simulation, through what judges the real numbers.
 
     Every number of a student is replaced by the mean of all its rows and noise of the size that its seeds have; differences between
@@ -333,7 +333,7 @@ def under_null(frame: pd.DataFrame, among: Sequence[Claim] | None = None, *, tim
     """
     lines = []
     for scale, own in frame.groupby("scale", sort=False):
-        board, rng = _Board(own, claims() if among is None else among), np.random.default_rng(seed)
+        board, rng = _Board(own, claims() if among is None else among), np.random.default_rng(0)
         drawn = [board.simulated(rng) for _ in range(times)]
         for one, verdicts in zip(board.asked, zip(*drawn, strict=True), strict=True):
             lines.append({"scale": scale, "id": one.claim.id} | {word: verdicts.count(word) / times for word in VERDICTS})
