@@ -32,8 +32,11 @@ def test_every_exported_function_is_called_here() -> None:
 
 
 def test_torch_is_enough() -> None:
-    """With the import of all OpenMMLab libraries blocked."""
+    """With the import of all OpenMMLab libraries blocked; for the examples, too, but those of their heads."""
     code = """
+        import doctest
+        import importlib
+        import pkgutil
         import sys
 
 
@@ -47,6 +50,10 @@ def test_torch_is_enough() -> None:
         from dfmsd.losses import dmkd_loss, pearson_loss, spatial_attention
         from tests.losses import calls
         calls.modules_without_mmdet()
+        names = {one.name for one in pkgutil.iter_modules(sys.modules["dfmsd.losses"].__path__)} - {"heads"}
+        modules = [importlib.import_module(f"dfmsd.losses.{name}") for name in names]
+        found = [doctest.testmod(module, optionflags=doctest.ELLIPSIS) for module in modules]
+        assert sum(one.attempted for one in found) > 50 and not any(one.failed for one in found)
         print("done")
     """
     assert python(code) == "done"
