@@ -6,12 +6,11 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends chromium chromium-driver g++ make \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /dfmsd
-# The environment, where mmcv is compiled, is a layer of its own: a change of the code leaves it.
+# The environment, where mmcv is compiled, is a layer of its own: a change of the code leaves it. To its last step, empty packages are as good.
 COPY pyproject.toml lock.txt Makefile README.md LICENSE ./
 COPY scripts scripts
-COPY dfmsd dfmsd
-COPY params params
-COPY notebooks notebooks
-RUN make setup
+RUN mkdir params notebooks \
+    && for part in . losses report study; do mkdir -p dfmsd/$part && touch dfmsd/$part/__init__.py; done \
+    && make setup
 COPY . .
 CMD ["make", "book"]
