@@ -35,8 +35,8 @@ def folder(page: OwnPage) -> Path:
     """
     if page.scale not in ("smoke", "mini"):
         raise StudyError(f"scale = {page.scale!r}: a training in a notebook takes mini or smoke")
-    own = paths.data() / f"own-{counts(page)['train']}"
-    return own if page.folder is None else Path(page.folder).expanduser().absolute()
+    parts = paths.data() / f"parts-{counts(page)['train']}"
+    return parts if page.folder is None else Path(page.folder).expanduser().absolute()
 
 
 def counts(page: OwnPage) -> dict[str, int]:
@@ -87,8 +87,10 @@ def trained(chains: Chains, *, jobs: int) -> pd.DataFrame:
     Raises:
         StudyError: with the messages of the runs that failed.
     """
-    if jobs and (complaints := ensure.ensure(chains.values(), jobs=jobs, quiet=not is_live()).complaints()):
-        raise StudyError("; ".join(complaints))
+    if jobs:
+        outcome = ensure.ensure(chains.values(), jobs=jobs, quiet=not is_live(), asked="notebooks/own.ipynb")
+        if complaints := outcome.complaints():
+            raise StudyError("; ".join(complaints))
     lines: dict[str, dict[str, Any]] = {}
     first = records.result(next(iter(chains.values()))[-1].key)
     for name, runs in chains.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,12 @@ def test_every_parameter_is_checked_before_anything_is_made(name: str) -> None:
             with pytest.raises(StudyError) as caught:
                 pages.page(name, given | {parameter: value})
             assert "\n" not in str(caught.value) and parameter in str(caught.value)
+
+
+def test_readmes_command_starts_jupyterlab_at_the_root_of_the_repository() -> None:
+    assert "make lab" in (paths.ROOT / "README.md").read_text()
+    done = subprocess.run(["make", "-n", "-C", paths.ROOT, "lab"], check=True, capture_output=True, text=True)
+    assert f'--ServerApp.root_dir="{paths.ROOT}"' in done.stdout
 
 
 def run_by_papermill(name: str, folder: Path, *words: str) -> list[Any]:
