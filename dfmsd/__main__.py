@@ -219,11 +219,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from dfmsd.study import ensure
 
     if arguments.key is not None:
-        if arguments.student or arguments.method or arguments.teachers:
-            raise StudyError("either KEY, a run of a page, or --student and --method, a row of its own")
+        if given := getattr(arguments, "given", []):
+            option = given[0].option_strings[0]
+            raise StudyError(
+                f"either KEY, a run of a page as it is, or --student and --method, a row of its own: leave out {option}"
+            )
         return _run_key(arguments.key)
     if not (arguments.student and arguments.method):
         raise StudyError("say what to run: a KEY that `plan` prints, or --student and --method")
+    if arguments.method == "baseline" and arguments.teachers:
+        raise StudyError("a baseline learns from no teacher: leave out --teachers, or name a method")
     scale = scales.get(arguments.scale, data=arguments.data)
     if arguments.rehearse is not None:
         scale = scale.rehearse(arguments.rehearse)

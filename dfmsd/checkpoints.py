@@ -168,8 +168,8 @@ def load(network: nn.Module, checkpoint: str | Path) -> None:
     """Load a detector's checkpoint, or the student of a distiller's; every parameter of the network must be in it.
 
     Raises:
-        StudyError: if the file is missing or damaged, or lacks a weight, or has one of another shape. A teacher or student that
-            is silently left uninitialised is the most common cause of "no gain" in distillation.
+        StudyError: if the file is missing or damaged, or lacks a weight, or has one of another shape or that is not finite. A
+            teacher or student that is silently left uninitialised is the most common cause of "no gain" in distillation.
     """
     content = read(checkpoint)
     state = content.get("state_dict", content)
@@ -185,6 +185,8 @@ def load(network: nn.Module, checkpoint: str | Path) -> None:
         raise StudyError(
             f"checkpoint {checkpoint} does not fit {type(network).__name__}: {len(names)} weights {what}, such as {names[0]!r}"
         )
+    if (bad := next((name for name, weight in network.named_parameters() if not weight.isfinite().all()), None)) is not None:
+        raise StudyError(f"checkpoint {checkpoint} is of a training that went wrong: {bad!r} has numbers that are not finite")
 
 
 def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -121,6 +121,13 @@ def test_other_shapes_are_named(tmp_path: Path) -> None:
         checkpoints.load(network(), tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    torch.save(filled(value).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(StudyError, match=r"w\.pth is of a training that went wrong: '0.weight' has numbers that are not finite"):
+        checkpoints.load(network(), tmp_path / "w.pth")
+
+
 def test_a_deeper_networks_weights_are_refused(tmp_path: Path) -> None:
     """ResNet-101 has every weight of ResNet-50, of the same shapes: what is left over tells them apart."""
     torch.save(nn.Sequential(*network(), nn.Linear(3, 3)).state_dict(), tmp_path / "w.pth")  # type: ignore[misc]

@@ -61,6 +61,10 @@ def status(*words: str) -> int:
             ["run", "--student", "gfl_r50", "--method", "baseline", "--scale", "coco", "--rehearse", "1"],
             "COCO is not set up: name its root, export DFMSD_COCO=/path/to/coco (`python -m dfmsd coco` tells more)",
         ),
+        (
+            ["run", "--student", "gfl_r50", "--method", "baseline", "--teachers", "gfl_r101"],
+            "a baseline learns from no teacher: leave out --teachers, or name a method",
+        ),
         (["run", "--method", "baseline"], "say what to run: a KEY that `plan` prints, or --student and --method"),
     ],
 )
@@ -91,7 +95,7 @@ def test_output_that_cannot_be_written_is_told_in_one_line(
         ("DFMSD_RUNS", "a file", "a file is a file, where a folder should be: move it, or let DFMSD_RUNS name a folder"),
         ("DFMSD_RUNS", "a file/below", "a file is a file, where a folder should be: move it, or let DFMSD_RUNS name a folder"),
         ("DFMSD_DATA", "a file", "a file is a file, where a folder should be: move it, or let DFMSD_DATA name a folder"),
-        ("DFMSD_RUNS", "~nobody-of-this-name/runs", "there is no such home folder: name a folder from / on"),
+        ("DFMSD_RUNS", "~nobody-of-this-name/runs", "there is no such home, or no current folder: name a folder from / on"),
     ],
 )
 def test_a_place_where_nothing_can_be_made_is_told_in_one_line(

@@ -143,7 +143,8 @@ def _in_words(error: OSError, place: Path | None) -> str:
         words = f"the disk is full ({free}): make room, or {_elsewhere(place)} on a larger one"
         return f"{words}; called again, a run goes on from its last checkpoint"
     if error.errno == errno.EFBIG:
-        return f"{place or 'a file'} is larger than the limit of this shell allows: `ulimit -f unlimited` lifts it"
+        what = "a file" if place is None else f"a file in {place}" if place.is_dir() else place
+        return f"{what} is larger than the limit of this shell allows: `ulimit -f unlimited` lifts it"
     if place is None:
         return str(error.strerror)
     if error.errno in (errno.ENOTDIR, errno.EEXIST):

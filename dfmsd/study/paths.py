@@ -23,8 +23,8 @@ def _named(variable: str) -> Path | None:
     named = os.environ.get(variable, "").strip()
     try:
         return Path(os.path.abspath(Path(named).expanduser())) if named else None
-    except RuntimeError:
-        raise StudyError(f"{variable}={named}: there is no such home folder: name a folder from / on") from None
+    except (RuntimeError, FileNotFoundError):
+        raise StudyError(f"{variable}={named}: there is no such home, or no current folder: name a folder from / on") from None
 
 
 def settle() -> None:

@@ -58,6 +58,7 @@ def test_an_interrupted_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypa
         (errno.EACCES, "runs/x", r"^{}/runs/x cannot be used \(Permission denied\): let DFMSD_RUNS name a folder$"),
         (errno.EROFS, "data", r"^{}/data cannot be used \(Read-only file system\): let DFMSD_DATA name a folder$"),
         (errno.EFBIG, "runs/x", r"^{}/runs/x is larger than the limit of this shell allows: `ulimit -f unlimited` lifts it$"),
+        (errno.EFBIG, "there", r"^a file in {}/there is larger than the limit of this shell allows: "),
         (errno.ENOTDIR, "file/x", r"^{}/file is a file, where a folder should be: move it"),
         (errno.EEXIST, "gone/x", r"^{}/gone is a link that leads nowhere, where a folder should be: move it"),
         (errno.EISDIR, "runs", r"^{}/runs is a folder, where a file should be: remove it$"),
@@ -73,6 +74,7 @@ def test_what_the_system_says_of_a_place_is_told_in_one_line(
 ) -> None:
     monkeypatch.setenv("DFMSD_DATA", str(folders / "data"))
     (folders / "file").touch()
+    (folders / "there").mkdir()
     (folders / "gone").symlink_to(folders / "nowhere")
     for told, given in (((None, folders / place)), (str(folders / place), None)):
         error = OSError(number, os.strerror(number))
