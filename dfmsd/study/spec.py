@@ -78,8 +78,10 @@ class CocoData(Frozen):
 
 
 Precision = Literal["float32", "amp"]
-"""Mixed precision (``amp``) is a GPU's: without one it is float32, since mmcv's operations on a CPU know no half precision that
-training could use. The losses of distillation are computed in float32 either way."""
+"""Mixed precision (``amp``) is a GPU's: without one it is float32, as mmcv's operations know no bfloat16.
+
+The losses of distillation are computed in float32 either way.
+"""
 
 DataSpec = Annotated[ShapesData | CocoData, Field(discriminator="source")]
 

@@ -243,7 +243,9 @@ def test_mixed_precision_is_mmengines_on_a_gpu_and_left_out_without_one(monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(amp_optimizer_wrapper, "is_cuda_available", lambda: True)
         patch.setattr(build, "has_gpu", lambda: True)
-        mixed = run.run(taught)
+        # oneDNN's bfloat16 gives gradients without sense for the map of one pixel.
+        with torch.backends.mkldnn.flags(enabled=False):
+            mixed = run.run(taught)
     assert "AmpOptimWrapper" in (paths.runs() / taught.key / "config.py").read_text()
     assert mixed.weights_sha256 != plain.weights_sha256
     for found, wanted in zip(mixed.curve, plain.curve, strict=True):

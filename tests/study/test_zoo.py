@@ -54,7 +54,7 @@ def test_a_published_teacher_is_held_against_its_hash(tmp_path: Path, monkeypatc
     checkpoints.shelf().mkdir(parents=True)
     scale = scales.get("coco")
     teachers = {name for page in pages.names() for chain in pages.get(page, scale="coco").chains() for name in taught_by(chain)}
-    assert len(teachers) == 13
+    assert len(teachers - {"faster_rcnn_r101"}) == 13, "those of the papers' tables"
     for name in teachers:
         teacher = rows.teacher_of(name, scale)
         assert isinstance(teacher, TeacherSpec)
