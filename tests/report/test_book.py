@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -329,3 +332,22 @@ def test_tables_are_sorted_within_their_groups_and_downloaded(browser: Any, tmp_
         "y,d,-2.0,",
         "y,e,+1.0,",
     ]
+
+
+def test_the_published_book_links_to_its_repository_and_its_issues(tmp_path: Path) -> None:
+    """By the workflow's own step; in a checkout, which does not know where it is published, nothing is linked."""
+    (tmp_path / "book").mkdir()
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(paths.ROOT / "book" / name, tmp_path / "book")
+    steps = yaml.safe_load((paths.ROOT / ".github" / "workflows" / "book.yml").read_text())["jobs"]["publish"]["steps"]
+    (step,) = (one["run"] for one in steps if "_config.yml" in one.get("run", ""))
+    where = os.environ | {"GITHUB_SERVER_URL": "https://git.example", "GITHUB_REPOSITORY": "some/one"}
+    names = ("use_issues_button", "use_repository_button", "repository_url", "repository_branch", "path_to_docs")
+    said = []
+    for command in (["true"], ["bash", "-ec", step]):
+        subprocess.run(command, cwd=tmp_path, env=where, check=True)
+        subprocess.run([Path(sys.executable).with_name("jupyter-book"), "config", "sphinx", "book"], cwd=tmp_path, check=True)
+        options = runpy.run_path(str(tmp_path / "book" / "conf.py"))["html_theme_options"]
+        said.append([options.get(name) for name in names])
+    assert not any(said[0])
+    assert said[1] == [True, True, "https://git.example/some/one", "main", "book"]
