@@ -54,11 +54,13 @@ def test_an_engine_is_told_what_is_left_and_runs_it_key_by_key(capsys: pytest.Ca
     [
         (["run", "000000000000"], "no page has a run '000000000000': `python -m dfmsd plan PAGE` prints the keys of a page's runs"),
         (["run"], "say what to run: a KEY that `plan` prints, or --student and --method"),
-        (
-            ["run", "0", "--student", "fcos_r50"],
-            "either KEY, a run of a page as it is, or --student and --method, a row of its own",
+        *(
+            (
+                ["run", "0", *words],
+                f"either KEY, a run of a page as it is, or --student and --method, a row of its own: leave out {words[0]}",
+            )
+            for words in (["--student", "fcos_r50"], ["--scale", "smoke"])
         ),
-        (["run", "0", "--scale", "smoke"], "a row of its own: leave out --scale"),
     ],
 )
 def test_a_wrong_word_is_told_in_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
