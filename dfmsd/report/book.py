@@ -199,6 +199,7 @@ def build(*, scale: str | None = None, strict: bool = False) -> Path:
             "`python -m dfmsd page NAME --scale coco`, and build the book without --scale"
         )
     selected = [pages.get(name, scale=scale) for name in pages.names()]
+    selected = [pages.get(page.page, scale="smoke") if page.AS_TOY else page for page in selected]
     # At the scale smoke the book makes its own runs: what several pages need once, before they are executed side by side.
     small = [runs for page in selected if page.scale == "smoke" for runs in page.chains()]
     ensure.ensure(small, jobs=os.cpu_count() or 1, quiet=True)

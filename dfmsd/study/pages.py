@@ -49,6 +49,9 @@ def _without_html(title: str) -> str:
 class Page(Frozen):
     """What every page has: its fields are the keys of its YAML and the parameters of its notebook."""
 
+    AS_TOY: ClassVar[bool] = False
+    """Whether the book executes it at the scale smoke: for minutes it would train what no record holds."""
+
     page: str
     title: Annotated[str, AfterValidator(_without_html)]
     question: str
@@ -692,6 +695,8 @@ class ExplorePage(ShortPage):
 class LossPage(ShortPage):
     """A loss that its notebook defines, against methods of the study (:mod:`dfmsd.report.loss`)."""
 
+    AS_TOY: ClassVar[bool] = True
+
     rivals: tuple[str, ...] = Field(default=("mse", "dmkd"), min_length=1)
     """Methods that are trained likewise."""
 
@@ -702,6 +707,8 @@ class LossPage(ShortPage):
 
 class OwnPage(Page):
     """A detector on the reader's own data, distilled in several ways (:mod:`dfmsd.report.own`)."""
+
+    AS_TOY: ClassVar[bool] = True
 
     folder: str | None = None
     """Where the data are made, and looked for; None: beside the generated data sets."""
