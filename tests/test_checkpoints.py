@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -230,7 +231,9 @@ def test_code_behind_a_published_name_is_never_run(tmp_path: Path, monkeypatch: 
     kept.mkdir(parents=True)
     for file in ("resnet50_caffe-788b5fa3.pth", "resnet50-0676ba61.pth", "some.pth"):
         torch.save({"state_dict": Payload(tmp_path / "mark")}, kept / file)
-    for name in ("open-mmlab://detectron/resnet50_caffe", "torchvision://resnet50", "https://nowhere.invalid/some.pth"):
+    with pytest.raises(StudyError, match="is not what its name says"):
+        load_checkpoint(network(), "torchvision://resnet50")
+    for name in ("open-mmlab://detectron/resnet50_caffe", "https://nowhere.invalid/some.pth"):
         with pytest.raises(StudyError, match=r"holds more than weights \((io\.)?open\), which could run code, and is not loaded"):
             load_checkpoint(network(), name)
     assert not (tmp_path / "mark").exists()
@@ -242,6 +245,7 @@ def test_the_backbones_of_mmdets_configs_need_no_torchvision(tmp_path: Path, mon
     kept.parent.mkdir(parents=True)
     torch.save(filled(2.5).state_dict(), kept)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: SimpleNamespace(hexdigest=lambda: "0676ba61"))
     target = network()
     load_checkpoint(target, "torchvision://resnet50")
     assert all((parameter == 2.5).all() for parameter in target.parameters())

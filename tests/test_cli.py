@@ -112,7 +112,7 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
     assert status() == 2
     out, err = capsys.readouterr()
     assert err == ""
-    assert re.findall(r"^    (\w+) ", out, re.MULTILINE) == ["plan", "run", "page", "book", "check", "clean", "doctor"]
+    assert re.findall(r"^    (\w+) ", out, re.MULTILINE) == ["plan", "run", "page", "book", "check", "clean", "coco", "doctor"]
 
 
 def test_a_damaged_record_is_told_and_fails_the_command(capsys: pytest.CaptureFixture[str]) -> None:

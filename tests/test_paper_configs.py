@@ -103,6 +103,9 @@ def same_schedule_and_images(config: Any, wanted: Any) -> None:
         own, other = config[loader], wanted[loader]
         assert (own.sampler, own.get("batch_sampler")) == (other.sampler, other.batch_sampler)
         assert own.dataset.get("filter_cfg") == other.dataset.filter_cfg
+        for step in other.dataset.pipeline:
+            if step.type == "FlipInTurn":  # RandomFlip, for several processes
+                step.type = "RandomFlip"
         steps = {step.type: step for step in own.dataset.pipeline}
         assert steps.keys() == {step.type for step in other.dataset.pipeline}
         for step in other.dataset.pipeline:

@@ -224,6 +224,7 @@ def tried(name: str, other: Other) -> list[dict[str, Any]]:
             try:
                 distiller = Distiller(student, teacher, [{"type": "DFMSD", "se_ratio": 4}], teacher_checkpoint=file)
                 strides = ", ".join(map(str, distiller.pairs[0]))
+                distiller.init_weights()
                 if role == "student":
                     checkpoints.load(network, other.keep(distiller))
             except (StudyError, RuntimeError) as error:
@@ -249,7 +250,6 @@ def _reason(error: Exception) -> str:
 
 
 def _train(distiller: Distiller, family: Family, *, masks: bool) -> None:
-    distiller.init_weights()
     before = [parameter.clone() for parameter in distiller.student.parameters()]
     optimizer = torch.optim.SGD(distiller.train().parameters(), lr=1e-3)
     for step in range(STEPS):

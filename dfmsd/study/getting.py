@@ -19,8 +19,8 @@ def lines() -> list[str]:
     """How to get COCO and mmdet's checkpoints, a line each, with what is there.
 
     Example:
-        >>> lines()[0].partition(":")[0]
-        "COCO 2017 is at https://cocodataset.org/#download"
+        >>> lines()[0].partition(": unpack")[0]
+        'COCO 2017 is at https://cocodataset.org/#download'
     """
     root = paths.coco()
     named = "export DFMSD_COCO=/path/to/coco" if root is None else f"DFMSD_COCO={root}"
