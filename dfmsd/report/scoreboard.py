@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from dfmsd.report import figures
 from dfmsd.report.tables import signed
+from dfmsd.study import claims
 from dfmsd.study.claims import VERDICTS
 
 COLOURS: dict[str, str] = dict(zip(VERDICTS, ("#0072B2", "#D55E00", "#DDDDDD", "#FFFFFF"), strict=True))
@@ -37,27 +38,45 @@ def hypotheses(found: pd.DataFrame) -> pd.DataFrame:
 
 def forest(found: pd.DataFrame) -> Figure:
     """The estimate of each hypothesis with its interval, and the difference that its pairs can detect."""
+    asked = {one.id: one for one in claims.asked().among}
     with figures.style():
         drawn = Figure(figsize=(7.5, 1.0 + 0.4 * len(found)), layout="constrained")
         ax = drawn.subplots()
         ax.grid(axis="y", visible=False)
         ax.axvline(0, color="#777777", linewidth=1, zorder=1)
-        columns = ("estimate", "low", "high", "detectable", "verdict")
-        for y, (mean, low, high, reach, verdict) in enumerate(zip(*(found[name] for name in columns), strict=True)):
-            if pd.isna(mean):
-                ax.annotate("not run", (0, y), (6, 0), textcoords="offset points", va="center", color="#777777")
+        for y, line in enumerate(found.to_dict("records")):
+            if pd.isna(line["estimate"]):
+                ax.text(0.98, y, "not run", transform=ax.get_yaxis_transform(), ha="right", va="center", **figures.MISSING)
                 continue
-            if not pd.isna(reach):
-                ax.hlines(y, -reach, reach, color="#DDDDDD", linewidth=9, zorder=0)
-            if not pd.isna(low):
-                ax.hlines(y, low, high, color="#333333", linewidth=2, zorder=2)
-            ax.scatter(mean, y, s=50, color=COLOURS[str(verdict)], edgecolor="#333333", zorder=3)
-        ax.set_yticks(range(len(found)), labels=found["id"])
+            if not pd.isna(line["detectable"]):
+                ax.hlines(y, -line["detectable"], line["detectable"], color="#DDDDDD", linewidth=9, zorder=0)
+            if not pd.isna(line["low"]):
+                ax.hlines(y, line["low"], line["high"], color="#333333", linewidth=2, zorder=2)
+            ax.scatter(line["estimate"], y, s=50, color=COLOURS[line["verdict"]], edgecolor="#333333", zorder=3)
+            text = f"{signed(line['estimate'])}  {line['verdict']}"
+            ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+        labels = [f"{name}: {compared(asked[name])}".replace(", ", ",\n") for name in found["id"]]
+        ax.set_yticks(range(len(found)), labels=labels)
         ax.set(ylim=(len(found) - 0.5, -0.5), ylabel="")
+        if found["estimate"].isna().all():
+            ax.set_xticks([])
         scale = found["scale"].iloc[0]
-        ax.set_xlabel(f"difference of AP over pairs, 95 % interval, scale {scale}; grey: what is not settled by so many pairs")
+        ax.set_xlabel(
+            f"difference of AP over pairs, 95 % interval, scale {scale}\ngrey: what so many pairs cannot tell from nothing"
+        )
     values = found.set_index("id")["estimate"]
     return figures.described(drawn, figures.alt(f"Difference of AP over pairs by hypothesis, at scale {scale}", values, signed))
+
+
+def compared(asked: claims.Hypothesis) -> str:
+    """The two sides of a hypothesis in few words.
+
+    Example:
+        >>> [compared(one) for one in claims.asked().among][5:7]
+        ['DFMSD − DMKD, other type − own type', 'SSIM − l2 or MSE']
+    """
+    sides = f"{asked.subject} − {' or '.join(name.removeprefix('DFMSD, ') for name in asked.rivals)}"
+    return sides.replace("− baseline", "− no teacher") + ", other type − own type" * asked.by_type
 
 
 def counts(judged: pd.DataFrame, by: pd.Series[str], chance: pd.DataFrame | None = None) -> pd.DataFrame:
