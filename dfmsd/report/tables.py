@@ -29,7 +29,7 @@ _LOOK = {
     "thead th": "text-align: center; white-space: normal",
     # The names stay in sight when a narrow screen scrolls the numbers.
     "th.row_heading, th.blank": f"text-align: left; font-weight: normal; position: sticky; left: 0; {_PAPER}",
-    "th.row_heading:first-child": "white-space: normal; min-width: 9rem; max-width: 24rem",
+    "th.row_heading:first-child": "white-space: normal; min-width: 7rem; max-width: min(24rem, 40vw)",
 }
 _HEAD = "min-width: 0; max-width: 0; overflow: visible; white-space: nowrap; padding-top: 0.8rem; font-weight: bold; z-index: 1"
 """Taking no width, the long name of a group runs over the empty cells beside it."""

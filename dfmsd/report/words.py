@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from dfmsd.report.tables import interval, number, signed
+from dfmsd.report.tables import number, signed
 from dfmsd.study import plan, records
 from dfmsd.study.pages import Page
+from dfmsd.study.spec import Run
 
 
 def ends(subject: str, rival: str, mean: float, found: Iterable[float] | None = None) -> str:
@@ -30,14 +30,14 @@ def ends(subject: str, rival: str, mean: float, found: Iterable[float] | None = 
     return f"{subject} {there}{bracketed(found)}"
 
 
-def bracketed(found: Iterable[float] | None, show: Any = signed) -> str:
-    """An interval as it follows its number; nothing where there is none.
+def bracketed(found: Iterable[float] | None) -> str:
+    """An interval of a difference as it follows its number; nothing where there is none.
 
     Example:
         >>> bracketed((-1.7, 0.7)), bracketed(None)
         (' [−1.7, +0.7]', '')
     """
-    return f" [{interval(found, show).replace(' to ', ', ')}]" if isinstance(found, Iterable) else ""
+    return f" [{', '.join(map(signed, found))}]" if isinstance(found, Iterable) else ""
 
 
 def counted(count: int, noun: str) -> str:
@@ -50,20 +50,28 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
+def left(chains: Iterable[tuple[Run, ...]]) -> tuple[int, int, float]:
+    """How many runs some chains need, how many of them have no result, and how many seconds those take, one at a time.
+
+    Records are counted: what else this machine has of the runs, such as weights, changes nothing.
+    """
+    planned = plan.plan(chains)
+    missing = [item.whole for item in planned if records.result(item.run.key) is None]
+    return len(planned), len(missing), sum(missing)
+
+
 def state(pages: Sequence[Page], command: str = "") -> str:
     """How many runs of some pages have a record, and how long the others take, as Markdown.
-
-    It counts records: what else this machine has of the runs, such as weights, changes nothing.
 
     Args:
         pages: The pages, of one scale.
         command: What makes the others; empty: that of the first page.
     """
-    planned = plan.plan(chain for page in pages for chain in page.chains())
-    left = [item.whole for item in planned if records.result(item.run.key) is None]
-    if not left:
-        return f"All {counted(len(planned), 'run')} at scale {pages[0].scale} have a record."
+    count, missing, seconds = left(chain for page in pages for chain in page.chains())
+    scale = pages[0].scale
+    if not missing:
+        return f"All {counted(count, 'run')} at scale {scale} have a record."
     return (
-        f"{len(planned) - len(left):,} of {counted(len(planned), 'run')} at scale {pages[0].scale} have a record. "
-        f"The others take about {plan.duration(sum(left))}, one at a time: `{command or pages[0].command()}`."
+        f"{count - missing:,} of {counted(count, 'run')} at scale {scale} have a record. "
+        f"The others take about {plan.duration(seconds)}, one at a time: `{command or pages[0].command()}`."
     )
