@@ -132,7 +132,7 @@ def pipes(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _show(column: Hashable) -> Any:
     """How a column is written of which nothing else is said; None: as pandas would."""
     label = str(column[-1] if isinstance(column, tuple) else column)
-    return signed if label.startswith("Δ") else interval if label.startswith("95 %") else None
+    return interval if "95 %" in label else signed if label.startswith("Δ") else None
 
 
 def _with_heads(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Any]]:
