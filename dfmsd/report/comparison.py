@@ -186,12 +186,12 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
                 spread = known[pair.partition(" ← ")[0]]
                 found.append(stats.estimate(seeds, spread and spread.times(2)))
         means, said = [one.mean for one in found], [stats.verdict(one) for one in found]
-        line = {"pairs": len(own), "run": len(found), "above in": sum(mean > 0 for mean in means)}
-        line |= {verdict: said.count(verdict) for verdict in ("higher", "lower", "not settled")}
         of_all = stats.over_pairs([list(one.values.values()) for one in found])[1] if len(found) > 1 else None
         ends = found[0].interval if len(found) == 1 else of_all
-        line |= {"Δ mean": fmean(means) if means else None, "95 %": ends}
-        lines[rival] = line | {"by pair": ", ".join(map(signed, means))}
+        lines[rival] = {"Δ mean": fmean(means) if means else None, "95 %": ends}
+        lines[rival] |= {"pairs": len(own), "run": len(found), "above in": sum(mean > 0 for mean in means)}
+        lines[rival] |= {verdict: said.count(verdict) for verdict in ("higher", "lower", "not settled")}
+        lines[rival] |= {"by pair": ", ".join(map(signed, means))}
     return pd.DataFrame.from_dict(lines, orient="index")
 
 

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
 from dfmsd.report import figures
-from dfmsd.report.tables import signed
+from dfmsd.report.tables import plain, signed
 from dfmsd.study import claims
 from dfmsd.study.claims import VERDICTS
 
 COLOURS: dict[str, str] = dict(zip(VERDICTS, ("#0072B2", "#D55E00", "#DDDDDD", "#FFFFFF"), strict=True))
 """Of each verdict: Okabe and Ito's blue and vermilion; grey and white where nothing is decided."""
 
-WHOSE = {False: "the papers' claims", True: "comparisons of ours"}
+WHOSE = {False: "claims of the papers", True: "comparisons of ours"}
+
+
+PAPERS = {"dfmsd": "DFMSD", "structural": "SKD"}
+"""What the board calls a paper."""
+
+
+def summary(asked: pd.DataFrame, judged: pd.DataFrame, chance: pd.DataFrame) -> str:
+    """How many hypotheses and claims of one scale are settled, beside what chance alone would make of them, as Markdown."""
+    verdicts = asked["verdict"].value_counts()
+    lines = [f"- Of {len(asked)} hypotheses " + ", ".join(f"{verdicts.get(one, 0)} {one}" for one in VERDICTS) + "."]
+    for ours, own in judged.groupby("ours", sort=False):
+        found = counts(own, own["ours"], chance).iloc[0]
+        said = [f"{found[one]:.0f} {one} ({found[f'{one} by chance']:.1f} by chance)" for one in VERDICTS[:2]]
+        said += [f"{found[one]:.0f} {one}" for one in VERDICTS[2:]]
+        lines.append(f"- Of {len(own)} {WHOSE[bool(ours)]} {', '.join(said)}.")
+    return "\n".join(lines)
 
 
 def hypotheses(found: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +109,8 @@ def counts(judged: pd.DataFrame, by: pd.Series[str], chance: pd.DataFrame | None
     if chance is not None:
         shares = judged[["scale", "id"]].merge(chance, on=["scale", "id"], how="left").set_axis(judged.index)
         for verdict in ("supported", "contradicted"):
-            table[f"{verdict} by chance"] = shares[verdict].groupby(by).sum().reindex(order)
+            by_chance = shares[verdict].groupby(by).sum().reindex(order)
+            table.insert(list(table).index(verdict) + 1, f"{verdict} by chance", by_chance)
     return table
 
 
@@ -128,17 +147,44 @@ def figure(counted: pd.DataFrame, scale: str) -> Figure:
     return figures.described(drawn, figures.alt(f"What became of claims at scale {scale}", said, str))
 
 
+def said(judged: pd.DataFrame) -> str:
+    """Every claim with its verdict and its numbers, a line each, as Markdown; without numbers if it is not run."""
+    lines = []
+    for one in judged.to_dict("records"):
+        numbers = f": {plain(one['numbers'])}" if one["numbers"] else ""
+        lines.append(f"- **{one['verdict'][0].upper()}{one['verdict'][1:]}**: {plain(one['text'])}{numbers}.")
+    return "\n".join(lines)
+
+
+def brief(numbers: str) -> str:
+    """The numbers of a claim in one line: of three comparisons or more their range.
+
+    Example:
+        >>> brief("+2.0 [+0.8, +3.2], −0.5 [−0.7, +1.7], +0.4 [−0.8, +1.2] AP (3 seeds)")
+        '−0.5 to +2.0 in 3 comparisons, AP (3 seeds)'
+        >>> brief("+2.0 [+0.8, +3.2] AP (3 seeds)")
+        '+2.0 [+0.8, +3.2] AP (3 seeds)'
+    """
+    found = re.findall(r"[+−][\d.]+(?:e[+−]?\d+)?", re.sub(r"\[[^]]*\]", "", numbers))
+    if len(found) < 3:
+        return numbers
+    low, *_, high = sorted(found, key=lambda one: float(one.replace("−", "-")))
+    rest = re.sub(r".*[+−][\d.e]+(?: \[[^]]*\])?[, ]*", "", numbers)
+    return f"{low} to {high} in {len(found)} comparisons, {rest}".rstrip(", ")
+
+
 def board(judged: pd.DataFrame) -> pd.DataFrame:
-    """Every claim with the paper's numbers, and the verdict and the numbers at each scale, by section and words of the claim."""
+    """Every claim, by its section and words: verdict and numbers at each scale, and the paper's own; ours are marked."""
     own = judged.assign(verdict=judged["verdict"] + judged["stale"].map({True: ", stale", False: ""}))
     contradicts = own["paper_supports"].map({False: ", contradicts"}).fillna("")
     own["paper"] = (own["paper_numbers"] + contradicts).mask(own["ours"], "ours")
     index = ["section", "text"]
-    found = {("paper", "numbers"): own.drop_duplicates("id").set_index(index)["paper"]}
+    found = {}
     for scale, lines in own.groupby("scale", sort=False):
         for column in ("verdict", "numbers"):
             found[str(scale), column] = lines.set_index(index)[column]
         found[str(scale), "p"] = lines.set_index(index)["p"].map(lambda p: "" if pd.isna(p) else f"{p:.2g}")
+    found["paper", "numbers"] = own.drop_duplicates("id").set_index(index)["paper"]
     return pd.DataFrame(found).reindex(pd.MultiIndex.from_frame(own[index].drop_duplicates()))
 
 
