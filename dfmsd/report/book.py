@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import pandas as pd
 import papermill
 import yaml
 from jupyter_client.kernelspec import NoSuchKernel
@@ -32,8 +31,8 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from dfmsd.errors import StudyError
-from dfmsd.report import figures, gates, scoreboard, tables
-from dfmsd.study import claims, ensure, frames, pages, params, paths, plan, records, scales
+from dfmsd.report import gates, home, tables
+from dfmsd.study import claims, ensure, pages, params, paths, plan, records, scales
 from dfmsd.study.files import read_text, write_atomic
 from dfmsd.study.pages import GatesPage, MeasuredPage, Page
 
@@ -221,27 +220,8 @@ def _generate(selected: Iterable[Page]) -> None:
     for file in [*paths.PARAMS.rglob("*.yaml"), *paths.NOTEBOOKS.glob("*.ipynb")]:
         _write(extra / file.relative_to(paths.ROOT), file.read_text())
     _write(generated / "pages.md", table_of_pages())
-    _write(generated / "answer.md", answer(generated / "scoreboard.svg"))
-
-
-def answer(picture: Path) -> str:
-    """What the book says first, as Markdown: what became of the hypotheses, whose ``picture`` it writes, and of the claims."""
-    board = pages.get("scoreboard")
-    frame = pd.concat([frames.frame(page) for page in board.sources() if page.scale == board.scale])
-    found = claims.hypotheses(frame)
-    table = scoreboard.hypotheses(found)[["verdict", "Δ mean", "95 %", "above in", "pairs run"]]
-    table = table.assign(**{"Δ mean": table["Δ mean"].map(tables.signed), "95 %": table["95 %"].map(tables.interval)})
-    asked = _table(
-        [f"at scale {board.scale}", *table], [(tables.plain(name), *map(str, line)) for name, *line in table.itertuples()]
-    )
-    judged, chance = claims.judged(frame), claims.under_null(frame)
-    measured = judged["page"].map(lambda name: isinstance(pages.get(name), MeasuredPage))
-    about = judged["ours"].map(scoreboard.WHOSE) + measured.map({True: ", about images and features", False: ", about AP"})
-    counts = scoreboard.counts(judged, about, chance).map(lambda value: f"{value:.1f}" if isinstance(value, float) else str(value))
-    verdicts = _table([f"at scale {board.scale}", *counts], [(tables.plain(name), *line) for name, *line in counts.itertuples()])
-    shown = scoreboard.forest(found)
-    _write(picture, figures.svg(shown))
-    return f"{asked}\n![{tables.plain(str(shown.get_label()))}]({picture.relative_to(paths.book())})\n\n{verdicts}"
+    for name, text in home.screen(generated).items():
+        _write(generated / f"{name}.md", text)
 
 
 def table_of_pages() -> str:
@@ -253,11 +233,7 @@ def table_of_pages() -> str:
     for place, page in enumerate(map(pages.get, shown)):
         counts = [f"{done} of {all}" if all else "–" for done, all in (column[place] for column in states.values())]
         rows.append((f"[{tables.plain(page.title)}](pages/{page.page}.ipynb)", tables.plain(page.question), *counts))
-    return _table(["page", "question", *states], rows)
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(row)} |\n" for row in [heads, ["---"] * len(heads), *rows])
+    return tables.pipes(["page", "question", *states], rows)
 
 
 def _done(page: Page) -> tuple[int, int]:

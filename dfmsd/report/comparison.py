@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
-from dfmsd.report import figures
+from dfmsd.report import figures, words
 from dfmsd.report.figures import COLOURS, MISSING
-from dfmsd.report.tables import number, signed
+from dfmsd.report.tables import number, plain, safe, signed, styled
 from dfmsd.study import evaluate, records, stats, zoo
 from dfmsd.study.frames import METRICS
 from dfmsd.study.pages import PageSpec
@@ -170,7 +172,7 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
 
     Returns:
         By the other row: the pairs that both can be run in, in how many they are, in how many the subject is above, what the
-        intervals over seeds say, the mean difference over pairs, and each pair's.
+        intervals over seeds say, the mean difference over pairs with its interval (of one pair over seeds), and each pair's.
     """
     possible = frame[(frame["source"] == "ours") & (frame["state"] != "cannot be run")]
     values = by_seed(possible)
@@ -184,10 +186,109 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
                 spread = known[pair.partition(" ← ")[0]]
                 found.append(stats.estimate(seeds, spread and spread.times(2)))
         means, said = [one.mean for one in found], [stats.verdict(one) for one in found]
-        line = {"pairs": len(own), "run": len(found), "above in": sum(mean > 0 for mean in means)}
-        line |= {verdict: said.count(verdict) for verdict in ("higher", "lower", "not settled")}
-        lines[rival] = line | {"Δ mean": fmean(means) if means else None, "by pair": ", ".join(map(signed, means))}
+        of_all = stats.over_pairs([list(one.values.values()) for one in found])[1] if len(found) > 1 else None
+        ends = found[0].interval if len(found) == 1 else of_all
+        lines[rival] = {"Δ mean": fmean(means) if means else None, "95 %": ends}
+        lines[rival] |= {"pairs": len(own), "run": len(found), "above in": sum(mean > 0 for mean in means)}
+        lines[rival] |= {verdict: said.count(verdict) for verdict in ("higher", "lower", "not settled")}
+        lines[rival] |= {"by pair": ", ".join(map(signed, means))}
     return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def findings(frame: pd.DataFrame, subject: str) -> str:
+    """What a page found, as Markdown: the subject beside every other row, the paper, and the teachers. Empty if nothing is run.
+
+    Args:
+        frame: The page's, with its teachers.
+        subject: The row of the question.
+    """
+    rows = frame[frame["role"] == "row"]
+    found = {str(rival): one for rival, one in against(rows, subject).to_dict("index").items() if one["run"]}
+    if not found:
+        return ""
+    lines = []
+    if one := found.get("baseline"):
+        said = words.ends(subject, "the untaught student trained as long", one["Δ mean"], one["95 %"])
+        lines.append(f"**{said}** ({words.counted(one['run'], 'pair')} of student and teachers).")
+    groups: dict[str, list[str]] = {"ends above": [], "ends below": [], "is not told apart from": []}
+    for rival, one in found.items():
+        low, high = one["95 %"] or (-np.inf, np.inf)
+        kind = "ends above" if low > 0 else "ends below" if high < 0 else "is not told apart from"
+        if rival != "baseline":
+            groups[kind].append(f"{plain(rival)} ({signed(one['Δ mean'])}{words.bracketed(one['95 %'])})")
+    lines += [f"{subject} {kind} {', '.join(own)}." for kind, own in groups.items() if own]
+    differences = {rival: float(one["Δ mean"]) for rival, one in found.items()}
+    best = min(differences, key=differences.__getitem__)
+    if differences[best] < 0:
+        lines.append(f"The highest row is not {subject}: {plain(best)} ends {number(-differences[best])} AP above it.")
+    lines += [_contradicted(rows, differences, subject), _passed(frame)]
+    return "\n".join(f"- {line}" for line in lines if line)
+
+
+def _contradicted(rows: pd.DataFrame, ours: Mapping[str, float], subject: str) -> str:
+    """Where the paper's mean difference, over the same pairs, has another sign than ours."""
+    run = by_seed(rows).notna().any(axis="columns")
+    theirs = -gains(quoted(rows)["AP"].where(run), subject).dropna().groupby("row", sort=False).mean()
+    other = [rival for rival in theirs.index if theirs[rival] * ours.get(rival, 0.0) < 0]
+    said = [f"{plain(rival)}: paper {signed(theirs[rival])}, here {signed(ours[rival])}" for rival in other]
+    return f"**Other than the paper says**, {subject} minus {'; '.join(said)} AP." if said else ""
+
+
+def _passed(frame: pd.DataFrame) -> str:
+    """Which students end above their strongest teacher."""
+    means = by_seed(frame[frame["role"] == "row"]).mean(axis="columns").dropna()
+    teachers = frame[(frame["role"] == "teacher") & (frame["metric"] == "AP")].drop_duplicates(["pair", "student", "seed"])
+    top = teachers.groupby(["pair", "student"])["value"].mean().groupby("pair").max()
+    passed = means[means > top.reindex(means.index.get_level_values("pair")).to_numpy()]
+    said = []
+    for pair, own in passed.groupby("pair", sort=False):
+        row, ap = own.idxmax()[1], own.max()  # type: ignore[index]
+        of = means.xs(pair, level="pair").size
+        said.append(
+            f"{plain(str(pair))}: {own.size} of {of} rows, {plain(row)} the highest ({number(ap)}, teacher {number(top[pair])})"
+        )
+    return f"**Students end above their strongest teacher**: {'; '.join(said)}." if said else ""
+
+
+def results(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
+    """Ours first, the paper's beside it, a line for each row that is run or cannot be; of the others how many they are.
+
+    Args:
+        page: The page.
+        frame: Its rows, which may be of single stages.
+    """
+    aps, state = by_seed(frame), notes(frame)
+    shown = aps.notna().any(axis="columns") | state.reindex(aps.index).str.startswith("cannot").eq(True)
+    places = set(frame.set_index(ROW).loc[shown[~shown].index, "place"]) if not shown.all() else set()
+    folded = ""
+    if places:
+        seconds = words.left(entry.runs for entry in page.entries if entry.place in places)[2]
+        time = f"about {duration(seconds)}, one run at a time"
+        folded = f"{(~shown).sum()} of {words.counted(len(shown), 'row')} not run ({time}): {page.command()}."
+    if not shown.any():
+        return HTML(f"<p>{safe(folded)}</p>")
+    mean, paper = aps.mean(axis="columns"), quoted(frame)
+    gained = gains(aps).mean(axis="columns")
+    ours = pd.DataFrame({"AP": mean, "95 %": intervals(frame), "Δ": gained, "Δ, 95 %": gain_intervals(frame)})
+    said = [[state.get(row), f"paper: {mark}" if isinstance(mark, str) else ""] for row, mark in paper["mark"].items()]
+    note = pd.DataFrame({"note": ["; ".join(filter(None, own)) for own in said]}, index=aps.index).replace("", None)
+    halves = {f"this study, {page.scale}": ours, "AP by seed": aps, "paper, COCO": paper[["AP", "Δ"]], "": note}
+    table = pd.concat(halves, axis="columns")[shown].dropna(axis="columns", how="all")
+    links = pd.concat({"AP by seed": keys(frame)}, axis="columns")[shown]
+    return styled(table, " ".join(filter(None, [folded, caption(page, frame)])), name="results", links=links)
+
+
+def metrics(frame: pd.DataFrame) -> Styler:
+    """All of the paper's metrics, ours above the paper's; a row that is not run has the paper's alone."""
+    every = frame[frame["metric"].isin(METRICS)]
+    means = every.groupby([*ROW, "source", "metric"], sort=False)["value"].mean().unstack("metric")
+    means = means.reindex(columns=list(METRICS)).dropna(how="all")
+    order = every[ROW].drop_duplicates().itertuples(index=False, name=None)
+    means = means.reindex([line for row in order for line in ((*row, "ours"), (*row, "paper")) if line in means.index])
+    mark = marks(every[every["source"] == "paper"])
+    means["mark"] = [mark.get(line[:-1]) if line[-1] == "paper" else None for line in means.index]
+    scale = frame["scale"].iloc[0]
+    return styled(means.rename(index={"ours": scale}, level="source"), f"Paper: on COCO. Ours: scale {scale}.", name="metrics")
 
 
 def ladder(frame: pd.DataFrame) -> pd.DataFrame:

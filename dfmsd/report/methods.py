@@ -1,4 +1,4 @@
-"""All methods side by side: what each needs, costs and gained, and what it looks at in one image."""
+"""All methods side by side: what each needs and costs, and what it looks at in one image."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from dfmsd.losses.fgd import attention_maps, fgd_masks, relative_boxes
 from dfmsd.losses.fkd import fkd_weights
 from dfmsd.losses.ssim import minmax, ssim_map, ssim_parts
 from dfmsd.report.canvas import PANEL, covered, displayed, draw_image, draw_map, grid, unpacked
+from dfmsd.report.choosing import NEEDS
 from dfmsd.report.features import channel_correlations, channel_sums
 from dfmsd.report.figures import PALETTE, described
 from dfmsd.report.images import jpeg, magnitude, pictures
@@ -37,13 +38,6 @@ from dfmsd.report.tables import NONE
 from dfmsd.study import build, data, paths, run, scales
 from dfmsd.study.pages import MethodsPage
 from dfmsd.study.rows import LABELS, Options, Row, chain
-
-NEEDS = {
-    "fgd": "boxes",
-    "crosskd": "boxes, and two dense heads of one type",
-    "dfmsd": "changed images, and a training for each teacher",
-}
-"""What a method needs besides the features of student and teacher."""
 
 SIZES: dict[str, Any] = {"strides": [8, 16, 32, 64, 128], "channels_s": 256, "channels_t": 256}
 """Of mmdet's own pyramids, on which parameters are counted."""
@@ -226,21 +220,6 @@ def needs(measured: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     for (size, machine), lines in measured_costs.query("metric == 'mse ratio'").groupby(["size", "beside"], sort=False):
         found[f"× MSE, {size}, {machine}"] = lines.set_index("row")["value"]
     return found
-
-
-def gains(frame: pd.DataFrame) -> pd.DataFrame:
-    """What each method gained in AP over a baseline that was trained as long, a line for each pair and seed.
-
-    Runs that several tables show count once; the frame is that of the pages whose rows are recipes.
-    """
-    ours = frame[(frame["source"] == "ours") & (frame["metric"] == "AP") & (frame["role"] == "row") & frame["value"].notna()]
-    ours = ours.drop_duplicates("key")
-    alone = ours[ours["recipe"] == "baseline"]
-    same = ["student", "end", "seed"]
-    baseline = alone.drop_duplicates(same).set_index(same)["value"].rename("baseline")
-    taught = ours[ours["row"] == ours["recipe"].map({name: LABELS[name] for name in METHODS})]
-    found = taught.join(baseline, on=same, how="inner")
-    return found.assign(gain=found["value"] - found["baseline"], epochs=found["end"])
 
 
 # ---------------------------------------------------------------------------------------------------------- what a method looks at

@@ -12,6 +12,7 @@ from dfmsd.report import figures
 from dfmsd.report.comparison import seeds_of
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import number, signed
+from dfmsd.report.words import counted
 from dfmsd.study import stats
 from dfmsd.study.pages import RegimePage
 from dfmsd.study.rows import LABELS
@@ -102,7 +103,6 @@ def left(page: RegimePage, frame: pd.DataFrame) -> str:
         first, last = min(own.columns), max(own.columns)
         ends = own[[first, last]].dropna()
         if len(ends):
-            count = f"{len(ends)} pair{'s' * (len(ends) != 1)}"
-            said = [f"{signed(fmean(ends[value]))} AP at × {value:g}" for value in (first, last)]
-            lines.append(f"- {LABELS[recipe]}: {', '.join(said)} ({count}).")
-    return "\n".join(lines) or "Not run."
+            said = " and ".join(f"{signed(fmean(ends[value]))} AP at × {value:g}" for value in (first, last))
+            lines.append(f"- {LABELS[recipe]} gains {said} over the untaught student ({counted(len(ends), 'pair')}).")
+    return "\n".join(lines)

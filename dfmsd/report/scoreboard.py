@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
 from dfmsd.report import figures
-from dfmsd.report.tables import signed
+from dfmsd.report.tables import plain, signed
+from dfmsd.study import claims
 from dfmsd.study.claims import VERDICTS
 
 COLOURS: dict[str, str] = dict(zip(VERDICTS, ("#0072B2", "#D55E00", "#DDDDDD", "#FFFFFF"), strict=True))
 """Of each verdict: Okabe and Ito's blue and vermilion; grey and white where nothing is decided."""
 
-WHOSE = {False: "the papers' claims", True: "comparisons of ours"}
+WHOSE = {False: "claims of the papers", True: "comparisons of ours"}
+
+
+PAPERS = {"dfmsd": "DFMSD", "structural": "SKD"}
+"""What the board calls a paper."""
+
+
+def summary(asked: pd.DataFrame, judged: pd.DataFrame, chance: pd.DataFrame) -> str:
+    """How many hypotheses and claims of one scale are settled, beside what chance alone would make of them, as Markdown."""
+    verdicts = asked["verdict"].value_counts()
+    lines = [f"- Of {len(asked)} hypotheses " + ", ".join(f"{verdicts.get(one, 0)} {one}" for one in VERDICTS) + "."]
+    for ours, own in judged.groupby("ours", sort=False):
+        found = counts(own, own["ours"], chance).iloc[0]
+        said = [f"{found[one]:.0f} {one} ({found[f'{one} by chance']:.1f} by chance)" for one in VERDICTS[:2]]
+        said += [f"{found[one]:.0f} {one}" for one in VERDICTS[2:]]
+        lines.append(f"- Of {len(own)} {WHOSE[bool(ours)]} {', '.join(said)}.")
+    return "\n".join(lines)
 
 
 def hypotheses(found: pd.DataFrame) -> pd.DataFrame:
@@ -37,27 +56,45 @@ def hypotheses(found: pd.DataFrame) -> pd.DataFrame:
 
 def forest(found: pd.DataFrame) -> Figure:
     """The estimate of each hypothesis with its interval, and the difference that its pairs can detect."""
+    asked = {one.id: one for one in claims.asked().among}
     with figures.style():
         drawn = Figure(figsize=(7.5, 1.0 + 0.4 * len(found)), layout="constrained")
         ax = drawn.subplots()
         ax.grid(axis="y", visible=False)
         ax.axvline(0, color="#777777", linewidth=1, zorder=1)
-        columns = ("estimate", "low", "high", "detectable", "verdict")
-        for y, (mean, low, high, reach, verdict) in enumerate(zip(*(found[name] for name in columns), strict=True)):
-            if pd.isna(mean):
-                ax.annotate("not run", (0, y), (6, 0), textcoords="offset points", va="center", color="#777777")
+        for y, line in enumerate(found.to_dict("records")):
+            if pd.isna(line["estimate"]):
+                ax.text(0.98, y, "not run", transform=ax.get_yaxis_transform(), ha="right", va="center", **figures.MISSING)
                 continue
-            if not pd.isna(reach):
-                ax.hlines(y, -reach, reach, color="#DDDDDD", linewidth=9, zorder=0)
-            if not pd.isna(low):
-                ax.hlines(y, low, high, color="#333333", linewidth=2, zorder=2)
-            ax.scatter(mean, y, s=50, color=COLOURS[str(verdict)], edgecolor="#333333", zorder=3)
-        ax.set_yticks(range(len(found)), labels=found["id"])
+            if not pd.isna(line["detectable"]):
+                ax.hlines(y, -line["detectable"], line["detectable"], color="#DDDDDD", linewidth=9, zorder=0)
+            if not pd.isna(line["low"]):
+                ax.hlines(y, line["low"], line["high"], color="#333333", linewidth=2, zorder=2)
+            ax.scatter(line["estimate"], y, s=50, color=COLOURS[line["verdict"]], edgecolor="#333333", zorder=3)
+            text = f"{signed(line['estimate'])}  {line['verdict']}"
+            ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+        labels = [f"{name}: {compared(asked[name])}".replace(", ", ",\n") for name in found["id"]]
+        ax.set_yticks(range(len(found)), labels=labels)
         ax.set(ylim=(len(found) - 0.5, -0.5), ylabel="")
+        if found["estimate"].isna().all():
+            ax.set_xticks([])
         scale = found["scale"].iloc[0]
-        ax.set_xlabel(f"difference of AP over pairs, 95 % interval, scale {scale}; grey: what is not settled by so many pairs")
+        ax.set_xlabel(
+            f"difference of AP over pairs, 95 % interval, scale {scale}\ngrey: what so many pairs cannot tell from nothing"
+        )
     values = found.set_index("id")["estimate"]
     return figures.described(drawn, figures.alt(f"Difference of AP over pairs by hypothesis, at scale {scale}", values, signed))
+
+
+def compared(asked: claims.Hypothesis) -> str:
+    """The two sides of a hypothesis in few words.
+
+    Example:
+        >>> [compared(one) for one in claims.asked().among][5:7]
+        ['DFMSD − DMKD, other type − own type', 'SSIM − l2 or MSE']
+    """
+    sides = f"{asked.subject} − {' or '.join(name.removeprefix('DFMSD, ') for name in asked.rivals)}"
+    return sides.replace("− baseline", "− no teacher") + ", other type − own type" * asked.by_type
 
 
 def counts(judged: pd.DataFrame, by: pd.Series[str], chance: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -72,7 +109,8 @@ def counts(judged: pd.DataFrame, by: pd.Series[str], chance: pd.DataFrame | None
     if chance is not None:
         shares = judged[["scale", "id"]].merge(chance, on=["scale", "id"], how="left").set_axis(judged.index)
         for verdict in ("supported", "contradicted"):
-            table[f"{verdict} by chance"] = shares[verdict].groupby(by).sum().reindex(order)
+            by_chance = shares[verdict].groupby(by).sum().reindex(order)
+            table.insert(list(table).index(verdict) + 1, f"{verdict} by chance", by_chance)
     return table
 
 
@@ -109,17 +147,44 @@ def figure(counted: pd.DataFrame, scale: str) -> Figure:
     return figures.described(drawn, figures.alt(f"What became of claims at scale {scale}", said, str))
 
 
+def said(judged: pd.DataFrame) -> str:
+    """Every claim with its verdict and its numbers, a line each, as Markdown; without numbers if it is not run."""
+    lines = []
+    for one in judged.to_dict("records"):
+        numbers = f": {plain(one['numbers'])}" if one["numbers"] else ""
+        lines.append(f"- **{one['verdict'][0].upper()}{one['verdict'][1:]}**: {plain(one['text'])}{numbers}.")
+    return "\n".join(lines)
+
+
+def brief(numbers: str) -> str:
+    """The numbers of a claim in one line: of three comparisons or more their range.
+
+    Example:
+        >>> brief("+2.0 [+0.8, +3.2], −0.5 [−0.7, +1.7], +0.4 [−0.8, +1.2] AP (3 seeds)")
+        '−0.5 to +2.0 in 3 comparisons, AP (3 seeds)'
+        >>> brief("+2.0 [+0.8, +3.2] AP (3 seeds)")
+        '+2.0 [+0.8, +3.2] AP (3 seeds)'
+    """
+    found = re.findall(r"[+−][\d.]+(?:e[+−]?\d+)?", re.sub(r"\[[^]]*\]", "", numbers))
+    if len(found) < 3:
+        return numbers
+    low, *_, high = sorted(found, key=lambda one: float(one.replace("−", "-")))
+    rest = re.sub(r".*[+−][\d.e]+(?: \[[^]]*\])?[, ]*", "", numbers)
+    return f"{low} to {high} in {len(found)} comparisons, {rest}".rstrip(", ")
+
+
 def board(judged: pd.DataFrame) -> pd.DataFrame:
-    """Every claim with the paper's numbers, and the verdict and the numbers at each scale, by section and words of the claim."""
+    """Every claim, by its section and words: verdict and numbers at each scale, and the paper's own; ours are marked."""
     own = judged.assign(verdict=judged["verdict"] + judged["stale"].map({True: ", stale", False: ""}))
     contradicts = own["paper_supports"].map({False: ", contradicts"}).fillna("")
     own["paper"] = (own["paper_numbers"] + contradicts).mask(own["ours"], "ours")
     index = ["section", "text"]
-    found = {("paper", "numbers"): own.drop_duplicates("id").set_index(index)["paper"]}
+    found = {}
     for scale, lines in own.groupby("scale", sort=False):
         for column in ("verdict", "numbers"):
             found[str(scale), column] = lines.set_index(index)[column]
         found[str(scale), "p"] = lines.set_index(index)["p"].map(lambda p: "" if pd.isna(p) else f"{p:.2g}")
+    found["paper", "numbers"] = own.drop_duplicates("id").set_index(index)["paper"]
     return pd.DataFrame(found).reindex(pd.MultiIndex.from_frame(own[index].drop_duplicates()))
 
 

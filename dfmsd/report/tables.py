@@ -6,7 +6,7 @@ import html
 import os
 import re
 import zlib
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ _LOOK = {
     "thead th": "text-align: center; white-space: normal",
     # The names stay in sight when a narrow screen scrolls the numbers.
     "th.row_heading, th.blank": f"text-align: left; font-weight: normal; position: sticky; left: 0; {_PAPER}",
-    "th.row_heading:first-child": "white-space: normal; min-width: 9rem; max-width: 24rem",
+    "th.row_heading:first-child": "white-space: normal; min-width: 7rem; max-width: min(24rem, 40vw)",
 }
 _HEAD = "min-width: 0; max-width: 0; overflow: visible; white-space: nowrap; padding-top: 0.8rem; font-weight: bold; z-index: 1"
 """Taking no width, the long name of a group runs over the empty cells beside it."""
@@ -117,6 +117,18 @@ def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.
     return styler.set_table_styles(styles)  # type: ignore[arg-type]
 
 
+def pipes(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as Markdown; its cells are Markdown already (:func:`plain`).
+
+    Example:
+        >>> print(pipes(["you have", "take"], [("a teacher", "MSE")]), end="")
+        | you have | take |
+        | --- | --- |
+        | a teacher | MSE |
+    """
+    return "".join(f"| {' | '.join(row)} |\n" for row in [heads, ["---"] * len(heads), *rows])
+
+
 def _show(column: Hashable) -> Any:
     """How a column is written of which nothing else is said; None: as pandas would."""
     label = str(column[-1] if isinstance(column, tuple) else column)
@@ -151,7 +163,7 @@ def number(value: float | None) -> str:
         >>> number(41.04), number(None)
         ('41.0', '–')
     """
-    return NONE if value is None or pd.isna(value) else f"{value:.1f}"
+    return NONE if value is None or pd.isna(value) else f"{value:.1f}".replace("-", "−")
 
 
 def signed(value: float | None) -> str:

@@ -247,7 +247,7 @@ def _hypothesis(asked: Hypothesis, rows: _Rows) -> dict[str, Any]:
             stale |= bool({(*pair, asked.subject), (*pair, rival)} & rows.stale)
     groups = [list(differences.values())]
     if asked.by_type:
-        groups = [[own for pair, own in differences.items() if _alike(*pair) == alike] for alike in (False, True)]
+        groups = [[own for pair, own in differences.items() if alike(*pair) == own_type] for own_type in (False, True)]
     means = [[fmean(seeds) for seeds in group] for group in groups]
     found: dict[str, Any] = dict.fromkeys(("estimate", "low", "high", "p", "detectable"))
     if all(groups):
@@ -265,7 +265,7 @@ def _hypothesis(asked: Hypothesis, rows: _Rows) -> dict[str, Any]:
     }
 
 
-def _alike(student: str, teachers: str) -> bool:
+def alike(student: str, teachers: str) -> bool:
     """Whether all teachers are of the student's type."""
     return {zoo.family(name) for name in teachers.split(" → ")} == {zoo.family(student)}
 

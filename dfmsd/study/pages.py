@@ -477,7 +477,7 @@ class FamiliesPage(CodePage):
 
 
 class MethodsPage(MeasuredPage):
-    """All methods side by side (:mod:`dfmsd.report.methods`): what they need, cost, gained, and look at in one image."""
+    """All methods side by side (:mod:`dfmsd.report.methods`): what they need, cost, and look at in one image."""
 
     student: str = "retinanet_r50"
     """With the teacher it is a pair that every method can work on."""
@@ -498,8 +498,8 @@ class MethodsPage(MeasuredPage):
         return digest([self.keys(), self.image, self.stride])
 
     def sources(self) -> Sequence[Page]:
-        """Itself, what the losses cost, and every comparison."""
-        return [self, get("losses", scale=self.scale), *comparisons(self.scale)]
+        """Itself, and what the losses cost."""
+        return [self, get("losses", scale=self.scale)]
 
 
 # Pages about the scale itself
@@ -743,6 +743,15 @@ class OwnPage(Page):
         return self
 
 
+class ChoosingPage(Page):
+    """Which method to take (:mod:`dfmsd.report.choosing`), from the pages of tables and the one about length."""
+
+    def sources(self) -> Sequence[Page]:
+        """The tables, and the page about length."""
+        tables = [page for page in comparisons(self.scale) if file_of(page.page).parent.name == "comparison"]
+        return [*tables, get("length", scale=self.scale)]
+
+
 class ScoreboardPage(Page):
     """What became of every claim of the papers (:mod:`dfmsd.report.scoreboard`), at each scale that has records."""
 
@@ -759,6 +768,7 @@ class ScoreboardPage(Page):
 NOTEBOOKS: dict[str, type[Page]] = {
     "ablation": PageSpec,
     "bench": BenchPage,
+    "choosing": ChoosingPage,
     "comparison": PageSpec,
     "dataset": DataPage,
     "enhancement": EnhancementPage,

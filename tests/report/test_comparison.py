@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import sqrt
 
 import pandas as pd
@@ -103,3 +104,22 @@ def test_the_ladder_goes_from_weak_to_strong_with_every_length(write_record: Wri
     assert found["mmdet"].is_monotonic_increasing
     aps = frames.frame(page).query("row == 'baseline' and metric == 'AP'")["value"]
     assert found["AP"].iloc[0] == pytest.approx(aps.mean()) and len(aps) == 2
+
+
+def test_a_finding_names_what_is_told_apart_what_the_paper_says_otherwise_and_students_above_their_teacher() -> None:
+    spread = {0: 0.0, 1000: 0.2, 2000: -0.2}
+    means = {("baseline", "baseline"): 30.0, ("MSE", "mse"): 36.0, ("DMKD", "dmkd"): 34.1, ("DFMSD", "dfmsd"): 34.0}
+    ours = lines({row: {seed: mean + off for seed, off in spread.items()} for row, mean in means.items()})
+    paper = lines({row: {0: ap} for row, ap in zip(means, (38.0, 39.0, 40.5, 41.0), strict=True)}, source="paper", state="quoted")
+    teacher = lines({("GFL X101", "baseline"): {100: 35.0}}, role="teacher", student="gfl_x101")
+    frame = pd.concat([ours, paper.assign(seed=pd.NA), teacher], ignore_index=True)
+    first, apart, same, best, other, passed = comparison.findings(frame, "DFMSD").splitlines()
+    assert re.fullmatch(r"- \*\*DFMSD ends 4\.0 AP above the untaught student trained as long \[.*\]\*\* \(1 pair of .*\)\.", first)
+    assert apart.startswith("- DFMSD ends below MSE (−2.0 [") and same.startswith("- DFMSD is not told apart from DMKD (−0.1 [")
+    assert best == "- The highest row is not DFMSD: MSE ends 2.0 AP above it."
+    assert other == "- **Other than the paper says**, DFMSD minus MSE: paper +2.0, here −2.0; DMKD: paper +0.5, here −0.1 AP."
+    assert passed.endswith(": 1 of 4 rows, MSE the highest (36.0, teacher 35.0).")
+
+
+def test_without_a_run_there_is_no_finding() -> None:
+    assert comparison.findings(lines({("baseline", "baseline"): {0: None}, ("DFMSD", "dfmsd"): {0: None}}), "DFMSD") == ""

@@ -129,27 +129,6 @@ def test_a_student_that_is_its_teacher_predicts_the_same_across(tmp_path: Path) 
     assert methods.scene(other, IMAGE, BOXES, 8).scores == {}, "heads of different type"
 
 
-def rows(*lines: tuple[str, str, float, str, int]) -> pd.DataFrame:
-    """Rows of a comparison: recipe, row, AP, key and epochs, for one student with one seed."""
-    frame = pd.DataFrame(lines, columns=["recipe", "row", "value", "key", "end"])
-    return frame.assign(source="ours", metric="AP", role="row", student="fcos_r50", pair="FCOS R50 ← GFL R101", seed=0)
-
-
-def test_gains_are_over_a_baseline_that_trained_as_long() -> None:
-    found = methods.gains(
-        rows(
-            ("baseline", "baseline", 30.0, "a", 12),
-            ("baseline", "baseline, twice the epochs", 50.0, "b", 24),
-            ("mgd", "MGD", 33.0, "c", 12),
-            ("mgd", "MGD", 33.0, "c", 12),  # the same run in another table
-            ("dfmsd", "DFMSD", 51.0, "d", 24),
-            ("dfmsd", "without stages", 40.0, "e", 12),  # another row than the method as it stands
-            ("pkd", "PKD", 60.0, "f", 36),  # no baseline trained as long
-        )
-    )
-    assert dict(zip(found["row"], found["gain"], strict=True)) == {"MGD": 3.0, "DFMSD": 1.0}
-
-
 def test_costs_stand_beside_needs_for_every_machine() -> None:
     costs = pd.DataFrame(
         {"row": ["MGD", "MGD"], "metric": "mse ratio", "size": "P3", "beside": ["one", "two"], "value": [2.0, 3.0]}

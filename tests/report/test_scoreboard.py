@@ -25,8 +25,15 @@ def test_every_claim_is_counted_once_beside_what_chance_makes_of_it(judged: pd.D
     chance = pd.DataFrame(shares, columns=["id", "supported", "contradicted"]).assign(scale="mini")
     found = scoreboard.counts(judged, judged["section"], chance)
     assert found.index.tolist() == ["1: one", "2: two"]
-    assert found.columns.tolist() == [*scoreboard.VERDICTS, "supported by chance", "contradicted by chance"]
-    assert found.to_numpy().tolist() == [[1, 0, 1, 0, 0.375, 0.5], [0, 0, 0, 1, 0, 0]]
+    beside = ["supported", "supported by chance", "contradicted", "contradicted by chance", "not settled", "not run"]
+    assert found.columns.tolist() == beside
+    assert found.to_numpy().tolist() == [[1, 0.375, 0, 0.5, 1, 0], [0, 0, 0, 0, 0, 1]]
+    asked = pd.DataFrame({"verdict": ["supported", "not run"]})
+    assert scoreboard.summary(asked, judged, chance) == (
+        "- Of 2 hypotheses 1 supported, 0 contradicted, 0 not settled, 1 not run.\n"
+        "- Of 2 claims of the papers 1 supported (0.4 by chance), 0 contradicted (0.5 by chance), 1 not settled, 0 not run.\n"
+        "- Of 1 comparisons of ours 0 supported (0.0 by chance), 0 contradicted (0.0 by chance), 0 not settled, 1 not run."
+    )
     words = str(scoreboard.figure(found, "mini").get_label())
     assert "1: one 1 supported, 1 not settled; 2: two 1 not run." in words
 
@@ -35,10 +42,18 @@ def test_the_board_has_both_scales_and_what_the_paper_contradicts(judged: pd.Dat
     both = pd.concat([judged, judged.assign(scale="coco", verdict="not run", numbers="", p=None, stale=False)])
     found = scoreboard.board(both)
     numbers = ["not settled, stale", "−1.0 AP (1 seed)", "0.4", "not run", "", ""]
-    assert found.loc[("1: one", "B helps")].tolist() == ["−0.2, contradicts", *numbers]
+    assert found.loc[("1: one", "B helps")].tolist() == [*numbers, "−0.2, contradicts"]
     assert found["paper", "numbers"].tolist() == ["+0.8", "−0.2, contradicts", "ours"]
     page = styled(found).map(scoreboard.coloured).to_html()
     assert scoreboard.COLOURS["not settled"] in page
+
+
+def test_a_claim_is_said_with_its_verdict_and_its_numbers(judged: pd.DataFrame) -> None:
+    assert scoreboard.said(judged).splitlines() == [
+        "- **Supported**: A helps: +1.0 AP.",
+        "- **Not settled**: B helps: −1.0 AP (1 seed).",
+        "- **Not run**: C helps.",
+    ]
 
 
 def test_hypotheses_are_a_table_and_a_figure_whether_they_are_run_or_not() -> None:

@@ -34,8 +34,10 @@ def test_each_group_has_a_line_above_its_rows() -> None:
 
 
 def test_differences_have_signs_and_intervals_two_ends() -> None:
-    frame = pd.DataFrame({"Δ": [1.26, -0.04], ("95 %"): [(37.46, 40.5), None], "note": ["stale", None]}, index=["a", "b"])
-    assert cells(tables.styled(frame).to_html()) == [["a", "+1.3", "37.5 to 40.5", "stale"], ["b", "−0.0", "–", ""]]
+    ends = [(37.46, 40.5), None]
+    frame = pd.DataFrame({"Δ": [1.26, -0.04], "95 %": ends, "Δ, 95 %": ends, "note": ["stale", None]}, index=["a", "b"])
+    shown = "37.5 to 40.5"
+    assert cells(tables.styled(frame).to_html()) == [["a", "+1.3", shown, shown, "stale"], ["b", "−0.0", "–", "–", ""]]
 
 
 @pytest.mark.parametrize(("folder", "expected"), [("notebooks", "../book"), (".", "book")])

@@ -1,0 +1,209 @@
+"""Which method to take: what each gains at equal length of training, beside what a step of it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dfmsd.hyper import METHODS
+from dfmsd.report import figures
+from dfmsd.report.figures import COLOURS, MISSING
+from dfmsd.report.tables import signed
+from dfmsd.report.words import ends
+from dfmsd.study import claims, stats
+from dfmsd.study.rows import LABELS
+
+NEEDS = {
+    "fgd": "boxes",
+    "crosskd": "boxes, and two dense heads of one type",
+    "dfmsd": "changed images, and a training for each teacher",
+}
+"""What a method needs besides the features of student and teacher."""
+
+KINDS = {True: "A teacher of the student's own type", False: "A teacher of another type"}
+"""What decides between methods: whether all teachers are of the student's type."""
+
+NAMES = {LABELS[name]: name for name in METHODS}
+
+
+def gains(frame: pd.DataFrame) -> pd.DataFrame:
+    """What each method gained in AP over the untaught student that was trained as long, a line for each pair and seed.
+
+    A pair of student and teachers counts once, whichever tables show it. Columns besides those of the frame: ``gain``; ``kind`` of
+    teachers; ``cost``, how long training takes, times that of the untaught student.
+
+    Args:
+        frame: Of the pages whose rows are recipes.
+    """
+    own = frame[(frame["source"] == "ours") & (frame["role"] == "row") & frame["value"].notna()]
+    by = ["student", "teachers", "row", "end", "seed"]
+    found = own[own["metric"] == "AP"].drop_duplicates(by).set_index(by)
+    speeds = own[own["metric"] == "images_per_second"].drop_duplicates(by).set_index(by)["value"]
+    found = found.assign(speed=speeds.reindex(found.index)).reset_index()
+    same = ["student", "end", "seed"]
+    alone = found[found["recipe"] == "baseline"].drop_duplicates(same).set_index(same)[["value", "speed"]].add_prefix("alone_")
+    taught = found[found["row"] == found["recipe"].map(LABELS)].join(alone, on=same, how="inner")
+    taught = taught[taught["recipe"] != "baseline"]
+    pairs = zip(taught["student"], taught["teachers"], strict=True)
+    kinds = pd.Series([KINDS[claims.alike(*pair)] for pair in pairs], taught.index, dtype=object)
+    gain, cost = taught["value"] - taught["alone_value"], taught["alone_speed"] / taught["speed"]
+    return taught.assign(gain=gain, kind=kinds, cost=cost)
+
+
+def _estimate(differences: pd.Series[Any], gained: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
+    """The mean over pairs of differences of two rows, by pair and seed, and its interval: of one pair by what seeds move there."""
+    pairs = [list(own) for _, own in differences.groupby("pair", sort=False)]
+    if len(pairs) != 1:
+        return stats.over_pairs(pairs)
+    spread = stats.pooled(dict(zip(own["seed"], own["value"], strict=True)) for _, own in gained.groupby(["pair", "row"]))
+    found = stats.estimate(dict(enumerate(pairs[0])), spread and spread.times(2))
+    return found.mean, found.interval if spread else None
+
+
+def by_method(gained: pd.DataFrame) -> pd.DataFrame:
+    """Each kind of teacher and method: its mean gain with the interval over pairs, in how many it is above 0, and its cost.
+
+    Args:
+        gained: As :func:`gains` gives it.
+    """
+    lines = []
+    for kind in KINDS.values():
+        for row in NAMES:
+            own = gained[(gained["kind"] == kind) & (gained["row"] == row)].set_index(["pair", "seed"])
+            if own.empty:
+                continue
+            mean, interval = _estimate(own["gain"], own.reset_index())
+            means = own["gain"].groupby("pair").mean()
+            line = {
+                "kind": kind,
+                "row": row,
+                "Δ": mean,
+                "95 %": interval,
+                "pairs": len(means),
+                "above 0 in": int((means > 0).sum()),
+            }
+            line |= {"× time": own["cost"].groupby("pair").median().median()}
+            line["needs besides features"] = NEEDS.get(NAMES[row], "")
+            lines.append(line)
+    columns = ["kind", "row", "Δ", "95 %", "pairs", "above 0 in", "× time", "needs besides features"]
+    return pd.DataFrame(lines, columns=columns).set_index(["kind", "row"])
+
+
+def told_apart(gained: pd.DataFrame, one: str, other: str) -> bool | None:
+    """Whether the interval of two methods' difference, over the pairs that both have, excludes 0; None where there is none."""
+    wide = gained.pivot_table(index=["pair", "seed"], columns="row", values="value").reindex(columns=[one, other]).dropna()
+    found = _estimate(wide[one] - wide[other], gained)[1] if len(wide) else None
+    return None if found is None else not found[0] <= 0 <= found[1]
+
+
+def best(gained: pd.DataFrame) -> dict[str, Any] | None:
+    """The method with the highest mean gain, and which of the others is the cheapest that cannot be told from it.
+
+    Like with like: only methods that have all the pairs in which there is a choice are compared.
+
+    Args:
+        gained: Of one kind of teacher, or of one pair.
+
+    Returns:
+        ``method, gain, interval, pairs``, and ``cheapest``, which may be the method itself; None without a gain.
+    """
+    if gained.empty:
+        return None
+    choices = gained.groupby("pair")["row"].nunique()
+    within = gained[gained["pair"].isin(choices[choices > 1].index)] if (choices > 1).any() else gained
+    pairs = within.groupby("row")["pair"].nunique()
+    whole = within[within["row"].isin(pairs[pairs == pairs.max()].index)]
+    means = whole.groupby(["row", "pair"])["gain"].mean().groupby("row").mean()
+    method = str(means.idxmax())
+    mean, interval = _estimate(whole[whole["row"] == method].set_index(["pair", "seed"])["gain"], whole)
+    costs = whole.groupby("row")["cost"].median()
+    same = [row for row in means.index if row == method or told_apart(whole, method, row) is False]
+    cheapest = str(costs.reindex(same).fillna(float("inf")).idxmin())
+    return {"method": method, "gain": mean, "interval": interval, "pairs": int(pairs.max()), "cheapest": cheapest}
+
+
+def recommended(gained: pd.DataFrame) -> pd.DataFrame:
+    """What to take, by what a reader has: :func:`best` of each case, a line each; a case without a gain is there, and empty."""
+    free = gained[~gained["row"].map(NAMES).isin([name for name, needs in NEEDS.items() if "boxes" in needs])]
+    cases = {kind: gained[gained["kind"] == kind] for kind in KINDS.values()} | {"Either, and methods that need no boxes": free}
+    return _lines({case: best(own) for case, own in cases.items()})
+
+
+def by_pair(gained: pd.DataFrame) -> pd.DataFrame:
+    """What to take for each pair of student and teachers in which there is a choice, by kind of teacher."""
+    choices = gained[gained.groupby("pair")["row"].transform("nunique") > 1]
+    pairs = choices.groupby("pair", sort=False)
+    found = {(kind, str(pair)): best(own) for kind in KINDS.values() for pair, own in pairs if own["kind"].iloc[0] == kind}
+    return _lines(found).drop(columns="pairs")
+
+
+def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
+    """What :func:`best` gives, a line each."""
+    lines = []
+    for one in found.values():
+        cheaper = one["cheapest"] if one and one["cheapest"] != one["method"] else ""
+        own = {"highest gain": one["method"], "Δ": one["gain"], "95 %": one["interval"], "pairs": one["pairs"]} if one else {}
+        if one and one["gain"] <= 0:
+            own["highest gain"] = f"none: even {one['method']} does not gain"
+        lines.append(own | {"cheaper, not told apart": cheaper})
+    columns = ["highest gain", "Δ", "95 %", "cheaper, not told apart", "pairs"]
+    index = (
+        pd.MultiIndex.from_tuples(list(found)) if isinstance(next(iter(found), ""), tuple) else pd.Index(list(found), dtype=object)
+    )
+    return pd.DataFrame(lines, columns=columns, index=index).astype({"pairs": "Int64", "Δ": float})
+
+
+def all_gains(gained: pd.DataFrame) -> pd.DataFrame:
+    """The mean gain over seeds of every method in every pair, by kind of teacher."""
+    means = gained.groupby(["kind", "pair", "row"], sort=False)["gain"].mean().unstack("row")
+    order = {kind: place for place, kind in enumerate(KINDS.values())}
+    means = means.sort_index(level=0, key=lambda kinds: kinds.map(order), sort_remaining=False, kind="stable")
+    return means.reindex(columns=[row for row in NAMES if row in means])
+
+
+def longer(length: pd.DataFrame) -> str:
+    """What more training gives an untaught student, and what methods still add to it, as Markdown.
+
+    Args:
+        length: The frame of the page about length, a factor in ``length``.
+    """
+    ours = length[(length["metric"] == "AP") & length["value"].notna()].drop_duplicates(["pair", "recipe", "length", "seed"])
+    found = ours.groupby(["length", "recipe", "pair"])["value"].mean().unstack("pair")
+    of = {float(str(factor)): own.droplevel("length") for factor, own in found.groupby(level="length")}
+    lines = []
+    for factor, own in of.items():
+        if factor <= 1 or 1 not in of or "baseline" not in own.index or "baseline" not in of[1].index:
+            continue
+        gained = float(np.nanmean(own.loc["baseline"] - of[1].loc["baseline"]))
+        said = ends(f"Trained {factor:g} times as long without a teacher, a student", "one of the usual length", gained)
+        added = (own - own.loc["baseline"]).drop(index="baseline").mean(axis="columns").dropna()
+        more = ", ".join(f"{LABELS[str(recipe)]} {signed(gain)}" for recipe, gain in added.items())
+        lines.append(f"{said}; methods of that length add {more} AP." if more else f"{said}.")
+    return " ".join(lines)
+
+
+def figure(methods: pd.DataFrame, scale: str) -> Figure:
+    """What :func:`by_method` gives: each method's gain and its interval over pairs, a panel for each kind of teacher."""
+    names = list(NAMES)
+    with figures.style():
+        drawn, axes = figures.panels(KINDS.values(), 0.9 + 0.3 * len(names))
+        for ax, kind in zip(axes, KINDS.values(), strict=True):
+            ax.axvline(0, color=COLOURS["baseline"], linewidth=1, linestyle="--", zorder=1)
+            ax.grid(axis="y", visible=False)
+            for y, row in enumerate(names):
+                if (kind, row) not in methods.index:
+                    ax.text(0.98, y, "not run", transform=ax.get_yaxis_transform(), ha="right", va="center", **MISSING)
+                    continue
+                line, colour = methods.loc[(kind, row)], COLOURS[NAMES[row]]
+                if line["95 %"] is not None:
+                    ax.hlines(y, *line["95 %"], color=colour, linewidth=3, alpha=0.6, zorder=2)
+                ax.scatter(line["Δ"], y, s=50, color=colour, edgecolor="white", zorder=3)
+                ax.text(1.02, y, f"× {line['× time']:.2f}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+            ax.set_yticks(range(len(names)), labels=names)
+            ax.set_ylim(len(names) - 0.5, -0.5)
+        drawn.supxlabel(f"gain in AP over the untaught student, 95 % interval, scale {scale}; ×: its time", fontsize=10)
+    return figures.described(drawn, figures.alt(f"Gain in AP over the untaught student at scale {scale}", methods["Δ"], signed))

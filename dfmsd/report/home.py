@@ -1,0 +1,119 @@
+"""The book's first screen, as Markdown from records: the answer with its figure, what to take, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from dfmsd.report import choosing, figures, scoreboard
+from dfmsd.report.tables import number, pipes, plain, signed
+from dfmsd.report.words import bracketed, counted, ends, state
+from dfmsd.study import claims, frames, pages, paths
+from dfmsd.study.files import write_atomic
+from dfmsd.study.pages import Page
+
+OPENING = {"supported": "**Yes.**", "contradicted": "**No.**", "not settled": "**Not settled.**", "not run": "**Not known yet.**"}
+"""How the answer begins, by the verdict on the first hypothesis."""
+
+RIVALS = {
+    "baseline": "the untaught student",
+    "DFMSD, strong teacher alone": "DFMSD with the strong teacher in both stages",
+    "DFMSD, unchanged images": "DFMSD on unchanged images",
+    "SAL + ME": "DFMSD without alignment",
+    "l2": "l2 distance",
+}
+"""What a sentence calls a row that its own name does not explain."""
+
+EVERYTHING = "python -m dfmsd page --all"
+"""The command that trains whatever is missing."""
+
+
+def screen(folder: Path) -> dict[str, str]:
+    """The parts of the first screen by their names; the figure is written beside them.
+
+    Args:
+        folder: Where the page finds them.
+    """
+    board, length = pages.get("scoreboard"), pages.get("length")
+    shown = [page for page in board.sources() if page.scale == board.scale]
+    frame = pd.concat([frames.frame(page) for page in shown])
+    found = claims.hypotheses(frame)
+    drawn = scoreboard.forest(found)
+    write_atomic(folder / "hypotheses.svg", figures.svg(drawn))
+    gained = choosing.gains(frame[frame["page"].isin([page.page for page in pages.get("choosing").sources()])])
+    everything = [page for page in map(pages.get, pages.names()) if page.scale == board.scale]
+    return {
+        "answer": answer(found),
+        "figure": f"![{plain(str(drawn.get_label()))}]({(folder / 'hypotheses.svg').relative_to(paths.book())})\n",
+        "take": recommendation(gained, frames.frame(length)),
+        "cost": cost(everything),
+    }
+
+
+def answer(found: pd.DataFrame) -> str:
+    """The answer in words, as Markdown.
+
+    Args:
+        found: As :func:`dfmsd.study.claims.hypotheses` gives it, of one scale.
+    """
+    lines = {str(line["id"]): line for line in found.to_dict("records")}
+    first, *others = (one for one in claims.asked().among)
+    of_first = lines[first.id]
+    said = f"{OPENING[of_first['verdict']]} "
+    if of_first["pairs"]:
+        pairs = f"{counted(of_first['pairs'], 'pair')} of student and teachers, each trained as long"
+        said += f"{_said(first, of_first)}, over {pairs}; it ends above in {of_first['above']}."
+    else:
+        said += f"Of the {of_first['planned']} pairs of student and teachers in which DFMSD meets DMKD none is run. "
+        said += "[The gates](pages/gates.ipynb) say what students and teachers reach before any method."
+    rest = [f"- {_said(one, line)} ({one.id}: {line['verdict']}).\n" for one in others if (line := lines[one.id])["pairs"]]
+    return f"{said}\n\n{''.join(rest)}"
+
+
+def _said(asked: claims.Hypothesis, line: Mapping[Any, Any]) -> str:
+    interval = None if pd.isna(line["low"]) else (line["low"], line["high"])
+    rival = " or ".join(RIVALS.get(name, name) for name in asked.rivals)
+    if asked.by_type:
+        more = f"{number(abs(line['estimate']))} AP {'larger' if line['estimate'] > 0 else 'smaller'}{bracketed(interval)}"
+        return f"With teachers of another type, {asked.subject}'s lead over {rival} is {more} than with those of the student's own"
+    return ends(asked.subject, rival, line["estimate"], interval)
+
+
+def recommendation(gained: pd.DataFrame, length: pd.DataFrame) -> str:
+    """What to take, by what a reader has, as Markdown.
+
+    Args:
+        gained: As :func:`dfmsd.report.choosing.gains` gives it.
+        length: The frame of the page about length.
+    """
+    if gained.empty:
+        return "No method is run yet beside an untaught student that trained as long, so that nothing can be recommended.\n"
+    rows = []
+    for case, line in choosing.recommended(gained).iterrows():
+        gain, take, cheaper = "not run", "", ""
+        if not pd.isna(line["pairs"]):
+            gain = f"{signed(line['Δ'])}{bracketed(line['95 %'])}, {counted(line['pairs'], 'pair')}"
+            take, cheaper = line["highest gain"], line["cheaper, not told apart"] or "none"
+        rows.append(tuple(map(plain, (str(case), take, gain, cheaper))))
+    heads = ["you have", "highest gain", "in AP over no teacher", "cheaper, and not told apart from it"]
+    return f"{pipes(heads, rows)}\n{choosing.longer(length)}\n"
+
+
+def cost(shown: list[Page]) -> str:
+    """What the study took so far by its records, what is left, its version and its last record's date, as Markdown.
+
+    Args:
+        shown: All pages of a scale.
+    """
+    made = pd.concat([frames.origins(page) for page in shown])
+    said = "Nothing is run yet."
+    if len(made):
+        made = made.drop_duplicates("key")
+        hours = (made["seconds"] * made["threads"]).sum() / 3600
+        said = f"{hours:,.0f} core-hours for {counted(len(made), 'run')}, the last of {max(made['finished'])[:10]}."
+    version = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text())["version"]
+    return f"{said} {state(shown, EVERYTHING)} Version {version}.\n"

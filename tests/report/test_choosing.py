@@ -1,0 +1,94 @@
+"""What to take: like with like, every pair once, and nothing where nothing is run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import pandas as pd
+import pytest
+
+from dfmsd.report import choosing
+from dfmsd.study import zoo
+from tests.report.conftest import run
+
+OWN, OTHER = choosing.KINDS.values()
+GFL, RETINANET = "gfl_r101 → gfl_x101", "retinanet_r101 → retinanet_x101"
+
+
+def rows(teachers: str, aps: Mapping[str, float], speed: Mapping[str, float] | None = None, end: int = 12) -> pd.DataFrame:
+    """Rows of one RetinaNet by its teachers, each with two seeds that lie 0.2 AP apart, and their speeds."""
+    recipes = {"baseline": "baseline"} | choosing.NAMES
+    lines = []
+    for row, ap in aps.items():
+        own = {"row": row, "recipe": recipes.get(row, "dfmsd"), "end": end}
+        for seed in (0, 1):
+            lines.append(own | {"metric": "AP", "value": ap + 0.2 * seed, "seed": seed})
+            lines.append(own | {"metric": "images_per_second", "value": (speed or {}).get(row, 10.0), "seed": seed})
+    shared = {"source": "ours", "role": "row", "student": "retinanet_r50", "teachers": teachers, "pair": teachers}
+    return pd.DataFrame(lines).assign(**shared, page="table03")
+
+
+def gained(*tables: pd.DataFrame) -> pd.DataFrame:
+    return choosing.gains(pd.concat(tables))
+
+
+def test_gains_are_over_a_baseline_of_the_same_seed_that_trained_as_long_and_a_pair_counts_once() -> None:
+    short = rows(GFL, {"baseline": 30.0, "MGD": 33.0, "without stages": 40.0}, {"MGD": 8.0})
+    long = rows(GFL, {"baseline": 50.0, "DFMSD": 51.0}, end=24)
+    alone = rows(RETINANET, {"PKD": 60.0}, end=36)
+    found = gained(short, long, alone, short.assign(page="table05"))
+    means = found.groupby("row")["gain"].mean().round(9)
+    assert means.to_dict() == {"DFMSD": 1.0, "MGD": 3.0}, "no baseline trained as long as PKD"
+    assert len(found) == 4 and set(found.loc[found["row"] == "MGD", "cost"]) == {1.25}
+    assert set(found["kind"]) == {OTHER} and zoo.family("gfl_r101") != zoo.family("retinanet_r50")
+
+
+def test_only_methods_with_all_pairs_are_ranked_and_the_cheapest_that_is_not_told_apart_is_named() -> None:
+    first = rows(
+        GFL, {"baseline": 30.0, "MSE": 33.0, "DMKD": 33.1, "DFMSD": 31.0, "PKD": 39.0}, {"DMKD": 8.0, "MSE": 9.0, "DFMSD": 9.5}
+    )
+    second = rows(
+        "fcos_r101", {"baseline": 30.0, "MSE": 34.0, "DMKD": 33.95, "DFMSD": 31.0}, {"DMKD": 8.0, "MSE": 9.0, "DFMSD": 9.5}
+    )
+    found = choosing.best(gained(first, second))
+    assert found is not None
+    assert (found["method"], found["cheapest"], found["pairs"]) == ("DMKD", "MSE", 2)
+    assert found["gain"] == pytest.approx(3.525)
+    apart = choosing.told_apart(gained(first, second), "DMKD", "DFMSD")
+    assert apart is True and choosing.told_apart(gained(first), "DMKD", "MSE") is False
+
+
+def test_each_pair_stands_once_with_every_method_and_a_pair_without_a_choice_has_nothing_to_take() -> None:
+    alike = rows(RETINANET, {"baseline": 30.0, "MSE": 29.0, "DMKD": 28.0})
+    other, single = (
+        rows(GFL, {"baseline": 30.0, "MSE": 33.0, "DFMSD": 35.0}),
+        rows("retinanet_r101", {"baseline": 30.0, "SSIM": 31.0}),
+    )
+    found = gained(other, alike, single)
+    table = choosing.by_pair(found)
+    assert table["highest gain"].to_dict() == {(OWN, RETINANET): "none: even MSE does not gain", (OTHER, GFL): "DFMSD"}
+    gains = choosing.all_gains(found)
+    assert list(gains.columns) == ["MSE", "SSIM", "DMKD", "DFMSD"] and gains.index.is_unique
+    assert gains.index.get_level_values("kind").tolist() == [OWN, OWN, OTHER]
+    summary = choosing.by_method(found)
+    assert summary.loc[(OTHER, "DFMSD"), ["Δ", "pairs", "above 0 in"]].tolist() == [pytest.approx(5.0), 1, 1]
+    words = str(choosing.figure(summary, "mini").get_label())
+    assert f"{OTHER}: MSE +3.0; DFMSD +5.0." in words
+
+
+def test_more_training_is_set_beside_what_methods_add() -> None:
+    frame = pd.concat(
+        [rows(GFL, {"baseline": ap, "MSE": ap + 2}).assign(length=length) for length, ap in ((1.0, 30.0), (2.0, 31.5))]
+    )
+    assert choosing.longer(frame) == (
+        "Trained 2 times as long without a teacher, a student ends 1.5 AP above one of the usual length; "
+        "methods of that length add MSE +2.0 AP."
+    )
+    assert choosing.longer(frame[frame["length"] == 2]) == ""
+
+
+def test_without_a_record_the_page_says_how_many_runs_are_left_and_recommends_nothing(folders: object) -> None:
+    shown = run("choosing", scale="smoke")
+    assert re.match(r"0 of \d+ runs at scale smoke have a record", shown["finding"].data)
+    assert set(shown) & {"take", "figure", "pairs", "methods", "gains"} == set() and not shown["longer"].data

@@ -1,0 +1,55 @@
+"""The first screen: the answer follows from the hypotheses, and no number stands there without a record."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dfmsd.report import choosing, home
+from dfmsd.study import claims, frames, pages
+
+
+def hypotheses(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
+    line = {"verdict": verdict, "estimate": 0.52, "low": -0.7, "high": 1.74, "pairs": 14, "above": "13 of 14", "planned": 17}
+    empty = line | {"verdict": "not run", "estimate": None, "low": None, "high": None, "pairs": 0}
+    lines = [{"id": one.id} | empty for one in claims.asked().among]
+    lines[0] |= line | of_first
+    lines[5] |= line | {"estimate": -0.2, "verdict": "not settled"}
+    lines[7] |= line | {"low": None, "high": None}
+    return pd.DataFrame(lines)
+
+
+def test_the_answer_is_that_of_the_first_hypothesis_with_its_estimate_and_interval() -> None:
+    first, _, *others = home.answer(hypotheses()).splitlines()
+    assert first == (
+        "**Yes.** DFMSD ends 0.5 AP above DMKD [−0.7, +1.7], over 14 pairs of student and teachers, each trained as long; "
+        "it ends above in 13 of 14."
+    )
+    assert others == [
+        "- With teachers of another type, DFMSD's lead over DMKD is 0.2 AP smaller [−0.7, +1.7] than with those of the "
+        "student's own (H6: not settled).",
+        "- DFMSD ends 0.5 AP above the untaught student (H8: supported).",
+    ]
+
+
+@pytest.mark.parametrize("verdict", ["contradicted", "not settled"])
+def test_an_answer_that_is_no_yes_says_so_first(verdict: str) -> None:
+    assert home.answer(hypotheses(verdict)).startswith(home.OPENING[verdict])
+
+
+def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
+    """Only how many runs and pairs there are, and how long they would take."""
+    page = pages.get("table03")
+    frame = frames.frame(page)
+    said = [
+        home.answer(claims.hypotheses(frame)),
+        home.recommendation(choosing.gains(frame), frame.assign(length=1.0)),
+        home.cost([page]),
+    ]
+    assert said[0].startswith(home.OPENING["not run"]) and "nothing can be recommended" in said[1]
+    assert re.search(r"Nothing is run yet\. 0 of \d+ runs at scale mini have a record", said[2])
+    assert not re.search(r"\d\.\d AP|[+−]\d|core-hours", "".join(said))
