@@ -266,8 +266,10 @@ def _done(page: Page) -> tuple[int, int]:
 
 
 def contents() -> dict[str, Any]:
-    """The book's contents, ``book/_toc.yml``; a page that it does not name follows the last of its kind."""
+    """The contents of ``book/_toc.yml`` as far as they are there; a page that it does not name follows the last of its kind."""
     found = copy.deepcopy(params.read(paths.book() / "_toc.yml"))
+    for part in found.get("parts", []):
+        part["chapters"] = [chapter for chapter in part["chapters"] if _is_there(chapter["file"])]
     parts = [part["chapters"] for part in found.get("parts", [])]
     named = {_name(chapter) for chapters in parts for chapter in chapters}
     for name in pages.names() if parts else ():
@@ -281,6 +283,10 @@ def contents() -> dict[str, Any]:
         more = sorted(file.stem for file in (paths.book() / "methods").glob("*.md") if file.stem not in named)
         chapters[at:at] = [{"file": f"methods/{name}"} for name in more] if at else []
     return found
+
+
+def _is_there(file: str) -> bool:
+    return Path(file).name in pages.names() if file.startswith("pages/") else (paths.book() / f"{file}.md").exists()
 
 
 def _name(chapter: Mapping[str, str]) -> str:

@@ -92,6 +92,8 @@ def test_the_book_is_built_without_a_warning(attempt: Attempt) -> None:
     if attempt.error is not None:
         raise attempt.error
     assert [name for name in contents() if not (attempt.html / f"{name}.html").exists()] == []
+    written = [*paths.book().glob("*.md"), *paths.book().glob("methods/*.md")]
+    assert {str(file.relative_to(paths.book()).with_suffix("")) for file in written} <= set(contents())
 
 
 def test_records_and_files_lie_where_a_page_links_to_them(html: Path) -> None:
@@ -178,14 +180,16 @@ def test_no_script_of_a_record_or_a_params_file_reaches_the_built_page(
 
 
 def test_a_page_that_the_contents_do_not_name_follows_the_last_of_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that they name and nobody has written is left out."""
     monkeypatch.setenv("DFMSD_BOOK", str(tmp_path))
-    chapters = [["intro", "pages/table03", "pages/table04"], ["methods/mgd", "pages/losses"]]
+    chapters = [["unwritten", "pages/unwritten", "pages/table03", "pages/table04"], ["methods/mgd", "pages/losses"]]
     parts = [{"chapters": [{"file": file} for file in part]} for part in chapters]
     (tmp_path / "_toc.yml").write_text(yaml.safe_dump({"root": "x", "parts": parts}))
     (tmp_path / "methods").mkdir()
     for name in ("mgd", "newest"):
         (tmp_path / "methods" / f"{name}.md").touch()
     found = contents()
+    assert not {"unwritten", "pages/unwritten"} & set(found)
     place = found.index("pages/table04")
     assert found[place + 1 : place + 4] == ["pages/structural", "pages/table01", "pages/table02"]
     assert found.index("methods/newest") == found.index("methods/mgd") + 1
