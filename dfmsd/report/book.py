@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -54,6 +55,8 @@ class Job:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: Sequence[str] = ()
     """Texts that the page shows besides the code and the parameters: records, and verdicts."""
+    runs: Path = field(default_factory=paths.runs)
+    """The folder of runs that the notebook sees, see :func:`_seen_by`."""
 
     @property
     def target(self) -> Path:
@@ -86,14 +89,32 @@ def job(page: Page, **parameters: Any) -> Job:
     given = params.read(file) | {"scale": page.scale} | parameters
     if (seeds := getattr(page, "seeds", None)) is not None:
         given["seeds"] = list(seeds)
-    shown = page.sources()
-    runs = plan.order(chain for one in shown for chain in one.chains())
-    found = [records.dump(record) for run in runs if (record := records.find(run.key)) is not None]
-    measured = {file for one in shown if isinstance(one, MeasuredPage) for file in one.measured_files()}
-    # Claims are judged beside those of all pages, and a gate is about what all of them take.
-    others = [claims.of(page).to_json(), *([str(gates.hours(page))] if isinstance(page, GatesPage) else [])]
+    with _seen_by(page) as seen:
+        shown = page.sources()
+        runs = plan.order(chain for one in shown for chain in one.chains())
+        found = [records.dump(record) for run in runs if (record := records.find(run.key)) is not None]
+        measured = {file for one in shown if isinstance(one, MeasuredPage) for file in one.measured_files()}
+        # Claims are judged beside those of all pages, and a gate is about what all of them take.
+        others = [claims.of(page).to_json(), *([str(gates.hours(page))] if isinstance(page, GatesPage) else [])]
     inputs = [*found, *(file.read_text() for file in sorted(measured)), *others]
-    return Job(paths.NOTEBOOKS / f"{file.parent.name}.ipynb", page.page, given, inputs)
+    return Job(paths.NOTEBOOKS / f"{file.parent.name}.ipynb", page.page, given, inputs, seen)
+
+
+@contextmanager
+def _seen_by(page: Page) -> Iterator[Path]:
+    """The folder of runs that a page sees: at the scale smoke, which publishes no records, the one that is here.
+
+    Else it is one of the page's own, so that it shows published records alone and is the same on every machine, whatever has been
+    trained there; what a page trains whenever it is executed stays in that folder.
+    """
+    here = os.environ.get("DFMSD_RUNS")
+    seen = paths.runs() if page.scale == "smoke" else paths.pages() / "runs" / page.page
+    os.environ["DFMSD_RUNS"] = str(seen)
+    try:
+        yield seen
+    finally:
+        os.environ.pop("DFMSD_RUNS")
+        os.environ.update({} if here is None else {"DFMSD_RUNS": here})
 
 
 def execute(page: Page) -> Path:
@@ -106,7 +127,7 @@ def execute(page: Page) -> Path:
 
 
 def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
-    """Execute a notebook in a kernel of its own or a given one, see :func:`execute`."""
+    """Execute a notebook in a kernel of its own or a given new one, see :func:`execute`."""
     if not job.notebook.exists():
         raise StudyError(f"page {job.name} wants the notebook {job.notebook.name}, which is not in {job.notebook.parent.name}/")
     if job.is_done():
@@ -114,8 +135,11 @@ def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
     paths.settle()  # the kernel works in the folder of the notebooks
     # An environment of ours knows its own kernel, whatever the user has registered elsewhere.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    kernel = kernel or AsyncKernelManager(kernel_name="python3")
     with tempfile.TemporaryDirectory(prefix="dfmsd-") as folder:
         try:
+            assert kernel.kernel_spec is not None
+            kernel.kernel_spec.env = {**kernel.kernel_spec.env, "DFMSD_RUNS": str(job.runs)}
             done = papermill.execute_notebook(
                 str(job.notebook),
                 str(Path(folder) / job.target.name),
@@ -140,7 +164,7 @@ def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
 
 
 def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
-    """Make a page of an executed notebook: its title, its parameters folded away, no cell that shows nothing, nothing of here."""
+    """Make a page of an executed notebook: its title, its parameters folded away, no cell that shows nothing, nothing by chance."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
@@ -152,6 +176,10 @@ def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
             tags.add("remove-cell")
         if "injected-parameters" in tags:
             tags.add("hide-input")
+            cell.id = "injected-parameters"
+        for output in cell.get("outputs", ()):
+            if "text/html" in output.get("data", {}):
+                output.data.pop("text/plain", None)  # it has an address in memory
         cell.metadata["tags"] = sorted(tags)
 
 
@@ -213,15 +241,18 @@ def _generate(selected: Iterable[Page]) -> None:
     """What the book takes besides pages; what pages link to lies at the places that it has beside notebooks."""
     extra, generated = paths.pages() / "extra", paths.pages() / "generated"
     for page in selected:
-        for run in plan.order(page.chains()):
-            if (record := records.find(run.key)) is not None:
-                _write(extra / "book" / "records" / f"{run.key}.json", records.dump(record))
+        with _seen_by(page):
+            found = {run.key: records.find(run.key) for run in plan.order(page.chains())}
+        for key, record in found.items():
+            if record is not None:
+                _write(extra / "book" / "records" / f"{key}.json", records.dump(record))
         for file in page.measured_files() if isinstance(page, MeasuredPage) else ():
             _write(extra / "book" / "records" / "measured" / file.name, file.read_text())
     for file in [*paths.PARAMS.rglob("*.yaml"), *paths.NOTEBOOKS.glob("*.ipynb")]:
         _write(extra / file.relative_to(paths.ROOT), file.read_text())
     _write(generated / "pages.md", table_of_pages())
-    _write(generated / "answer.md", answer(generated / "scoreboard.svg"))
+    with _seen_by(pages.get("scoreboard")):
+        _write(generated / "answer.md", answer(generated / "scoreboard.svg"))
 
 
 def answer(picture: Path) -> str:

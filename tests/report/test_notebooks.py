@@ -18,7 +18,8 @@ from papermill.exceptions import PapermillExecutionError
 from dfmsd.errors import StudyError
 from dfmsd.report import book
 from dfmsd.report.book import Job
-from dfmsd.study import pages, paths
+from dfmsd.study import pages, paths, records
+from tests import fixtures_study
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 by_name = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
@@ -145,6 +146,34 @@ def test_a_failing_notebook_leaves_the_page_that_was_there(small: Path) -> None:
     assert page.read_text() == before
     with pytest.raises(StudyError, match=r"page x wants the notebook gone\.ipynb"):
         book.run(Job(small / "gone.ipynb", "x"))
+
+
+@pytest.mark.slow
+def test_a_page_is_the_same_whatever_was_trained_on_the_machine(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows published records, and plans by their speeds; at the scale smoke it is about the runs that are here."""
+    monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
+    monkeypatch.setenv("DFMSD_BOOK", str(folders / "book"))
+    page, small = pages.get("length"), pages.get("length", scale="smoke")
+    published, unpublished, *_ = (runs[-1] for runs in page.chains())
+    monkeypatch.setattr(book, "answer", lambda _: str(records.find(unpublished.key)))
+    monkeypatch.setattr(book, "table_of_pages", str)
+    fixtures_study.publish(published, speed=100.0)
+    built = {}
+    for machine in ("one", "other"):
+        monkeypatch.setenv("DFMSD_RUNS", str(folders / machine))
+        if machine == "other":
+            fixtures_study.finish(unpublished, speed=50.0)
+            fixtures_study.finish(small.chains()[0][-1])
+        file = book.execute(page)
+        book._generate([page])
+        shown = {str(one): one.read_text() for one in [file, *paths.pages().glob("*/**/*")] if one.is_file()}
+        built[machine] = shown, book.job(page).digest, book.job(small).digest
+        file.unlink()
+    one, other = built["one"], built["other"]
+    assert {name for name in one[0] | other[0] if one[0].get(name) != other[0].get(name)} == set()
+    assert one[1] == other[1]
+    assert one[2] != other[2]
+    assert records.find(unpublished.key) is not None
 
 
 WAIT = """
