@@ -224,6 +224,12 @@ const all = query => [...document.querySelectorAll(query)];
 const article = document.querySelector('article').cloneNode(true);
 article.querySelectorAll('pre, code').forEach(e => e.remove());
 const tables = all('article table').filter(t => t.tBodies[0]?.rows.length);
+small = () => all('article svg.drawn').flatMap(drawing => {
+  const scale = drawing.getBoundingClientRect().width / drawing.viewBox.baseVal.width * 72 / 96;
+  const size = e => parseFloat(getComputedStyle(e).fontSize) * scale;
+  const letters = [...drawing.querySelectorAll('text, tspan')].map(e => [e.textContent.trim(), size(e)]);
+  return letters.filter(([words, points]) => words && scale && points < 8);
+});
 return {
   fetched: performance.getEntriesByType('resource').map(e => e.name).filter(name => !/^(file|data):/.test(name)),
   broken: [...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 80)),
@@ -235,6 +241,7 @@ return {
   links: all('article a[href]').map(a => a.href),
   empty: all('.cell.tag_hide-input:not(.tag_injected-parameters)')
     .filter(e => !e.querySelector('.cell_output')).map(e => e.innerText),
+  small: small(),
   unsaved: tables.filter(t => !t.nextElementSibling?.matches('a.csv')).map(t => t.id || t.className),
 }"""
 
