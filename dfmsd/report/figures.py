@@ -30,6 +30,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
 from dfmsd.report.tables import number
+from dfmsd.study.frames import TAUGHT, THEN
 
 COLOURS: defaultdict[str, str] = defaultdict(
     lambda: "#777777",
@@ -80,9 +81,9 @@ def style() -> Iterator[None]:
 def panels(titles: Iterable[str], height: float = 2.6, left: float = 1.2) -> tuple[Figure, list[Axes]]:
     """A figure with a panel for each title; panels are as wide, and as many in a line, on every page.
 
-    An arrow in a title begins a line. The height is a panel's with its title, ``left`` the room at the vertical axis, in inches.
+    In a pair's words each teacher gets a line. The height is a panel's with its title, ``left`` the room at its side, in inches.
     """
-    titles = [title.replace(" ← ", "\n← ").replace(" → ", "\n→ ") for title in titles]
+    titles = [title.replace(TAUGHT, f"\n{TAUGHT.strip()} ").replace(THEN, f"{THEN[0]}\n{THEN[2:]}") for title in titles]
     columns = min(len(titles), COLUMNS)
     count = -(-len(titles) // columns)
     figure = Figure(figsize=(left + 2.5 * columns, 0.4 + height * count), layout="constrained")

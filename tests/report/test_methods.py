@@ -132,7 +132,7 @@ def test_a_student_that_is_its_teacher_predicts_the_same_across(tmp_path: Path) 
 def rows(*lines: tuple[str, str, float, str, int]) -> pd.DataFrame:
     """Rows of a comparison: recipe, row, AP, key and epochs, for one student with one seed."""
     frame = pd.DataFrame(lines, columns=["recipe", "row", "value", "key", "end"])
-    return frame.assign(source="ours", metric="AP", role="row", student="fcos_r50", pair="FCOS R50 ← GFL R101", seed=0)
+    return frame.assign(source="ours", metric="AP", role="row", student="fcos_r50", pair="FCOS R50 taught by GFL R101", seed=0)
 
 
 def test_gains_are_over_a_baseline_that_trained_as_long() -> None:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from dfmsd.report import figures, tables
 from dfmsd.study import paths
 
-PAIRS = pd.MultiIndex.from_tuples([("FCOS ← GFL", "baseline"), ("FCOS ← GFL", "MGD"), ("GFL ← FCOS", "baseline")])
+ROWS = [("FCOS taught by GFL", "baseline"), ("FCOS taught by GFL", "MGD"), ("GFL taught by FCOS", "baseline")]
+PAIRS = pd.MultiIndex.from_tuples(ROWS)
 
 
 def cells(page: str) -> list[list[str]]:
@@ -25,10 +26,10 @@ def cells(page: str) -> list[list[str]]:
 def test_each_group_has_a_line_above_its_rows() -> None:
     frame = pd.DataFrame({"AP": [36.04, None, 40.0], "seeds": [1, 0, 3]}, index=PAIRS)
     assert cells(tables.styled(frame).to_html()) == [
-        ["FCOS ← GFL", "", ""],
+        ["FCOS taught by GFL", "", ""],
         ["baseline", "36.0", "1"],
         ["MGD", "–", "0"],
-        ["GFL ← FCOS", "", ""],
+        ["GFL taught by FCOS", "", ""],
         ["baseline", "40.0", "3"],
     ]
 
@@ -113,4 +114,4 @@ def test_a_figure_of_pyplot_is_not_shown_twice() -> None:
 
 def test_alt_texts_name_each_value_and_what_is_missing() -> None:
     values = pd.Series([36.04, None, 40.0], index=PAIRS)
-    assert figures.alt("AP", values) == "AP. FCOS ← GFL: baseline 36.0; MGD not run. GFL ← FCOS: baseline 40.0."
+    assert figures.alt("AP", values) == "AP. FCOS taught by GFL: baseline 36.0; MGD not run. GFL taught by FCOS: baseline 40.0."
