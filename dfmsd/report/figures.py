@@ -152,7 +152,7 @@ def _move_legends(figure: Figure, place: Any) -> None:
         names = [text.get_text() for text in old.get_texts()]
         handles = [handle for handle in old.legend_handles if handle is not None]
         figure.legend(handles, names, title=old.get_title().get_text() or None, loc=place, frameon=False)
-        old.remove()
+        figure.legends.remove(old)  # its own remove() is the list of the figure that was copied
 
 
 def _stacked(figure: Figure, columns: int) -> float | None:
