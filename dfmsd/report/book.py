@@ -33,7 +33,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from dfmsd.errors import StudyError
-from dfmsd.report import figures, gates, scoreboard, tables
+from dfmsd.report import figures, gates, glossary, scoreboard, tables
 from dfmsd.study import claims, ensure, frames, pages, params, paths, plan, records, scales
 from dfmsd.study.files import read_text, write_atomic
 from dfmsd.study.pages import GatesPage, MeasuredPage, Page
@@ -166,6 +166,7 @@ def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
 def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
     """Make a page of an executed notebook: its title, its parameters folded away, no cell that shows nothing, nothing by chance."""
     notebook.metadata.pop("papermill", None)
+    notebook.cells = [part for cell in notebook.cells for part in _figures(cell, str(parameters.get("page")))]
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
@@ -181,6 +182,24 @@ def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
             if "text/html" in output.get("data", {}):
                 output.data.pop("text/plain", None)  # it has an address in memory
         cell.metadata["tags"] = sorted(tags)
+
+
+def _figures(cell: Any, page: str) -> list[Any]:
+    """A cell whose figures have a caption, as a cell for each output: a figure has a name, by which other pages refer to it."""
+    if "figure" not in cell.metadata.get("mystnb", {}):
+        return [cell]
+    parts = []
+    for place, output in enumerate(cell.outputs):
+        part = copy.deepcopy(cell)
+        part.outputs = [output]
+        part.id += f"-{place + 1}" * (place > 0)
+        part.metadata["mystnb"]["figure"]["name"] = f"{page}-{part.id}"
+        if '<svg class="drawn' not in output.get("data", {}).get("text/html", ""):
+            del part.metadata["mystnb"]["figure"]
+        if place:
+            part.metadata["tags"] = ["remove-input"]
+        parts.append(part)
+    return parts or [cell]
 
 
 def run_all(jobs: Sequence[Job]) -> None:
@@ -251,6 +270,7 @@ def _generate(selected: Iterable[Page]) -> None:
     for file in [*paths.PARAMS.rglob("*.yaml"), *paths.NOTEBOOKS.glob("*.ipynb")]:
         _write(extra / file.relative_to(paths.ROOT), file.read_text())
     _write(generated / "pages.md", table_of_pages())
+    _write(generated / "glossary.md", glossary.markdown())
     with _seen_by(pages.get("scoreboard")):
         _write(generated / "answer.md", answer(generated / "scoreboard.svg"))
 

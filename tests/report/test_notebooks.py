@@ -12,7 +12,7 @@ import nbformat
 import papermill
 import papermill.cli
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from papermill.exceptions import PapermillExecutionError
 
 from dfmsd.errors import StudyError
@@ -146,6 +146,21 @@ def test_a_failing_notebook_leaves_the_page_that_was_there(small: Path) -> None:
     assert page.read_text() == before
     with pytest.raises(StudyError, match=r"page x wants the notebook gone\.ipynb"):
         book.run(Job(small / "gone.ipynb", "x"))
+
+
+def test_each_figure_of_a_cell_has_a_caption_and_a_name_of_its_own() -> None:
+    shown = ['<svg class="drawn desk">1', "words", '<svg class="drawn">2']
+    cell = new_code_cell("code", id="chart", metadata={"mystnb": {"figure": {"caption": "What."}}, "tags": ["hide-input"]})
+    cell.outputs = [new_output("display_data", {"text/html": text, "text/plain": "<Figure at 0x7f>"}) for text in shown]
+    found = new_notebook(cells=[cell])
+    book._finish(found, {"page": "fig01"})
+    assert [cell.metadata["mystnb"].get("figure") for cell in found.cells] == [
+        {"caption": "What.", "name": "fig01-chart"},
+        None,
+        {"caption": "What.", "name": "fig01-chart-3"},
+    ]
+    assert [cell.outputs[0].data for cell in found.cells] == [{"text/html": text} for text in shown]
+    assert [cell.metadata["tags"] for cell in found.cells] == [["hide-input"], ["remove-input"], ["remove-input"]]
 
 
 @pytest.mark.slow
