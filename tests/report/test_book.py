@@ -205,7 +205,7 @@ def browser() -> Iterator[Any]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = found.binary
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,1000"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(found.driver))
@@ -224,12 +224,6 @@ const all = query => [...document.querySelectorAll(query)];
 const article = document.querySelector('article').cloneNode(true);
 article.querySelectorAll('pre, code').forEach(e => e.remove());
 const tables = all('article table').filter(t => t.tBodies[0]?.rows.length);
-small = () => all('article svg.drawn').flatMap(drawing => {
-  const scale = drawing.getBoundingClientRect().width / drawing.viewBox.baseVal.width * 72 / 96;
-  const size = e => parseFloat(getComputedStyle(e).fontSize) * scale;
-  const letters = [...drawing.querySelectorAll('text, tspan')].map(e => [e.textContent.trim(), size(e)]);
-  return letters.filter(([words, points]) => words && scale && points < 8);
-});
 return {
   fetched: performance.getEntriesByType('resource').map(e => e.name).filter(name => !/^(file|data):/.test(name)),
   broken: [...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 80)),
@@ -241,9 +235,29 @@ return {
   links: all('article a[href]').map(a => a.href),
   empty: all('.cell.tag_hide-input:not(.tag_injected-parameters)')
     .filter(e => !e.querySelector('.cell_output')).map(e => e.innerText),
-  small: small(),
   unsaved: tables.filter(t => !t.nextElementSibling?.matches('a.csv')).map(t => t.id || t.className),
 }"""
+
+SMALL = """return [...document.querySelectorAll('article svg.drawn')].flatMap(drawing => {
+  const scale = drawing.getBoundingClientRect().width / drawing.viewBox.baseVal.width * 72 / 96;
+  const size = e => parseFloat(getComputedStyle(e).fontSize) * scale;
+  const letters = [...drawing.querySelectorAll('text, tspan')].map(e => [e.textContent.trim(), size(e)]);
+  return letters.filter(([words, points]) => words && scale && points < 8);
+})"""
+
+DARK = """document.documentElement.dataset.theme = 'dark';
+const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+const linear = v => v <= 10 ? v / 3295 : ((v / 255 + 0.055) / 1.055) ** 2.4;
+const light = colour => parts(colour).slice(0, 3).reduce((sum, v, i) => sum + linear(v) * [0.2126, 0.7152, 0.0722][i], 0.05);
+const paper = e => {
+  const own = getComputedStyle(e).backgroundColor;
+  return (parts(own)[3] ?? 1) > 0.5 ? light(own) : paper(e.parentElement);
+};
+const contrast = e => [light(getComputedStyle(e).color), paper(e)].sort((a, b) => b - a).reduce((a, b) => a / b);
+const said = [...document.querySelectorAll('article :is(td, th, caption, figcaption, p)')].filter(e => e.textContent.trim());
+const pale = said.filter(e => contrast(e) < 3).map(e => e.textContent.trim().slice(0, 40));
+document.documentElement.dataset.theme = 'light';
+return pale"""
 
 
 @dataclass(frozen=True)
@@ -266,8 +280,10 @@ def visits(html: Path, browser: Any) -> dict[str, Visit]:
         browser.execute_async_script(SETTLED)
         log = [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
         found = browser.execute_script(LOOK)
+        found |= {"small": browser.execute_script(SMALL), "pale": browser.execute_script(DARK)}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
         width = browser.execute_script("return document.documentElement.scrollWidth")
+        found["small"] += browser.execute_script(SMALL)
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         seen[name] = Visit(found, log, width)
     return seen
