@@ -13,7 +13,7 @@ from dfmsd.report import figures
 from dfmsd.report.comparison import by_seed, notes, seeds_of, spreads
 from dfmsd.report.figures import COLOURS
 from dfmsd.report.tables import signed
-from dfmsd.study import stats
+from dfmsd.study import frames, stats
 from dfmsd.study.pages import PageSpec
 from dfmsd.study.rows import Options
 
@@ -53,7 +53,7 @@ def _spreads(frame: pd.DataFrame) -> dict[str, stats.Spread | None]:
     """How far seeds move each pair's student."""
     rows = frame[frame["role"] == "row"]
     known = spreads(by_seed(rows))
-    return {pair: known[pair.partition(" ← ")[0]] for pair in rows["pair"].unique()}
+    return {pair: known[frames.student_of(pair)] for pair in rows["pair"].unique()}
 
 
 def added(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def moves(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
     lines = []
     for pair, row, on in changed:
         part = None if on is None else next(iter(PARTS.keys() - on))
-        student = pair.partition(" ← ")[0]
+        student = frames.student_of(pair)
         name = (f"without {PARTS[part]}" if part else row) + f" ({student})" * (not switched[0][0].startswith(student))
         line = {"name": name, "pair": pair, "part": part, "is": MODULE if part else CHOICE, "note": said[pair, row]}
         lines.append(line | {"change": stats.difference(values[pair, row], wholes[pair], seeds[pair])})

@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -31,7 +32,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from dfmsd.errors import StudyError
-from dfmsd.report import gates, home, tables
+from dfmsd.report import gates, glossary, home, tables
 from dfmsd.study import claims, ensure, pages, params, paths, plan, records, scales
 from dfmsd.study.files import read_text, write_atomic
 from dfmsd.study.pages import GatesPage, MeasuredPage, Page
@@ -53,6 +54,8 @@ class Job:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: Sequence[str] = ()
     """Texts that the page shows besides the code and the parameters: records, and verdicts."""
+    runs: Path = field(default_factory=paths.runs)
+    """The folder of runs that the notebook sees, see :func:`_seen_by`."""
 
     @property
     def target(self) -> Path:
@@ -85,14 +88,32 @@ def job(page: Page, **parameters: Any) -> Job:
     given = params.read(file) | {"scale": page.scale} | parameters
     if (seeds := getattr(page, "seeds", None)) is not None:
         given["seeds"] = list(seeds)
-    shown = page.sources()
-    runs = plan.order(chain for one in shown for chain in one.chains())
-    found = [records.dump(record) for run in runs if (record := records.find(run.key)) is not None]
-    measured = {file for one in shown if isinstance(one, MeasuredPage) for file in one.measured_files()}
-    # Claims are judged beside those of all pages, and a gate is about what all of them take.
-    others = [claims.of(page).to_json(), *([str(gates.hours(page))] if isinstance(page, GatesPage) else [])]
+    with _seen_by(page) as seen:
+        shown = page.sources()
+        runs = plan.order(chain for one in shown for chain in one.chains())
+        found = [records.dump(record) for run in runs if (record := records.find(run.key)) is not None]
+        measured = {file for one in shown if isinstance(one, MeasuredPage) for file in one.measured_files()}
+        # Claims are judged beside those of all pages, and a gate is about what all of them take.
+        others = [claims.of(page).to_json(), *([str(gates.hours(page))] if isinstance(page, GatesPage) else [])]
     inputs = [*found, *(file.read_text() for file in sorted(measured)), *others]
-    return Job(paths.NOTEBOOKS / f"{file.parent.name}.ipynb", page.page, given, inputs)
+    return Job(paths.NOTEBOOKS / f"{file.parent.name}.ipynb", page.page, given, inputs, seen)
+
+
+@contextmanager
+def _seen_by(page: Page) -> Iterator[Path]:
+    """The folder of runs that a page sees: at the scale smoke, which publishes no records, the one that is here.
+
+    Else it is one of the page's own, so that it shows published records alone and is the same on every machine, whatever has been
+    trained there; what a page trains whenever it is executed stays in that folder.
+    """
+    here = os.environ.get("DFMSD_RUNS")
+    seen = paths.runs() if page.scale == "smoke" else paths.pages() / "runs" / page.page
+    os.environ["DFMSD_RUNS"] = str(seen)
+    try:
+        yield seen
+    finally:
+        os.environ.pop("DFMSD_RUNS")
+        os.environ.update({} if here is None else {"DFMSD_RUNS": here})
 
 
 def execute(page: Page) -> Path:
@@ -105,7 +126,7 @@ def execute(page: Page) -> Path:
 
 
 def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
-    """Execute a notebook in a kernel of its own or a given one, see :func:`execute`."""
+    """Execute a notebook in a kernel of its own or a given new one, see :func:`execute`."""
     if not job.notebook.exists():
         raise StudyError(f"page {job.name} wants the notebook {job.notebook.name}, which is not in {job.notebook.parent.name}/")
     if job.is_done():
@@ -113,8 +134,11 @@ def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
     paths.settle()  # the kernel works in the folder of the notebooks
     # An environment of ours knows its own kernel, whatever the user has registered elsewhere.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    kernel = kernel or AsyncKernelManager(kernel_name="python3")
     with tempfile.TemporaryDirectory(prefix="dfmsd-") as folder:
         try:
+            assert kernel.kernel_spec is not None
+            kernel.kernel_spec.env = {**kernel.kernel_spec.env, "DFMSD_RUNS": str(job.runs)}
             done = papermill.execute_notebook(
                 str(job.notebook),
                 str(Path(folder) / job.target.name),
@@ -139,8 +163,9 @@ def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
 
 
 def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
-    """Make a page of an executed notebook: its title, its parameters folded away, no cell that shows nothing, nothing of here."""
+    """Make a page of an executed notebook: its title, its parameters folded away, no cell that shows nothing, nothing by chance."""
     notebook.metadata.pop("papermill", None)
+    notebook.cells = [part for cell in notebook.cells for part in _figures(cell, str(parameters.get("page")))]
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
@@ -151,7 +176,29 @@ def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
             tags.add("remove-cell")
         if "injected-parameters" in tags:
             tags.add("hide-input")
+            cell.id = "injected-parameters"
+        for output in cell.get("outputs", ()):
+            if "text/html" in output.get("data", {}):
+                output.data.pop("text/plain", None)  # it has an address in memory
         cell.metadata["tags"] = sorted(tags)
+
+
+def _figures(cell: Any, page: str) -> list[Any]:
+    """A cell whose figures have a caption, as a cell for each output: a figure has a name, by which other pages refer to it."""
+    if "figure" not in cell.metadata.get("mystnb", {}):
+        return [cell]
+    parts = []
+    for place, output in enumerate(cell.outputs):
+        part = copy.deepcopy(cell)
+        part.outputs = [output]
+        part.id += f"-{place + 1}" * (place > 0)
+        part.metadata["mystnb"]["figure"]["name"] = f"{page}-{part.id}"
+        if '<svg class="drawn' not in output.get("data", {}).get("text/html", ""):
+            del part.metadata["mystnb"]["figure"]
+        if place:
+            part.metadata["tags"] = ["remove-input"]
+        parts.append(part)
+    return parts or [cell]
 
 
 def run_all(jobs: Sequence[Job]) -> None:
@@ -212,16 +259,20 @@ def _generate(selected: Iterable[Page]) -> None:
     """What the book takes besides pages; what pages link to lies at the places that it has beside notebooks."""
     extra, generated = paths.pages() / "extra", paths.pages() / "generated"
     for page in selected:
-        for run in plan.order(page.chains()):
-            if (record := records.find(run.key)) is not None:
-                _write(extra / "book" / "records" / f"{run.key}.json", records.dump(record))
+        with _seen_by(page):
+            found = {run.key: records.find(run.key) for run in plan.order(page.chains())}
+        for key, record in found.items():
+            if record is not None:
+                _write(extra / "book" / "records" / f"{key}.json", records.dump(record))
         for file in page.measured_files() if isinstance(page, MeasuredPage) else ():
             _write(extra / "book" / "records" / "measured" / file.name, file.read_text())
     for file in [*paths.PARAMS.rglob("*.yaml"), *paths.NOTEBOOKS.glob("*.ipynb")]:
         _write(extra / file.relative_to(paths.ROOT), file.read_text())
     _write(generated / "pages.md", table_of_pages())
-    for name, text in home.screen(generated).items():
-        _write(generated / f"{name}.md", text)
+    _write(generated / "glossary.md", glossary.markdown())
+    with _seen_by(pages.get("scoreboard")):
+        for name, text in home.screen(generated).items():
+            _write(generated / f"{name}.md", text)
 
 
 def table_of_pages() -> str:
@@ -242,8 +293,10 @@ def _done(page: Page) -> tuple[int, int]:
 
 
 def contents() -> dict[str, Any]:
-    """The book's contents, ``book/_toc.yml``; a page that it does not name follows the last of its kind."""
+    """The contents of ``book/_toc.yml`` as far as they are there; a page that it does not name follows the last of its kind."""
     found = copy.deepcopy(params.read(paths.book() / "_toc.yml"))
+    for part in found.get("parts", []):
+        part["chapters"] = [chapter for chapter in part["chapters"] if _is_there(chapter["file"])]
     parts = [part["chapters"] for part in found.get("parts", [])]
     named = {_name(chapter) for chapters in parts for chapter in chapters}
     for name in pages.names() if parts else ():
@@ -257,6 +310,10 @@ def contents() -> dict[str, Any]:
         more = sorted(file.stem for file in (paths.book() / "methods").glob("*.md") if file.stem not in named)
         chapters[at:at] = [{"file": f"methods/{name}"} for name in more] if at else []
     return found
+
+
+def _is_there(file: str) -> bool:
+    return Path(file).name in pages.names() if file.startswith("pages/") else (paths.book() / f"{file}.md").exists()
 
 
 def _name(chapter: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ from pandas.io.formats.style import Styler
 from dfmsd.report import figures, words
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import number, plain, safe, signed, styled
-from dfmsd.study import evaluate, records, stats, zoo
+from dfmsd.study import evaluate, frames, records, stats, zoo
 from dfmsd.study.frames import METRICS
 from dfmsd.study.pages import PageSpec
 from dfmsd.study.plan import duration
@@ -58,7 +58,7 @@ def gains(values: pd.DataFrame | pd.Series[Any], over: str = "baseline") -> Any:
     """Differences to another row of the same pair, seed by seed: missing where one of the two is, and of that row itself.
 
     Example:
-        >>> index = pd.MultiIndex.from_product([["FCOS ← GFL"], ["baseline", "MGD"]], names=ROW)
+        >>> index = pd.MultiIndex.from_product([["FCOS taught by GFL"], ["baseline", "MGD"]], names=ROW)
         >>> gains(pd.DataFrame({0: [30.0, 32.0], 200: [31.0, None]}, index=index)).mean(axis="columns").tolist()
         [nan, 2.0]
     """
@@ -79,7 +79,7 @@ def spreads(values: pd.DataFrame) -> dict[str, Spread | None]:
 
 
 def _student(row: Any) -> str:
-    return str(row[0]).partition(" ← ")[0]
+    return frames.student_of(str(row[0]))
 
 
 def over_seeds(values: pd.DataFrame) -> pd.Series[Any]:
@@ -183,7 +183,7 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
         found = []
         for (pair, _), line in own.iterrows():
             if seeds := seeds_of(line):
-                spread = known[pair.partition(" ← ")[0]]
+                spread = known[frames.student_of(pair)]
                 found.append(stats.estimate(seeds, spread and spread.times(2)))
         means, said = [one.mean for one in found], [stats.verdict(one) for one in found]
         of_all = stats.over_pairs([list(one.values.values()) for one in found])[1] if len(found) > 1 else None

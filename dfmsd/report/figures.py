@@ -7,9 +7,11 @@ figure. Build figures from :class:`matplotlib.figure.Figure` or :func:`panels`; 
 
 from __future__ import annotations
 
-import base64
+import copy
 import html
 import io
+import re
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,8 +24,13 @@ import seaborn as sns
 from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
 from dfmsd.report.tables import number
+from dfmsd.study.frames import TAUGHT, THEN
 
 COLOURS: defaultdict[str, str] = defaultdict(
     lambda: "#777777",
@@ -49,11 +56,14 @@ PALETTE = "colorblind"
 COLUMNS = 3
 """Panels side by side."""
 
-MISSING: Any = {"fontsize": 8, "color": "#777777", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+MISSING: Any = {"color": "#777777", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
 """How a panel names what was not run."""
 
-SHRINKS = 0.7
-"""How small a figure becomes on a narrow screen."""
+SIZE = 9
+"""Of every letter of every figure, in points: figures are shown as large as they are drawn."""
+
+WIDTH, PHONE = 8.1, 3.7
+"""Of the book's column and of a phone's, in inches: each figure is drawn for both."""
 
 mpl.rcParams["text.parse_math"] = False  # a name may hold dollars
 
@@ -64,22 +74,22 @@ IMAGE_DPI = 144
 @contextmanager
 def style() -> Iterator[None]:
     """How figures of results look."""
-    with sns.axes_style("whitegrid"), mpl.rc_context({"font.size": 10}):
+    with sns.axes_style("whitegrid"):
         yield
 
 
 def panels(titles: Iterable[str], height: float = 2.6, left: float = 1.2) -> tuple[Figure, list[Axes]]:
     """A figure with a panel for each title; panels are as wide, and as many in a line, on every page.
 
-    An arrow in a title begins a line. The height is a panel's with its title, ``left`` the room at the vertical axis, in inches.
+    In a pair's words each teacher gets a line. The height is a panel's with its title, ``left`` the room at its side, in inches.
     """
-    titles = [title.replace(" ← ", "\n← ").replace(" → ", "\n→ ") for title in titles]
+    titles = [title.replace(TAUGHT, f"\n{TAUGHT.strip()} ").replace(THEN, f"{THEN[0]}\n{THEN[2:]}") for title in titles]
     columns = min(len(titles), COLUMNS)
     count = -(-len(titles) // columns)
     figure = Figure(figsize=(left + 2.5 * columns, 0.4 + height * count), layout="constrained")
     axes = figure.subplots(count, columns, sharey=True, squeeze=False).flat
     for ax, title in zip(axes, titles, strict=False):
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title)
     for ax in axes[len(titles) :]:
         ax.set_axis_off()
     return figure, list(axes[: len(titles)])
@@ -108,27 +118,97 @@ def described(figure: Figure, alt: str) -> Figure:
     return figure
 
 
-def svg(figure: Figure) -> str:
-    """A figure as SVG, the same bytes for the same figure."""
-    stream = io.StringIO()
+def svg(figure: Figure, width: float = WIDTH) -> str:
+    """A figure as SVG with letters of one size, which are text; the same bytes for the same figure.
+
+    Args:
+        figure: It stays as it is.
+        width: In inches, that it has at most. On a phone panels stand one below another, images two side by side.
+    """
+    figure, stream = copy.deepcopy(figure), io.StringIO()
+    if not isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):  # of seaborn's grids
+        figure.set_layout_engine("constrained")
+        _move_legends(figure, "outside right upper")
+    if (shrinks := width / figure.get_figwidth()) < 1:
+        are_images = {bool(ax.images) for ax in figure.axes if ax.has_data()} == {True}
+        height = figure.get_figheight() * (shrinks if are_images else 1)
+        if width <= PHONE:
+            _move_legends(figure, "outside upper left")
+            height = _stacked(figure, columns=2 if are_images else 1) or height
+        figure.set_size_inches(width, height)
+    for text in figure.findobj(Text):
+        text.set_fontsize(SIZE)
     for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
-        for label in axis.get_ticklabels(which="both"):  # so that a name's is there before it is drawn
-            label.set_parse_math(axis.get_scale() == "log")  # powers of ten
-    with mpl.rc_context({"svg.hashsalt": "dfmsd", "text.parse_math": True}):
+        for ticks, format in ((axis.major, axis.set_major_formatter), (axis.minor, axis.set_minor_formatter)):
+            if isinstance(ticks.formatter, LogFormatterMathtext):  # its exponents are small letters
+                format(LogFormatter())
+    with mpl.rc_context({"svg.hashsalt": "dfmsd", "svg.fonttype": "none"}):
         figure.savefig(stream, format="svg", dpi=IMAGE_DPI, metadata={"Date": None, "Creator": None})
     return stream.getvalue()
 
 
-def image(figure: Figure) -> str:
-    """A figure as a notebook shows it: one image in HTML, with the words of :func:`described`.
+def _move_legends(figure: Figure, place: Any) -> None:
+    for old in list(figure.legends):
+        names = [text.get_text() for text in old.get_texts()]
+        handles = [handle for handle in old.legend_handles if handle is not None]
+        figure.legend(handles, names, title=old.get_title().get_text() or None, loc=place, frameon=False)
+        figure.legends.remove(old)  # its own remove() is the list of the figure that was copied
 
-    On a narrow screen it shrinks as far as its letters can be read, and scrolls from there on.
+
+def _stacked(figure: Figure, columns: int) -> float | None:
+    """Give a grid of panels fewer columns; returns the figure's new height in inches, None for one that stays as it is.
+
+    Each line of the grid begins a new one. Of images only the first line has titles, which all get here.
     """
-    data = base64.b64encode(svg(figure).encode()).decode()
-    look = f"max-width: 100%; min-width: {SHRINKS * figure.get_figwidth():.1f}in; height: auto; background: #fff"
+    lines: dict[int, list[Axes]] = {}
+    titles: dict[int, str] = {}
+    for ax in list(figure.axes):
+        place = ax.get_subplotspec()
+        if place is not None and (ax.axison or ax.has_data() or ax.texts):
+            lines.setdefault(place.rowspan.start, []).append(ax)
+            titles.setdefault(place.colspan.start, ax.get_title())
+            ax.set_title(ax.get_title() or titles[place.colspan.start] * bool(ax.images))
+        elif place is not None:
+            ax.remove()
+    places = [(ax, line, at) for line in lines.values() for at, ax in enumerate(line)]
+    old = places[0][0].get_gridspec() if places else None
+    if old is None or not columns < old.ncols <= 2 * COLUMNS:
+        return None
+    rows = sum(-(-len(line) // columns) for line in lines.values())
+    grid, row = GridSpec(rows, columns, figure=figure), -1
+    for ax, _, at in places:
+        row += at % columns == 0
+        ax.set_subplotspec(grid[row, at % columns])
+        if not ax.images:
+            ax.tick_params(labelleft=True, labelbottom=True)  # of axes that share them
+    return rows * (PHONE / columns + 0.3 if columns > 1 else figure.get_figheight() / old.nrows)
+
+
+CHOICE = """<style>
+svg.drawn { display: block } svg.phone { display: none }
+@media (max-width: 600px) { svg.phone { display: block } svg.desk { display: none } }
+</style>"""
+"""Which of its drawings a figure shows."""
+
+
+def image(figure: Figure) -> str:
+    """A figure as a notebook shows it: HTML with one drawing for a desk and one for a phone, and the words of :func:`described`."""
+    if figure.get_figwidth() <= PHONE:
+        return _inline(figure, WIDTH, "")
+    return CHOICE + _inline(figure, WIDTH, "desk") + _inline(figure, PHONE, "phone")
+
+
+def _inline(figure: Figure, width: float, kind: str) -> str:
+    """A drawing as a part of a page: its identifiers are its own, and its style is of nothing else."""
+    found = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", svg(figure, width), flags=re.DOTALL)
+    used, mark = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', found)), f"f{zlib.crc32(found.encode()):08x}"
+    found = re.sub(r' id="([\w.-]+)"', lambda name: f' id="{mark}-{name[1]}"' * (name[1] in used), found)
+    found = re.sub(r'(url\(|href=")#', rf"\1#{mark}-", found)
+    points, box = re.findall(r'<svg[^>]* width="([\d.]+)pt"[^>]* viewBox="([^"]*)"', found)[0]
+    look = f"width: {points}pt; max-width: 100%; height: auto; background: #fff; stroke-linejoin: round; stroke-linecap: butt"
     words = html.escape(str(figure.get_label()), quote=True)
-    shown = f'<img class="figure" style="{look}" src="data:image/svg+xml;base64,{data}" alt="{words}">'
-    return f'<div style="overflow-x: auto">{shown}</div>'
+    head = f'<svg class="drawn {kind}" style="{look}" viewBox="{box}" role="img" aria-label="{words}">'
+    return re.sub(r".*?<svg[^>]*>", lambda _: head, found, count=1, flags=re.DOTALL)
 
 
 def _register() -> None:

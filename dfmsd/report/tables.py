@@ -16,6 +16,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
+from dfmsd.report.glossary import hover
 from dfmsd.study import paths
 
 NONE = "–"
@@ -98,7 +99,8 @@ def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.
     if frame.index.nlevels > 1 and len(frame):
         frame, heads = _with_heads(frame)
     name = name or f"{zlib.crc32((caption + frame.to_csv()).encode()):08x}"
-    styler = Styler(frame, uuid=re.sub(r"[^\w-]", "-", name), cell_ids=False).set_caption(html.escape(caption, quote=False))
+    styler = Styler(frame, uuid=re.sub(r"[^\w-]", "-", name), cell_ids=False).set_caption(hover(html.escape(caption, quote=False)))
+    styler.format_index(lambda label: hover(str(label)), axis="columns")
     shows = {column: _show(column) for column in frame} | {safe(key): show for key, show in format.pop("formatter", {}).items()}
     options: dict[str, Any] = {"precision": 1, "na_rep": NONE} | format
     styler.format({column: show for column, show in shows.items() if show is not None}, **options)

@@ -43,7 +43,31 @@ ROWS = ("place", "pair", "student", "teachers", "recipe", "stage", "begin", "end
 WHOLE = ("place", "stage", "seed", "image", "level")
 """Columns of whole numbers, which may be missing."""
 
+TAUGHT, THEN = " taught by ", ", then "
+"""What stands in a pair's words between the student and its teachers, and between one teacher and the next."""
+
 Line = dict[str, Any]
+
+
+def in_words(student: str, teachers: Iterable[str] = ()) -> str:
+    """A student and its teachers, by their names in the zoo.
+
+    Example:
+        >>> in_words("fcos_r50", ("gfl_r101", "gfl_x101")), in_words("fcos_r50")
+        ('FCOS R50 taught by GFL R101, then GFL X101', 'FCOS R50')
+    """
+    learned = THEN.join(JOIN.join(map(zoo.label, group.split(JOIN))) for group in teachers)
+    return zoo.label(student) + (TAUGHT + learned) * bool(learned)
+
+
+def student_of(pair: str) -> str:
+    """The student in a pair's words.
+
+    Example:
+        >>> student_of("FCOS R50 taught by GFL R101, then GFL X101")
+        'FCOS R50'
+    """
+    return pair.partition(TAUGHT)[0]
 
 
 def frame(page: Page) -> pd.DataFrame:
@@ -112,11 +136,10 @@ def _rows(page: PageSpec) -> Iterator[Line]:
 def _shared(page: Page, place: int, row: Row) -> Line:
     """What all lines of a row have in common."""
     varied = zip(page.vary, page.values(row), strict=True) if isinstance(page, SensitivityPage) else ()
-    teachers = " → ".join(JOIN.join(zoo.label(name) for name in group.split(JOIN)) for group in row.teachers)
     return {
         "role": "row",
         "place": place,
-        "pair": f"{zoo.label(row.student)} ← {teachers}" if teachers else zoo.label(row.student),
+        "pair": in_words(row.student, row.teachers),
         "student": row.student,
         "teachers": " → ".join(row.teachers),
         "recipe": row.recipe,
@@ -132,7 +155,7 @@ def _quoted(shared: Line, row: Row, quotes: Iterable[Published], given: Iterable
     if quote is None:
         return
     note = ", ".join([f"from {quote.source}"] * bool(quote.source) + ["label reconstructed"] * ("name" in quote.reconstructed))
-    others = f"the paper's teachers are others: {' → '.join(map(zoo.label, row.quotes))}" if row.quotes else ""
+    others = f"the paper's teachers are others: {THEN.join(map(zoo.label, row.quotes))}" if row.quotes else ""
     remark = "; ".join(filter(None, [quote.note, others]))
     for metric in METRICS:
         if metric in given:
@@ -184,12 +207,10 @@ def _trials(page: TuningPage) -> Iterator[Line]:
         weights = page.methods[name].weights if name in page.methods else ()
         share = sum(entry.row.options.hyper[weight] for weight in weights) if weights else None
         pair = page.pair_of(entry)
-        teachers = " → ".join(map(zoo.label, pair.teachers))
-        label = f"{zoo.label(pair.student)} ← {teachers}"
         named: Line = {
             "row": name_of(entry.row),
             "recipe": name,
-            "pair": label,
+            "pair": in_words(pair.student, pair.teachers),
             "student": pair.student,
             "teachers": " → ".join(pair.teachers),
         }

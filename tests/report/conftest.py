@@ -19,7 +19,7 @@ from dfmsd.study.records import Record
 from dfmsd.study.spec import RunSpec
 from tests.conftest import WriteRecord
 
-PAIR = "FCOS R50 ← GFL R101 → GFL X101"
+PAIR = "FCOS R50 taught by GFL R101, then GFL X101"
 
 Aps = Mapping[int, float | None]
 """AP by seed; None is not run."""

@@ -92,6 +92,8 @@ def test_the_book_is_built_without_a_warning(attempt: Attempt) -> None:
     if attempt.error is not None:
         raise attempt.error
     assert [name for name in contents() if not (attempt.html / f"{name}.html").exists()] == []
+    written = [*paths.book().glob("*.md"), *paths.book().glob("methods/*.md")]
+    assert {str(file.relative_to(paths.book()).with_suffix("")) for file in written} <= set(contents())
 
 
 def test_records_and_files_lie_where_a_page_links_to_them(html: Path) -> None:
@@ -116,7 +118,7 @@ def test_pages_that_train_show_a_row_for_each_student(html: Path) -> None:
         (shown[cell],) = [output.data["text/html"] for output in found.outputs if "text/html" in output.get("data", {})]
     assert all(f">{row}</th>" in shown["results"] for row in ("baseline", "DMKD", "DFMSD"))
     assert len(re.findall(r"\b[0-9a-f]{12}\b", shown["results"])) == 3, "each row was trained"
-    own = shown["table"].partition("FCOS R50 ← GFL R101</th>")[2].partition("FCOS R50 ← ")[0]
+    own = shown["table"].partition("FCOS R50 taught by GFL R101</th>")[2].partition("FCOS R50 taught by ")[0]
     assert own.index(">MSE</th>") < own.index(">DMKD</th>") < own.index(">Huber</th>") and "not run" not in own
     assert "annotated objects" in shown["export"]
 
@@ -178,14 +180,16 @@ def test_no_script_of_a_record_or_a_params_file_reaches_the_built_page(
 
 
 def test_a_page_that_the_contents_do_not_name_follows_the_last_of_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that they name and nobody has written is left out."""
     monkeypatch.setenv("DFMSD_BOOK", str(tmp_path))
-    chapters = [["intro", "pages/table03", "pages/table04"], ["methods/mgd", "pages/losses"]]
+    chapters = [["unwritten", "pages/unwritten", "pages/table03", "pages/table04"], ["methods/mgd", "pages/losses"]]
     parts = [{"chapters": [{"file": file} for file in part]} for part in chapters]
     (tmp_path / "_toc.yml").write_text(yaml.safe_dump({"root": "x", "parts": parts}))
     (tmp_path / "methods").mkdir()
     for name in ("mgd", "newest"):
         (tmp_path / "methods" / f"{name}.md").touch()
     found = contents()
+    assert not {"unwritten", "pages/unwritten"} & set(found)
     place = found.index("pages/table04")
     assert found[place + 1 : place + 4] == ["pages/structural", "pages/table01", "pages/table02"]
     assert found.index("methods/newest") == found.index("methods/mgd") + 1
@@ -201,7 +205,7 @@ def browser() -> Iterator[Any]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = found.binary
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,1000"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(found.driver))
@@ -234,6 +238,27 @@ return {
   unsaved: tables.filter(t => !t.nextElementSibling?.matches('a.csv')).map(t => t.id || t.className),
 }"""
 
+SMALL = """return [...document.querySelectorAll('article svg.drawn')].flatMap(drawing => {
+  const scale = drawing.getBoundingClientRect().width / drawing.viewBox.baseVal.width * 72 / 96;
+  const size = e => parseFloat(getComputedStyle(e).fontSize) * scale;
+  const letters = [...drawing.querySelectorAll('text, tspan')].map(e => [e.textContent.trim(), size(e)]);
+  return letters.filter(([words, points]) => words && scale && points < 8);
+})"""
+
+DARK = """document.documentElement.dataset.theme = 'dark';
+const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+const linear = v => v <= 10 ? v / 3295 : ((v / 255 + 0.055) / 1.055) ** 2.4;
+const light = colour => parts(colour).slice(0, 3).reduce((sum, v, i) => sum + linear(v) * [0.2126, 0.7152, 0.0722][i], 0.05);
+const paper = e => {
+  const own = getComputedStyle(e).backgroundColor;
+  return (parts(own)[3] ?? 1) > 0.5 ? light(own) : paper(e.parentElement);
+};
+const contrast = e => [light(getComputedStyle(e).color), paper(e)].sort((a, b) => b - a).reduce((a, b) => a / b);
+const said = [...document.querySelectorAll('article :is(td, th, caption, figcaption, p)')].filter(e => e.textContent.trim());
+const pale = said.filter(e => contrast(e) < 3).map(e => e.textContent.trim().slice(0, 40));
+document.documentElement.dataset.theme = 'light';
+return pale"""
+
 
 @dataclass(frozen=True)
 class Visit:
@@ -255,8 +280,10 @@ def visits(html: Path, browser: Any) -> dict[str, Visit]:
         browser.execute_async_script(SETTLED)
         log = [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
         found = browser.execute_script(LOOK)
+        found |= {"small": browser.execute_script(SMALL), "pale": browser.execute_script(DARK)}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
         width = browser.execute_script("return document.documentElement.scrollWidth")
+        found["small"] += browser.execute_script(SMALL)
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         seen[name] = Visit(found, log, width)
     return seen

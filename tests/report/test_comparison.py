@@ -19,7 +19,7 @@ ROWS = {
     ("MGD", "mgd"): {0: 33.0, 200: None, 400: 36.0},
     ("DFMSD", "dfmsd"): {0: 31.0, 200: 34.0, 400: 37.0},
 }
-OTHER = "GFL R50 ← FCOS R101"
+OTHER = "GFL R50 taught by FCOS R101"
 TWICE = {"recipe": "baseline", "name": "baseline, twice the epochs", "options": {"length": 2}}
 
 
@@ -57,7 +57,10 @@ def test_a_gains_interval_is_by_the_same_spread_else_over_images_paired(frame: p
     for entry, ap, resampled in zip(page.entries, (30.0, 33.0), ([30.0, 32.0, 34.0], [34.0, 35.0, 36.0]), strict=True):
         write_record(entry.runs[-1], 0.0, metrics={"AP": ap}, ap_resamples=resampled)
     # Resample by resample MSE is 4, 3 and 2 above: their quantiles 2.05 and 3.95 around 3, turned around.
-    assert comparison.gain_intervals(frames.frame(page).query("role == 'row'"))["FCOS R50 ← GFL R101", "MSE"] == (2.05, 3.95)
+    assert comparison.gain_intervals(frames.frame(page).query("role == 'row'"))["FCOS R50 taught by GFL R101", "MSE"] == (
+        2.05,
+        3.95,
+    )
 
 
 def test_notes_say_what_a_number_lacks(frame: pd.DataFrame) -> None:

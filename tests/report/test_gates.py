@@ -68,11 +68,11 @@ def test_values_are_differences_of_aps(page: GatesPage, write_record: WriteRecor
     write(page, write_record)
     length = lines(page, gate="length")
     assert length["value"].tolist() == pytest.approx([2.0] * len(page.students)) and set(length["high"]) == {2.5}
-    teachers = lines(page, gate="teachers", about="FCOS R50 ← RetinaNet R101 → RetinaNet X101")
+    teachers = lines(page, gate="teachers", about="FCOS R50 taught by RetinaNet R101, then RetinaNet X101")
     # The untaught student of twice the epochs has 39.5 + 2 with the first seed.
     assert teachers["value"].tolist() == pytest.approx([48.0 - 41.5, 51.0 - 48.0, 51.0 - 41.5])
     assert teachers[["low", "high"]].fillna(0).to_numpy().tolist() == [[4.0, 0.0], [1.5, 0.0], [0.0, 20.0]]
-    (alone,) = lines(page, gate="teachers", about="Faster R-CNN R50 ← Faster R-CNN R101").to_dict("records")
+    (alone,) = lines(page, gate="teachers", about="Faster R-CNN R50 taught by Faster R-CNN R101").to_dict("records")
     assert (alone["low"], alone["high"]) == (4.0, 20.0)
     assert lines(page, gate="noise")["value"].item() == pytest.approx(0.5)
     room = lines(page, gate="room")

@@ -26,7 +26,7 @@ def test_its_row_is_one_of_table_3s_frame(monkeypatch: pytest.MonkeyPatch) -> No
     table03 = study.frame(pages.get("table03", scale="smoke"))
     assert set(rows.columns) <= set(table03.columns)
     frame = pd.concat([table03[table03["role"] == "row"], rows], ignore_index=True)
-    name = ("FCOS R50 ← GFL R101", "Huber")
+    name = ("FCOS R50 taught by GFL R101", "Huber")
     assert comparison.by_seed(frame).loc[name].dropna().tolist() == [20.0]
     assert comparison.intervals(frame)[name] == pytest.approx((19.05, 20.95))
 

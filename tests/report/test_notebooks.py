@@ -12,13 +12,14 @@ import nbformat
 import papermill
 import papermill.cli
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from papermill.exceptions import PapermillExecutionError
 
 from dfmsd.errors import StudyError
 from dfmsd.report import book
 from dfmsd.report.book import Job
-from dfmsd.study import pages, paths
+from dfmsd.study import pages, paths, records
+from tests import fixtures_study
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 by_name = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
@@ -97,7 +98,7 @@ def test_papermill_alone_executes_a_table(folders: Path, monkeypatch: pytest.Mon
     for jobs in ("0", "1"):
         cells = run_by_papermill("comparison", folders, *alone, "-p", "jobs", jobs)
         shown = "".join(output.get("data", {}).get("text/html", "") for cell in cells for output in cell.outputs)
-        assert ("not run" in shown) == (jobs == "0") and shown.count("<img") >= 1
+        assert ("not run" in shown) == (jobs == "0") and shown.count("<svg") >= 1
     assert len(list(paths.runs().glob("*/record.json"))) == 2, "the run and its start"
 
 
@@ -145,6 +146,49 @@ def test_a_failing_notebook_leaves_the_page_that_was_there(small: Path) -> None:
     assert page.read_text() == before
     with pytest.raises(StudyError, match=r"page x wants the notebook gone\.ipynb"):
         book.run(Job(small / "gone.ipynb", "x"))
+
+
+def test_each_figure_of_a_cell_has_a_caption_and_a_name_of_its_own() -> None:
+    shown = ['<svg class="drawn desk">1', "words", '<svg class="drawn">2']
+    cell = new_code_cell("code", id="chart", metadata={"mystnb": {"figure": {"caption": "What."}}, "tags": ["hide-input"]})
+    cell.outputs = [new_output("display_data", {"text/html": text, "text/plain": "<Figure at 0x7f>"}) for text in shown]
+    found = new_notebook(cells=[cell])
+    book._finish(found, {"page": "fig01"})
+    assert [cell.metadata["mystnb"].get("figure") for cell in found.cells] == [
+        {"caption": "What.", "name": "fig01-chart"},
+        None,
+        {"caption": "What.", "name": "fig01-chart-3"},
+    ]
+    assert [cell.outputs[0].data for cell in found.cells] == [{"text/html": text} for text in shown]
+    assert [cell.metadata["tags"] for cell in found.cells] == [["hide-input"], ["remove-input"], ["remove-input"]]
+
+
+@pytest.mark.slow
+def test_a_page_is_the_same_whatever_was_trained_on_the_machine(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows published records, and plans by their speeds; at the scale smoke it is about the runs that are here."""
+    monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
+    monkeypatch.setenv("DFMSD_BOOK", str(folders / "book"))
+    page, small = pages.get("length"), pages.get("length", scale="smoke")
+    published, unpublished, *_ = (runs[-1] for runs in page.chains())
+    monkeypatch.setattr(book, "answer", lambda _: str(records.find(unpublished.key)))
+    monkeypatch.setattr(book, "table_of_pages", str)
+    fixtures_study.publish(published, speed=100.0)
+    built = {}
+    for machine in ("one", "other"):
+        monkeypatch.setenv("DFMSD_RUNS", str(folders / machine))
+        if machine == "other":
+            fixtures_study.finish(unpublished, speed=50.0)
+            fixtures_study.finish(small.chains()[0][-1])
+        file = book.execute(page)
+        book._generate([page])
+        shown = {str(one): one.read_text() for one in [file, *paths.pages().glob("*/**/*")] if one.is_file()}
+        built[machine] = shown, book.job(page).digest, book.job(small).digest
+        file.unlink()
+    one, other = built["one"], built["other"]
+    assert {name for name in one[0] | other[0] if one[0].get(name) != other[0].get(name)} == set()
+    assert one[1] == other[1]
+    assert one[2] != other[2]
+    assert records.find(unpublished.key) is not None
 
 
 WAIT = """
