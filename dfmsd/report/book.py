@@ -177,6 +177,7 @@ def _finish(notebook: Any, parameters: Mapping[str, Any]) -> None:
         if "injected-parameters" in tags:
             tags.add("hide-input")
             cell.id = "injected-parameters"
+            cell.metadata["mystnb"] = {"code_prompt_show": "Show the page's parameters", "code_prompt_hide": "Hide them"}
         for output in cell.get("outputs", ()):
             if "text/html" in output.get("data", {}):
                 output.data.pop("text/plain", None)  # it has an address in memory
