@@ -32,6 +32,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from dfmsd.errors import StudyError
+from dfmsd.hyper import METHODS
 from dfmsd.report import gates, glossary, home, tables
 from dfmsd.study import claims, ensure, pages, params, paths, plan, records, scales
 from dfmsd.study.files import read_text, write_atomic
@@ -271,9 +272,20 @@ def _generate(selected: Iterable[Page]) -> None:
         _write(extra / file.relative_to(paths.ROOT), file.read_text())
     _write(generated / "pages.md", table_of_pages())
     _write(generated / "glossary.md", glossary.markdown())
+    drawn = _drawings()
     with _seen_by(pages.get("scoreboard")):
         for name, text in home.screen(generated).items():
-            _write(generated / f"{name}.md", text)
+            _write(generated / f"{name}.md", f"{text}{drawn.get(name, '')}")
+
+
+def _drawings() -> dict[str, str]:
+    """What the executed page of all methods draws of each, as Markdown by the name of the part of the method's page."""
+    found = {f"method-{name}": "\nNothing is drawn yet: `python -m dfmsd page methods`.\n" for name in METHODS}
+    for cell in nbformat.read(paths.pages() / "methods.ipynb", as_version=4).cells:
+        shown = [output["data"]["text/html"] for output in cell.get("outputs", ()) if "text/html" in output.get("data", {})]
+        if (name := re.search(r'specification\("(\w+)"', cell.source)) and shown:
+            found[f"method-{name[1]}"] = f"\n```{{raw}} html\n{shown[0]}\n```\n"
+    return found
 
 
 def table_of_pages() -> str:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from dfmsd.hyper import METHODS
 from dfmsd.report import figures
 from dfmsd.report.figures import COLOURS, MISSING
-from dfmsd.report.tables import signed
-from dfmsd.report.words import ends
+from dfmsd.report.tables import pipes, plain, signed
+from dfmsd.report.words import counted, ends
 from dfmsd.study import claims, stats
 from dfmsd.study.rows import LABELS
 
@@ -163,6 +163,20 @@ def all_gains(gained: pd.DataFrame) -> pd.DataFrame:
     order = {kind: place for place, kind in enumerate(KINDS.values())}
     means = means.sort_index(level=0, key=lambda kinds: kinds.map(order), sort_remaining=False, kind="stable")
     return means.reindex(columns=[row for row in NAMES if row in means])
+
+
+def of_method(gained: pd.DataFrame, row: str) -> str:
+    """What a method did, as Markdown: its mean gains in words, and each pair with the page that has its rows."""
+    own = gained[gained["row"] == row]
+    if own.empty:
+        return "It is not run yet beside an untaught student that trained as long.\n"
+    lines = []
+    for kind, one in by_method(own).droplevel("row").iterrows():
+        gain = ends(f"{kind}: {row}", "the untaught student trained as long", one["Δ"], one["95 %"])
+        lines.append(f"- {gain}, over {counted(one['pairs'], 'pair')}; training takes {one['× time']:.2f} times as long.\n")
+    means = own.groupby(["pair", "page"], sort=False, as_index=False)["gain"].mean()
+    rows = [(plain(pair), signed(gain), f"[{page}](../pages/{page}.ipynb)") for pair, page, gain in means.to_numpy()]
+    return f"{''.join(lines)}\n{pipes(['student and teachers', 'gain in AP', 'its rows'], rows)}"
 
 
 def longer(length: pd.DataFrame) -> str:

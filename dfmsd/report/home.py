@@ -33,7 +33,7 @@ EVERYTHING = "python -m dfmsd page --all"
 
 
 def screen(folder: Path) -> dict[str, str]:
-    """The parts of the first screen by their names; the figure is written beside them.
+    """The parts of the first screen by their names, and what each method did; the figure is written beside them.
 
     Args:
         folder: Where the page finds them.
@@ -46,7 +46,7 @@ def screen(folder: Path) -> dict[str, str]:
     write_atomic(folder / "hypotheses.svg", figures.svg(drawn))
     gained = choosing.gains(frame[frame["page"].isin([page.page for page in pages.get("choosing").sources()])])
     everything = [page for page in map(pages.get, pages.names()) if page.scale == board.scale]
-    return {
+    return {f"method-{name}": choosing.of_method(gained, row) for row, name in choosing.NAMES.items()} | {
         "answer": answer(found),
         "figure": f"![{plain(str(drawn.get_label()))}]({(folder / 'hypotheses.svg').relative_to(paths.book())})\n",
         "take": recommendation(gained, frames.frame(length)),

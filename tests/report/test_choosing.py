@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from dfmsd.report import choosing
+from dfmsd.report.tables import plain
 from dfmsd.study import zoo
 from tests.report.conftest import run
 
@@ -75,6 +76,16 @@ def test_each_pair_stands_once_with_every_method_and_a_pair_without_a_choice_has
     assert summary.loc[(OTHER, "DFMSD"), ["Δ", "pairs", "above 0 in"]].tolist() == [pytest.approx(5.0), 1, 1]
     words = str(choosing.figure(summary, "mini").get_label())
     assert f"{OTHER}: MSE +3.0; DFMSD +5.0." in words
+
+
+def test_a_method_says_what_it_did_and_leads_to_its_rows() -> None:
+    found = gained(rows(GFL, {"baseline": 30.0, "MSE": 33.0}), rows(RETINANET, {"baseline": 30.0, "MSE": 31.0}))
+    own, other, _, *_, last, before = choosing.of_method(found, "MSE").splitlines()
+    assert own.startswith(f"- {OWN}: MSE ends 1.0 AP above the untaught student trained as long [")
+    assert other.endswith("over 1 pair; training takes 1.00 times as long.")
+    pairs = {plain(GFL): "+3.0", plain(RETINANET): "+1.0"}
+    assert {last, before} == {f"| {pair} | {gain} | [table03](../pages/table03.ipynb) |" for pair, gain in pairs.items()}
+    assert "not run yet" in choosing.of_method(found, "PKD")
 
 
 def test_more_training_is_set_beside_what_methods_add() -> None:

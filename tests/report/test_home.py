@@ -6,11 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pandas as pd
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from dfmsd.report import choosing, home
-from dfmsd.study import claims, frames, pages
+from dfmsd.hyper import METHODS
+from dfmsd.report import book, choosing, home
+from dfmsd.study import claims, frames, pages, paths
+from dfmsd.study.files import write_atomic
 
 
 def hypotheses(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
@@ -53,3 +57,13 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
     assert said[0].startswith(home.OPENING["not run"]) and "nothing can be recommended" in said[1]
     assert re.search(r"Nothing is run yet\. 0 of \d+ runs at scale mini have a record", said[2])
     assert not re.search(r"\d\.\d AP|[+−]\d|core-hours", "".join(said))
+
+
+def test_a_methods_page_has_the_drawing_of_the_page_of_all_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DFMSD_BOOK", str(tmp_path))
+    shown = [new_output("display_data", {"text/html": "<svg>drawn</svg>"})]
+    cells = [new_code_cell('methods.draw(methods.specification("mgd", scale), scene)', outputs=shown), new_code_cell("spec")]
+    write_atomic(paths.pages() / "methods.ipynb", nbformat.writes(new_notebook(cells=cells)))
+    found = book._drawings()
+    assert "<svg>drawn</svg>" in found.pop("method-mgd")
+    assert len(found) == len(METHODS) - 1 and all("Nothing is drawn yet" in text for text in found.values())
