@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ import papermill
 import yaml
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -157,6 +158,8 @@ def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
         except (NoSuchKernel, DeadKernelError) as error:
             where = f"{job.notebook.name} could not run for page {job.name}"
             raise StudyError(f"{where}: {error}: `make setup` mends the kernel") from None
+        finally:
+            run_sync(kernel.shutdown_kernel)(now=True)  # papermill leaves running what it is given
     _finish(done, job.parameters)
     done.metadata["dfmsd"] = job.digest
     write_atomic(job.target, nbformat.writes(done))
@@ -224,9 +227,10 @@ def run_all(jobs: Sequence[Job]) -> None:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for kernel in kernels.values():
-                # A notebook whose kernel is killed ends at once.
+                # A notebook whose kernel is killed ends at once; the kernel of one that failed is gone already.
                 if (pid := getattr(kernel.provisioner, "pid", None)) is not None:
-                    os.kill(pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,10 @@ def test_a_damaged_page_is_made_anew(small: Path, text: str) -> None:
 
 @pytest.mark.slow
 def test_a_failing_notebook_leaves_the_page_that_was_there(small: Path) -> None:
-    page = book.run(Job(notebook(small, "print(40 + 2)"), "x"))
+    page = book.run(Job(notebook(small, "import os\nprint(40 + 2, os.getpid())"), "x"))
     before = page.read_text()
-    assert "42" in before
+    kernel = re.search(r"42 (\d+)", before)
+    assert kernel is not None and not Path(f"/proc/{kernel[1]}").exists(), "it has ended with the notebook"
     with pytest.raises(StudyError, match=r"^small\.ipynb failed for page x, cell \d: ValueError: the second$"):
         book.run(Job(notebook(small, "raise ValueError('the second\\nline')"), "x"))
     assert page.read_text() == before
