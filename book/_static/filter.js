@@ -40,7 +40,7 @@
         row.hidden = !fits(row);
         if (!row.hidden) { shown += 1; if (head) head.hidden = false; }
       }
-      count.textContent = `${shown} claims`;
+      count.textContent = `${shown} claim${shown === 1 ? "" : "s"}`;
     };
     form.addEventListener("change", show);
     form.addEventListener("submit", event => event.preventDefault());

@@ -45,7 +45,9 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     speeds = own[own["metric"] == "images_per_second"].drop_duplicates(by).set_index(by)["value"]
     found = found.assign(speed=speeds.reindex(found.index)).reset_index()
     same = ["student", "end", "seed"]
-    alone = found[found["recipe"] == "baseline"].drop_duplicates(same).set_index(same)[["value", "speed"]].add_prefix("alone_")
+    alone = (
+        found[found["recipe"] == "baseline"].drop_duplicates(same).set_index(same)[["value", "speed", "key"]].add_prefix("alone_")
+    )
     taught = found[found["row"] == found["recipe"].map(LABELS)].join(alone, on=same, how="inner")
     taught = taught[taught["recipe"] != "baseline"]
     pairs = zip(taught["student"], taught["teachers"], strict=True)
@@ -91,6 +93,25 @@ def by_method(gained: pd.DataFrame) -> pd.DataFrame:
             lines.append(line)
     columns = ["kind", "row", "Δ", "95 %", "pairs", "above 0 in", "× time", "needs besides features"]
     return pd.DataFrame(lines, columns=columns).set_index(["kind", "row"])
+
+
+def steps(gained: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
+    """What a whole training step of student, teacher and method took, by method: medians over pairs.
+
+    Args:
+        gained: As :func:`gains` gives it.
+        made: Where its runs come from, as :func:`dfmsd.study.frames.origins` gives it.
+    """
+    memory = made.set_index("key")["peak_memory_mb"].to_dict() if len(made) else {}
+    used, alone = (gained[name].map(memory).astype(float) for name in ("key", "alone_key"))
+    own = gained.assign(more=used - alone)
+    cost, more = (own.groupby(["row", "pair"])[name].median() for name in ("cost", "more"))
+    mse = cost[cost.index.get_level_values("row") == "MSE"].droplevel("row")
+    against = cost / mse.reindex(cost.index.get_level_values("pair")).to_numpy()
+    found = {"× the untaught student": cost, "× MSE": against, "MB more than the untaught student": more}
+    table = pd.DataFrame({name: values.groupby("row").median() for name, values in found.items()})
+    table["pairs"] = cost.groupby("row").size()
+    return table.reindex([row for row in NAMES if row in table.index])
 
 
 def told_apart(gained: pd.DataFrame, one: str, other: str) -> bool | None:

@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from dfmsd.report.tables import plain, signed
 from dfmsd.study.pages import TuningPage
 
 
@@ -44,3 +45,13 @@ def chosen(frame: pd.DataFrame, page: TuningPage, used: dict[str, float]) -> pd.
             "note": "not the best" if None not in (best, taken) and best != taken else "",
         }
     return pd.DataFrame.from_dict(lines, orient="index").astype({"best": float, "Δ": float, "in use": float})
+
+
+def said(found: pd.DataFrame) -> str:
+    """The best share of every method, as :func:`chosen` gives it, as Markdown; empty while none is known."""
+    lines = []
+    for row, one in found.dropna(subset="best").iterrows():
+        remarks = [one["at the edge"], one["note"] and f"the share in use is {one['note']}"]
+        words = "; ".join(filter(None, [f"{signed(one['Δ'])} AP", *remarks]))
+        lines.append(f"- {plain(str(row))} gains most at a share of {one['best']:g}: {words}.")
+    return "\n".join(lines)

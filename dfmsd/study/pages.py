@@ -450,6 +450,10 @@ class BenchPage(CodePage):
     """Rounds; every method is timed once in each."""
     public: PublicCode
 
+    def sources(self) -> Sequence[Page]:
+        """Itself, and the tables, whose records tell what a whole step took."""
+        return [self, *tables(self.scale)]
+
     def asked(self) -> str:
         """Hash of all that decides what the record holds."""
         return digest([self.repeats])
@@ -748,8 +752,7 @@ class ChoosingPage(Page):
 
     def sources(self) -> Sequence[Page]:
         """The tables, and the page about length."""
-        tables = [page for page in comparisons(self.scale) if file_of(page.page).parent.name == "comparison"]
-        return [*tables, get("length", scale=self.scale)]
+        return [*tables(self.scale), get("length", scale=self.scale)]
 
 
 class ScoreboardPage(Page):
@@ -920,3 +923,8 @@ def comparisons(scale: str) -> list[PageSpec]:
     stems = [file.stem for file in _files() if issubclass(NOTEBOOKS.get(file.parent.name, Page), PageSpec)]
     found = (get(name, scale=scale) for name in stems)
     return [page for page in found if isinstance(page, PageSpec) and page.data is None]
+
+
+def tables(scale: str) -> list[PageSpec]:
+    """The comparisons of methods among them, which are no ablations."""
+    return [page for page in comparisons(scale) if file_of(page.page).parent.name == "comparison"]

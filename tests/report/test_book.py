@@ -238,6 +238,14 @@ return {
   unsaved: tables.filter(t => !t.nextElementSibling?.matches('a.csv')).map(t => t.id || t.className),
 }"""
 
+WIDE = """const holds = e => /auto|scroll|hidden/.test(getComputedStyle(e).overflowX) || e.matches('article');
+const box = e => holds(e) ? e : box(e.parentElement);
+const stays = table => [...table.tBodies[0].rows].every(row => getComputedStyle(row.cells[0]).position === 'sticky');
+const tables = [...document.querySelectorAll('article table')].filter(t => t.tBodies[0]?.rows.length && t.offsetWidth);
+const cut = tables.filter(t => t.offsetWidth > box(t.parentElement).clientWidth + 1 && !(arguments[0] && stays(t)));
+return cut.map(t => t.id || t.textContent.trim().slice(0, 40))"""
+"""Tables wider than their box; with an argument that is true, those alone whose first column does not stay in sight."""
+
 SMALL = """return [...document.querySelectorAll('article svg.drawn')].flatMap(drawing => {
   const scale = drawing.getBoundingClientRect().width / drawing.viewBox.baseVal.width * 72 / 96;
   const size = e => parseFloat(getComputedStyle(e).fontSize) * scale;
@@ -281,17 +289,22 @@ def visits(html: Path, browser: Any) -> dict[str, Visit]:
         log = [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
         found = browser.execute_script(LOOK)
         found |= {"small": browser.execute_script(SMALL), "pale": browser.execute_script(DARK)}
+        found["wide"] = browser.execute_script(WIDE, False)
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
         width = browser.execute_script("return document.documentElement.scrollWidth")
         found["small"] += browser.execute_script(SMALL)
+        found["wide"] += browser.execute_script(WIDE, True)
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         seen[name] = Visit(found, log, width)
     return seen
 
 
-@pytest.mark.parametrize("fault", ["fetched", "broken", "raw", "wrong", "wordless", "empty", "unsaved"])
+@pytest.mark.parametrize("fault", ["fetched", "broken", "raw", "wrong", "wordless", "empty", "unsaved", "wide"])
 def test_no_page_has_this_fault(visits: dict[str, Visit], fault: str) -> None:
-    """Fetched from the web, a broken image, raw or wrong maths, a picture without words, a bar above nothing, no download."""
+    """Fetched from the web, a broken image, raw or wrong maths, a picture without words, a bar above nothing, no download.
+
+    And a table that a wide screen cuts off, or whose first column a phone does not keep in sight.
+    """
     assert {name: visit.found[fault] for name, visit in visits.items() if visit.found[fault]} == {}
 
 
@@ -378,3 +391,29 @@ def test_the_published_book_links_to_its_repository_and_its_issues(tmp_path: Pat
         said.append([options.get(name) for name in names])
     assert not any(said[0])
     assert said[1] == [True, True, "https://git.example/some/one", "main", "book"]
+
+
+FILTERED = """<!doctype html><meta charset="utf-8"><title>t</title><article><table id="T_scoreboard">
+<thead><tr><th></th><th>mini</th><th></th><th></th></tr><tr><th></th><th>verdict</th><th>of</th><th>page</th></tr></thead>
+<tbody><tr><th>3.1</th><td></td><td></td><td></td></tr><tr><th>a</th><td>supported, stale</td><td>DFMSD</td><td>table03</td></tr>
+<tr><th>b</th><td>not run</td><td>ours</td><td>table03</td></tr><tr><th>3.2</th><td></td><td></td><td></td></tr>
+<tr><th>c</th><td>not settled</td><td>SKD</td><td>structural</td></tr></tbody></table></article>
+<script src="{script}"></script><script src="{tables}"></script>"""
+
+
+def test_claims_are_filtered_with_the_lines_above_them(browser: Any, tmp_path: Path) -> None:
+    static = paths.ROOT / "book" / "_static"
+    file = tmp_path / "filtered.html"
+    scripts = {"script": static / "filter.js", "tables": static / "tables.js"}
+    file.write_text(FILTERED.format(**{name: script.as_uri() for name, script in scripts.items()}))
+    browser.get(file.as_uri())
+    shown = "return [...document.querySelectorAll('tbody tr')].filter(row => !row.hidden).map(row => row.cells[0].textContent)"
+    choose = "const at = document.querySelectorAll('form.filter select')[arguments[0]]; at.value = arguments[1];"
+    choose += "at.dispatchEvent(new Event('change', {bubbles: true}));" + shown
+    assert browser.execute_script(shown) == ["3.1", "a", "b", "3.2", "c"]
+    assert browser.execute_script(choose, 0, "decided") == ["3.1", "a"]
+    assert browser.execute_script("return document.querySelector('form.filter output').textContent") == "1 claim"
+    assert browser.execute_script(choose, 0, "not run") == ["3.1", "b"]
+    assert browser.execute_script(choose, 0, "") == ["3.1", "a", "b", "3.2", "c"]
+    assert browser.execute_script(choose, 1, "SKD") == ["3.2", "c"]
+    assert browser.execute_script(choose, 2, "table03") == []

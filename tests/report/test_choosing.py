@@ -22,7 +22,7 @@ def rows(teachers: str, aps: Mapping[str, float], speed: Mapping[str, float] | N
     recipes = {"baseline": "baseline"} | choosing.NAMES
     lines = []
     for row, ap in aps.items():
-        own = {"row": row, "recipe": recipes.get(row, "dfmsd"), "end": end}
+        own = {"row": row, "recipe": recipes.get(row, "dfmsd"), "end": end, "key": f"{teachers}, {row}"}
         for seed in (0, 1):
             lines.append(own | {"metric": "AP", "value": ap + 0.2 * seed, "seed": seed})
             lines.append(own | {"metric": "images_per_second", "value": (speed or {}).get(row, 10.0), "seed": seed})
@@ -58,6 +58,14 @@ def test_only_methods_with_all_pairs_are_ranked_and_the_cheapest_that_is_not_tol
     assert found["gain"] == pytest.approx(3.525)
     apart = choosing.told_apart(gained(first, second), "DMKD", "DFMSD")
     assert apart is True and choosing.told_apart(gained(first), "DMKD", "MSE") is False
+
+
+def test_a_step_is_set_beside_the_untaught_students_and_plain_imitation() -> None:
+    found = gained(rows(GFL, {"baseline": 30.0, "MSE": 33.0, "MGD": 34.0}, {"MSE": 8.0, "MGD": 5.0}))
+    made = pd.DataFrame({"key": [*found["key"].unique(), "baseline"], "peak_memory_mb": [600.0, 700.0, 500.0]})
+    table = choosing.steps(found.assign(alone_key="baseline"), made)
+    assert table.loc["MGD"].tolist() == [2.0, 1.6, 200.0, 1] and table.loc["MSE"].tolist() == [1.25, 1.0, 100.0, 1]
+    assert choosing.steps(found[:0], made[:0]).empty
 
 
 def test_each_pair_stands_once_with_every_method_and_a_pair_without_a_choice_has_nothing_to_take() -> None:

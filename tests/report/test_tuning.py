@@ -51,6 +51,10 @@ def test_the_best_share_has_the_largest_mean_gain_over_the_pairs() -> None:
     assert chosen.loc["MGD", "at the edge"] == ""
     assert "largest" in chosen.loc["PKD", "at the edge"]
     assert chosen["note"].tolist() == ["not the best", ""]
+    assert tuning.said(chosen).splitlines() == [
+        "- MGD gains most at a share of 2: +3.0 AP; the share in use is not the best.",
+        "- PKD gains most at a share of 8: +3.5 AP; the largest share tried: a better one may lie beyond.",
+    ]
 
 
 def test_the_edge_is_that_of_a_methods_own_shares() -> None:
