@@ -66,7 +66,8 @@ def answer(found: pd.DataFrame) -> str:
     said = f"{OPENING[of_first['verdict']]} "
     if of_first["pairs"]:
         pairs = f"{counted(of_first['pairs'], 'pair')} of student and teachers, each trained as long"
-        said += f"{_said(first, of_first)}, over {pairs}; it ends above in {of_first['above']}."
+        said += f"{_said(first, of_first)}, over {pairs}; it ends above in {of_first['above']}. "
+        said += f"Sign test over pairs, allowing for all {len(lines)} hypotheses: p = {of_first['holm']:.2g}."
     else:
         said += f"Of the {of_first['planned']} pairs of student and teachers in which DFMSD meets DMKD none is run. "
         said += "[The gates](pages/gates.ipynb) say what students and teachers reach before any method."

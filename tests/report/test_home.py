@@ -18,7 +18,16 @@ from dfmsd.study.files import write_atomic
 
 
 def hypotheses(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
-    line = {"verdict": verdict, "estimate": 0.52, "low": -0.7, "high": 1.74, "pairs": 14, "above": "13 of 14", "planned": 17}
+    line = {
+        "verdict": verdict,
+        "estimate": 0.52,
+        "low": -0.7,
+        "high": 1.74,
+        "pairs": 14,
+        "above": "13 of 14",
+        "planned": 17,
+        "holm": 0.0146,
+    }
     empty = line | {"verdict": "not run", "estimate": None, "low": None, "high": None, "pairs": 0}
     lines = [{"id": one.id} | empty for one in claims.asked().among]
     lines[0] |= line | of_first
@@ -31,7 +40,7 @@ def test_the_answer_is_that_of_the_first_hypothesis_with_its_estimate_and_interv
     first, _, *others = home.answer(hypotheses()).splitlines()
     assert first == (
         "**Yes.** DFMSD ends 0.5 AP above DMKD [−0.7, +1.7], over 14 pairs of student and teachers, each trained as long; "
-        "it ends above in 13 of 14."
+        "it ends above in 13 of 14. Sign test over pairs, allowing for all 8 hypotheses: p = 0.015."
     )
     assert others == [
         "- With teachers of another type, DFMSD's lead over DMKD is 0.2 AP smaller [−0.7, +1.7] than with those of the "
