@@ -17,7 +17,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from papermill.exceptions import PapermillExecutionError
 
 from dfmsd.errors import StudyError
-from dfmsd.report import book
+from dfmsd.report import book, home
 from dfmsd.report.book import Job
 from dfmsd.study import pages, paths, records
 from tests import fixtures_study
@@ -172,7 +172,8 @@ def test_a_page_is_the_same_whatever_was_trained_on_the_machine(folders: Path, m
     monkeypatch.setenv("DFMSD_BOOK", str(folders / "book"))
     page, small = pages.get("length"), pages.get("length", scale="smoke")
     published, unpublished, *_ = (runs[-1] for runs in page.chains())
-    monkeypatch.setattr(book, "answer", lambda _: str(records.find(unpublished.key)))
+    monkeypatch.setattr(home, "screen", lambda _: {"answer": str(records.find(unpublished.key))})
+    monkeypatch.setattr(book, "_drawings", dict)
     monkeypatch.setattr(book, "table_of_pages", str)
     fixtures_study.publish(published, speed=100.0)
     built = {}
