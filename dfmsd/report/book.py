@@ -28,7 +28,7 @@ import papermill
 import yaml
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_core.utils import run_sync
+from jupyter_client.utils import run_sync  # type: ignore[attr-defined]
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 

@@ -167,6 +167,9 @@ def caption(page: PageSpec, frame: pd.DataFrame) -> str:
     return " ".join([READ, f"Paper: {remarks}." * bool(remarks), *(f"The paper also has: {text}." for text in more)])
 
 
+AGAINST = ["Δ mean", "95 %", "pairs", "run", "above in", "higher", "lower", "not settled", "by pair"]
+
+
 def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
     """The subject's paired differences in AP to every other row: how many pairs of student and teachers say what.
 
@@ -192,7 +195,7 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
         lines[rival] |= {"pairs": len(own), "run": len(found), "above in": sum(mean > 0 for mean in means)}
         lines[rival] |= {verdict: said.count(verdict) for verdict in ("higher", "lower", "not settled")}
         lines[rival] |= {"by pair": ", ".join(map(signed, means))}
-    return pd.DataFrame.from_dict(lines, orient="index")
+    return pd.DataFrame.from_dict(lines, orient="index").reindex(columns=AGAINST)
 
 
 def findings(frame: pd.DataFrame, subject: str) -> str:

@@ -11,6 +11,8 @@ import copy
 import html
 import io
 import re
+import textwrap
+import warnings
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -64,6 +66,9 @@ SIZE = 9
 
 WIDTH, PHONE = 8.1, 3.7
 """Of the book's column and of a phone's, in inches: each figure is drawn for both."""
+
+FOLD = 20
+"""Letters of a name beside a panel on a phone, before it is broken."""
 
 mpl.rcParams["text.parse_math"] = False  # a name may hold dollars
 
@@ -135,6 +140,7 @@ def svg(figure: Figure, width: float = WIDTH) -> str:
         if width <= PHONE:
             _move_legends(figure, "outside upper left")
             height = _stacked(figure, columns=2 if are_images else 1) or height
+            _fold_names(figure)
         figure.set_size_inches(width, height)
     for text in figure.findobj(Text):
         text.set_fontsize(SIZE)
@@ -142,9 +148,19 @@ def svg(figure: Figure, width: float = WIDTH) -> str:
         for ticks, format in ((axis.major, axis.set_major_formatter), (axis.minor, axis.set_minor_formatter)):
             if isinstance(ticks.formatter, LogFormatterMathtext):  # its exponents are small letters
                 format(LogFormatter())
-    with mpl.rc_context({"svg.hashsalt": "dfmsd", "svg.fonttype": "none"}):
+    # Names too long for a phone leave a panel no room: it is drawn beneath them, and the warning would name this machine's folders.
+    with mpl.rc_context({"svg.hashsalt": "dfmsd", "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "constrained_layout not applied")
         figure.savefig(stream, format="svg", dpi=IMAGE_DPI, metadata={"Date": None, "Creator": None})
     return stream.getvalue()
+
+
+def _fold_names(figure: Figure) -> None:
+    """Break long names beside a panel, which would leave no room for it."""
+    for ax in figure.axes:
+        names = [text.get_text() for text in ax.get_yticklabels()]
+        if max(map(len, names), default=0) > FOLD:
+            ax.set_yticks(ax.get_yticks(), labels=[textwrap.fill(name, FOLD) for name in names])
 
 
 def _move_legends(figure: Figure, place: Any) -> None:

@@ -165,11 +165,12 @@ def brief(numbers: str) -> str:
         >>> brief("+2.0 [+0.8, +3.2] AP (3 seeds)")
         '+2.0 [+0.8, +3.2] AP (3 seeds)'
     """
-    found = re.findall(r"[+−][\d.]+(?:e[+−]?\d+)?", re.sub(r"\[[^]]*\]", "", numbers))
+    alone = re.sub(r" \[[^]]*\]", "", numbers)
+    found = re.findall(r"[+−][\d.]+(?:e[+−]?\d+)?", alone)
     if len(found) < 3:
         return numbers
     low, *_, high = sorted(found, key=lambda one: float(one.replace("−", "-")))
-    rest = re.sub(r".*[+−][\d.e]+(?: \[[^]]*\])?[, ]*", "", numbers)
+    rest = re.sub(r".*[+−][\d.e]+[, ]*", "", alone)
     return f"{low} to {high} in {len(found)} comparisons, {rest}".rstrip(", ")
 
 

@@ -246,6 +246,9 @@ const cut = tables.filter(t => t.offsetWidth > box(t.parentElement).clientWidth 
 return cut.map(t => t.id || t.textContent.trim().slice(0, 40))"""
 """Tables wider than their box; with an argument that is true, those alone whose first column does not stay in sight."""
 
+SCROLLS = ("T_runs", "T_shares")
+"""Tables with a column for each term or fact of a run, which may scroll beside their names on a wide screen, too."""
+
 SMALL = """return [...document.querySelectorAll('article svg.drawn')].flatMap(drawing => {
   const scale = drawing.getBoundingClientRect().width / drawing.viewBox.baseVal.width * 72 / 96;
   const size = e => parseFloat(getComputedStyle(e).fontSize) * scale;
@@ -289,7 +292,9 @@ def visits(html: Path, browser: Any) -> dict[str, Visit]:
         log = [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
         found = browser.execute_script(LOOK)
         found |= {"small": browser.execute_script(SMALL), "pale": browser.execute_script(DARK)}
-        found["wide"] = browser.execute_script(WIDE, False)
+        found["wide"] = [one for one in browser.execute_script(WIDE, False) if one not in SCROLLS] + browser.execute_script(
+            WIDE, True
+        )
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
         width = browser.execute_script("return document.documentElement.scrollWidth")
         found["small"] += browser.execute_script(SMALL)

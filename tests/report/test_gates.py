@@ -195,7 +195,7 @@ def test_the_page_shows_every_number_of_the_gates(page: GatesPage, write_record:
     parameters = {name: value for name, value in page.model_dump(mode="json").items() if name != "seeds"}
     found = run("gates", **parameters)
     assert "failed" in html(found["gates"] if "gates" in found else found["verdicts"])
-    assert page.touches["length"] in found["consequences"].data
+    assert page.touches["length"] in found["finding"].data
     assert str(found["figure"].get_label()).startswith("AP in percent at scale mini")
     values = found["numbers"].data["value"].dropna()
     assert len(values) >= len(lines(page)) - 1
