@@ -12,7 +12,6 @@ import html
 import io
 import re
 import textwrap
-import warnings
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -148,9 +147,7 @@ def svg(figure: Figure, width: float = WIDTH) -> str:
         for ticks, format in ((axis.major, axis.set_major_formatter), (axis.minor, axis.set_minor_formatter)):
             if isinstance(ticks.formatter, LogFormatterMathtext):  # its exponents are small letters
                 format(LogFormatter())
-    # Names too long for a phone leave a panel no room: it is drawn beneath them, and the warning would name this machine's folders.
-    with mpl.rc_context({"svg.hashsalt": "dfmsd", "svg.fonttype": "none"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "constrained_layout not applied")
+    with mpl.rc_context({"svg.hashsalt": "dfmsd", "svg.fonttype": "none"}):
         figure.savefig(stream, format="svg", dpi=IMAGE_DPI, metadata={"Date": None, "Creator": None})
     return stream.getvalue()
 

@@ -130,10 +130,12 @@ def figure(counted: pd.DataFrame, scale: str) -> Figure:
             legend=False,
         )
         for verdict, bars in zip(counted, ax.containers, strict=True):
-            for bar in bars:
-                bar.set(linewidth=0.6 if bar.get_width() else 0)
             inside = "white" if verdict in ("supported", "contradicted") else "black"
-            ax.bar_label(bars, [n or "" for n in counted[verdict]], label_type="center", color=inside, fontsize=8)  # type: ignore[arg-type]
+            for bar, n in zip(bars, counted[verdict], strict=True):
+                bar.set(linewidth=0.6 if n else 0)
+                # Not by bar_label, whose words stay where they were when a phone's copy of the figure is narrower.
+                x, y = bar.get_center()
+                ax.text(x, y, str(n or ""), ha="center", va="center", color=inside, fontsize=8)
         ax.invert_yaxis()
         ax.margins(y=0.01)
         ax.xaxis.set_visible(False)

@@ -11,14 +11,13 @@ import importlib.metadata
 import os
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from dfmsd.errors import StudyError
-from dfmsd.study import paths
+from dfmsd.study import machine, paths
 
 SET_UP = "make setup"
 if paths.INSTALLED:
@@ -47,7 +46,7 @@ def find_browser() -> Browser | None:
     driver = shutil.which("chromedriver")
     for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
         binary = shutil.which(name)
-        if binary and driver and _output(binary, "--version") is not None:
+        if binary and driver and machine.output(binary, "--version") is not None:
             return Browser(binary, driver)
     return None
 
@@ -155,11 +154,10 @@ def _device() -> Finding:
     """Whether torch and mmcv's operations use the GPU that is there."""
     import torch
 
-    nvidia_smi = shutil.which("nvidia-smi")
-    listed = re.search(r"GPU \d+: (.+?)(?: \(UUID|$)", (nvidia_smi and _output(nvidia_smi, "-L")) or "", re.MULTILINE)
-    if listed is None:
+    listed = machine.cards()
+    if not listed:
         return Finding("ok", f"torch {torch.__version__}, no GPU: smoke and mini are made for that")
-    gpu, cuda = listed[1], torch.version.cuda
+    gpu, cuda = listed[0], torch.version.cuda
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return Finding("note", f"CUDA_VISIBLE_DEVICES hides {gpu}", "unset CUDA_VISIBLE_DEVICES")
     if cuda is None:
@@ -185,12 +183,3 @@ def _coco() -> Finding:
         if not file.is_file():
             return Finding("problem", f"DFMSD_COCO is set but there is no {file}", name)
     return Finding("ok", f"COCO at {root}")
-
-
-def _output(*command: str) -> str | None:
-    """What a command prints; None if it fails or hangs."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None

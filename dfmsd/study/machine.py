@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import subprocess
 from pathlib import Path
 
 from dfmsd.errors import StudyError
@@ -64,9 +66,21 @@ def is_first() -> bool:
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` calls them."""
-    import torch
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` calls them; who plans runs does not wait for torch."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [one.strip() for one in named.split(",") if one.strip() not in ("", "-1")]
+    return [str(place) for place in range(len(cards()))]
 
-    count = torch.cuda.device_count()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return (named.split(",") if named else [str(place) for place in range(count)])[:count]
+
+def cards() -> list[str]:
+    """The names of the GPUs that are there, as NVIDIA's own command lists them."""
+    return re.findall(r"^GPU \d+: (.+?)(?: \(UUID|$)", output("nvidia-smi", "-L") or "", re.MULTILINE)
+
+
+def output(*command: str) -> str | None:
+    """What a command prints; None if it is not there, fails or hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

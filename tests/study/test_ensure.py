@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from dfmsd.errors import StudyError
 from dfmsd.study import ensure as study
@@ -93,7 +92,7 @@ def test_each_job_has_a_gpu_of_its_own_as_far_as_they_go(
     gpus: list[str], given: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study, "_work", tell_gpu)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+    monkeypatch.setattr(machine, "cards", lambda: [])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if gpus:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(gpus))
@@ -104,9 +103,13 @@ def test_each_job_has_a_gpu_of_its_own_as_far_as_they_go(
 
 
 def test_gpus_are_numbered_where_no_variable_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert machine.gpus() == ["0", "1", "2"]
+    listed = [f"GPU {place}: NVIDIA T4 (UUID: GPU-{place})" for place in range(3)]
+    monkeypatch.setattr(machine, "output", lambda *_: "\n".join([*listed[:2], "  MIG 1g.10gb Device 0: (UUID: MIG-1)", listed[2]]))
+    for named, found in ((None, ["0", "1", "2"]), ("5, 2", ["5", "2"]), ("", []), ("-1", [])):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if named is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        assert machine.gpus() == found
 
 
 @pytest.mark.slow
