@@ -55,6 +55,9 @@ from dfmsd.study.spec import RunSpec, StartSpec
 WARMUP = 0.2
 """Share of a short training that its warm-up may take."""
 
+RATE = 0.5
+"""Of the scale's learning rate, for a student: beside a teacher this young DFMSD's reconstruction diverges at the whole one."""
+
 START = 500
 """Images whose crops a start learns from that is pretrained here."""
 
@@ -96,7 +99,8 @@ def _taught(full: RunSpec, teacher: RunSpec, epochs: float) -> RunSpec:
     enhance = full.stage.enhance and full.stage.enhance.model_copy(update={"weak": teacher})
     balance = full.stage.balance and full.stage.balance.model_copy(update={"teacher": teacher})
     links = {"teacher": teacher, "enhance": enhance, "balance": balance}
-    return _short(full, epochs, stage=full.stage.model_copy(update=links))
+    slower = full.schedule.model_copy(update={"lr": RATE * full.schedule.lr})
+    return _short(full.model_copy(update={"schedule": slower}), epochs, stage=full.stage.model_copy(update=links))
 
 
 def _strides(student: RunSpec) -> list[int]:
