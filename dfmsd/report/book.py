@@ -278,7 +278,7 @@ def _generate(selected: Iterable[Page]) -> None:
     _write(generated / "glossary.md", glossary.markdown())
     drawn = _drawings()
     with _seen_by(pages.get("scoreboard")):
-        for name, text in home.screen(generated).items():
+        for name, text in home.screen().items():
             _write(generated / f"{name}.md", f"{text}{drawn.get(name, '')}")
 
 

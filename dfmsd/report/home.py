@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,6 @@ from dfmsd.report import choosing, figures, scoreboard
 from dfmsd.report.tables import number, pipes, plain, signed
 from dfmsd.report.words import bracketed, counted, ends, state
 from dfmsd.study import claims, frames, pages, paths
-from dfmsd.study.files import write_atomic
 from dfmsd.study.pages import Page
 
 OPENING = {"supported": "**Yes.**", "contradicted": "**No.**", "not settled": "**Not settled.**", "not run": "**Not known yet.**"}
@@ -32,23 +30,17 @@ EVERYTHING = "python -m dfmsd page --all"
 """The command that trains whatever is missing."""
 
 
-def screen(folder: Path) -> dict[str, str]:
-    """The parts of the first screen by their names, and what each method did; the figure is written beside them.
-
-    Args:
-        folder: Where the page finds them.
-    """
+def screen() -> dict[str, str]:
+    """The parts of the first screen by their names, and what each method did, as Markdown."""
     board, length = pages.get("scoreboard"), pages.get("length")
     shown = [page for page in board.sources() if page.scale == board.scale]
     frame = pd.concat([frames.frame(page) for page in shown])
     found = claims.hypotheses(frame)
-    drawn = scoreboard.forest(found)
-    write_atomic(folder / "hypotheses.svg", figures.svg(drawn))
     gained = choosing.gains(frame[frame["page"].isin([page.page for page in pages.get("choosing").sources()])])
     everything = [page for page in map(pages.get, pages.names()) if page.scale == board.scale]
     return {f"method-{name}": choosing.of_method(gained, row) for row, name in choosing.NAMES.items()} | {
         "answer": answer(found),
-        "figure": f"![{plain(str(drawn.get_label()))}]({(folder / 'hypotheses.svg').relative_to(paths.book())})\n",
+        "figure": f"```{{raw}} html\n{figures.image(scoreboard.forest(found))}\n```\n",
         "take": recommendation(gained, frames.frame(length)),
         "cost": cost(everything),
     }

@@ -193,5 +193,6 @@ def board(judged: pd.DataFrame) -> pd.DataFrame:
 
 def coloured(label: object) -> str:
     """The colour of a cell with a verdict, as a style."""
-    colour = COLOURS.get(str(label).removesuffix(", stale"))
+    verdict = str(label).removesuffix(", stale")
+    colour = "transparent" if verdict == "not run" else COLOURS.get(verdict)  # white would shine in the dark
     return f"box-shadow: inset 0.4em 0 {colour}; padding-left: 0.8em !important" if colour else ""

@@ -45,7 +45,7 @@ def test_the_board_has_both_scales_and_what_the_paper_contradicts(judged: pd.Dat
     assert found.loc[("1: one", "B helps")].tolist() == [*numbers, "−0.2, contradicts"]
     assert found["paper", "numbers"].tolist() == ["+0.8", "−0.2, contradicts", "ours"]
     page = styled(found).map(scoreboard.coloured).to_html()
-    assert scoreboard.COLOURS["not settled"] in page
+    assert scoreboard.COLOURS["not settled"] in page and "transparent" in page and scoreboard.COLOURS["not run"] not in page
 
 
 def test_a_claim_is_said_with_its_verdict_and_its_numbers(judged: pd.DataFrame) -> None:
