@@ -1,4 +1,4 @@
-"""What every method's loss costs: its time, its memory, and how far it is from the least that it could take.
+"""What every method's loss costs: its time, its memory, how far it is from the least that it could take, and a whole step with it.
 
 Random features of COCO's size are handed to each method as the distiller would; forward and backward are timed. The **floor** is
 what a method must move between memory and processor, at the rate of a large copy, and its convolutions, at the rate of a large one.
@@ -10,12 +10,8 @@ What a method does to maps is written as **passes**, ``reads -> writes``, one na
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -28,6 +24,8 @@ from dfmsd import losses
 from dfmsd.hyper import METHODS, Kind, for_pair
 from dfmsd.losses import Method
 from dfmsd.losses.fkd import WIDTHS
+from dfmsd.report import step
+from dfmsd.report.step import Work, peak_bytes
 from dfmsd.study import machine
 from dfmsd.study.pages import BenchPage
 from dfmsd.study.rows import LABELS
@@ -90,7 +88,8 @@ LEFT_OUT = {
 
 SEED = 2407
 
-Work = Callable[[], object]
+STEPS = 2
+"""Rounds of whole steps, at most: they are long."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +134,14 @@ def measure(page: BenchPage) -> tuple[pd.DataFrame, dict[str, Any]]:
         A line for each metric of each method (``row``) at each set of shapes (``size``) on this machine (``beside``): ``value``
         is the median over the rounds, ``low`` and ``high`` are the smallest and the largest. Metrics: ``ms``, forward and
         backward; ``mse ratio``, times plain MSE; ``memory ms`` and ``convolutions ms``, the parts of the floor; ``floor ratio``,
-        times the floor; ``peak MiB``, memory beyond features and parameters; and of the copy ``GB/s``, read and written. With the
-        lines come the settings behind them.
+        times the floor; ``peak MiB``, memory beyond features and parameters; of the copy ``GB/s``, read and written; and of whole
+        steps :data:`dfmsd.report.step.METRICS`. With the lines come the settings behind them.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shapes, copied = (TINY, 2**16) if page.scale == "smoke" else (SHAPES, 2**29)
     samples = [line for one in shapes for line in _sampled(one, device, page.repeats, copied)]
+    boxes = Inputs(shapes[0], device).boxes
+    samples += step.sampled(shapes[0].image, boxes, device, rounds=min(page.repeats, STEPS), slim=page.scale == "smoke")
     known = pd.DataFrame(samples).groupby(["row", "size", "metric"], sort=False)["value"]
     frame = known.agg(value="median", low="min", high="max").reset_index()
     settings = {
@@ -265,33 +266,6 @@ def convolution_flops(work: Work) -> int:
         work()
     counts = counter.get_flop_counts().get("Global", {})
     return sum(count for operation, count in counts.items() if "convolution" in str(operation))
-
-
-def peak_bytes(work: Work, device: torch.device) -> int:
-    """The highest amount of memory in a call beyond what was there before.
-
-    Example:
-        >>> peak_bytes(lambda: torch.zeros(256) + torch.zeros(256), torch.device("cpu"))
-        3072
-    """
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        work()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    # On a processor only the profiler knows what PyTorch's allocator gave out and took back.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it says when it starts and stops otherwise
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        result = work()
-    del result
-    with tempfile.TemporaryDirectory(prefix="dfmsd-") as folder:
-        file = Path(folder) / "trace.json"
-        profile.export_chrome_trace(str(file))
-        events = [event for event in json.loads(file.read_text())["traceEvents"] if event["name"] == "[memory]"]
-    held = pd.Series([event["args"]["Bytes"] for event in sorted(events, key=lambda event: event["ts"])], dtype="int64").cumsum()
-    return max(0, int(held.max())) if len(held) else 0
 
 
 def maps(passes: Sequence[str], *, inner: float = 1.0) -> float:

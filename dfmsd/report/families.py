@@ -211,7 +211,7 @@ def tried(name: str, other: Other) -> list[dict[str, Any]]:
     """
     family = FAMILIES[name]
     lines: list[dict[str, Any]] = []
-    with _quiet(), DefaultScope.overwrite_default_scope("mmdet"):
+    with quiet(), DefaultScope.overwrite_default_scope("mmdet"):
         torch.manual_seed(0)
         config = model(family)
         network = MODELS.build(copy.deepcopy(config))
@@ -267,7 +267,7 @@ def _train(distiller: Distiller, family: Family, *, masks: bool) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without a word of each weight that mmengine initialises."""
     logger = MMLogger.get_current_instance()
     level, hub = logger.level, MessageHub.get_current_instance()

@@ -13,7 +13,7 @@ import torch
 from dfmsd import study
 from dfmsd.errors import StudyError
 from dfmsd.hyper import METHODS, for_pair
-from dfmsd.report import bench
+from dfmsd.report import bench, step
 from dfmsd.study import pages, records
 from dfmsd.study.pages import BenchPage
 from dfmsd.study.rows import LABELS
@@ -58,6 +58,7 @@ def test_floor_by_hand(name: str, maps: list[float]) -> None:
 
 def test_all_methods_are_measured(measured: tuple[pd.DataFrame, dict[str, Any]]) -> None:
     frame, pictures = measured
+    frame = frame[~frame["metric"].isin(step.METRICS)]
     table = frame.pivot(index="row", columns="metric", values="value")
     assert set(table.index) == {LABELS[name] for name in METHODS if name not in bench.LEFT_OUT} | {"a large copy"}
     methods = table.loc[[LABELS[name] for name in bench.PASSES]]
@@ -68,6 +69,17 @@ def test_all_methods_are_measured(measured: tuple[pd.DataFrame, dict[str, Any]])
     convolving = methods.index[methods["convolutions ms"] > 0]
     assert set(convolving) == {"FKD", "MGD", "AMD", "DMKD", "DFMSD", "FGD"}
     assert pictures["settings"]["float32 matrix products"] == torch.get_float32_matmul_precision()
+
+
+def test_whole_steps_are_measured_beside_one_without_a_teacher(measured: tuple[pd.DataFrame, dict[str, Any]]) -> None:
+    frame, _ = measured
+    whole = frame[frame["metric"].isin(step.METRICS)]
+    table = whole.pivot(index="row", columns="metric", values="value")
+    assert list(dict.fromkeys(whole["row"])) == [step.ALONE, "MSE", "DFMSD", step.ENHANCED]
+    assert table.loc[step.ALONE, "times no teacher"] == table.loc["MSE", "times MSE"] == 1
+    assert (table > 0).all(axis=None)
+    peak = table["step peak MiB"]
+    assert peak[step.ENHANCED] > peak["DFMSD"] >= peak[step.ALONE]
 
 
 def test_operations_of_convolutions_are_counted() -> None:
@@ -105,7 +117,7 @@ def test_time_and_memory_of_a_call_that_is_known() -> None:
     assert bench.seconds(lambda: time.sleep(0.02)) >= 0.02
     kib = 256  # float32 numbers
     # A temporary of 4 KiB is gone when the one of 2 KiB comes.
-    assert bench.peak_bytes(lambda: torch.ones(4 * kib).sum() + torch.ones(2 * kib).sum(), CPU) == pytest.approx(4096, abs=64)
+    assert step.peak_bytes(lambda: torch.ones(4 * kib).sum() + torch.ones(2 * kib).sum(), CPU) == pytest.approx(4096, abs=64)
 
 
 def test_a_record_is_kept_for_each_machine(

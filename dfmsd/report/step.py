@@ -1,0 +1,148 @@
+"""What a whole training step costs at COCO's size: a student, its teacher and a method, on random images with random weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from dfmsd import configs
+from dfmsd.distiller import Distiller
+from dfmsd.hyper import METHODS, for_pair
+from dfmsd.report import families
+from dfmsd.study.rows import LABELS
+
+NETWORKS = "retinanet/retinanet_r50_fpn_2x_coco", "retinanet/retinanet_r101_fpn_2x_coco"
+"""mmdet's configs of student and teacher: that of Structural KD's Table 2."""
+
+METRICS = ("step ms", "times no teacher", "times MSE", "step peak MiB")
+
+Work = Callable[[], object]
+
+ALONE, ENHANCED = "no teacher", "DFMSD, enhanced images"
+"""Rows beside the methods: the student alone, and the last stage of DFMSD, which sees each image twice."""
+
+
+def sampled(
+    image: tuple[int, int], boxes: Sequence[Tensor], device: torch.device, *, rounds: int, slim: bool
+) -> list[dict[str, Any]]:
+    """Forward and backward of a whole step, every row once a round: a line for each of :data:`METRICS`, row and round.
+
+    Args:
+        image: Height and width in pixels.
+        boxes: Of each image of the batch.
+        device: Where it is measured.
+        rounds: How many; one more comes before them, in which memory is measured.
+        slim: Whether two methods are enough, and an eighth of the networks' channels, as on :mod:`dfmsd.report.families`.
+    """
+    work = works(image, boxes, device, slim=slim)
+    size = f"{len(boxes)} images of {image[0]} x {image[1]}"
+    found = [(row, "step peak MiB", peak_bytes(call, device) / 2**20) for row, call in work.items()]
+    for _ in range(rounds):
+        took = {row: _seconds(call, device) for row, call in work.items()}
+        for row, own in took.items():
+            found += [
+                (row, "step ms", 1e3 * own),
+                (row, "times no teacher", own / took[ALONE]),
+                (row, "times MSE", own / took[LABELS["mse"]]),
+            ]
+    return [{"row": row, "size": size, "metric": metric, "value": value} for row, metric, value in found]
+
+
+def works(image: tuple[int, int], boxes: Sequence[Tensor], device: torch.device, *, slim: bool) -> dict[str, Work]:
+    """A call for each row that trains a step but for the optimizer's: forward, and backward to all that is learned."""
+    student, teacher = (_config(name, slim) for name in NETWORKS)
+    with (
+        families.quiet(),
+        DefaultScope.overwrite_default_scope("mmdet"),
+        tempfile.TemporaryDirectory(prefix="dfmsd-") as folder,
+        torch.random.fork_rng(devices=[]),
+    ):
+        torch.manual_seed(0)
+        alone, strong = (MODELS.build(copy.deepcopy(config)) for config in (student, teacher))
+        strong.init_weights()
+        torch.save({"state_dict": strong.state_dict()}, file := Path(folder) / "teacher.pth")
+        rows: dict[str, Any] = {ALONE: alone}
+        for name in ("mse", "dfmsd") if slim else METHODS:
+            method = for_pair(name, "one_stage", "one_stage", "retinanet").model_dump()
+            if slim and "se_ratio" in method:
+                method["se_ratio"] = 4
+            rows[LABELS[name]] = Distiller(student, teacher, [method], teacher_checkpoint=file)
+            if name == "dfmsd":
+                rows[ENHANCED] = Distiller(student, teacher, [method], teacher_checkpoint=file, enhance={})
+        for network in rows.values():
+            network.init_weights()
+    return {row: _training(network.to(device).train(), image, boxes) for row, network in rows.items()}
+
+
+def _config(name: str, slim: bool) -> dict[str, Any]:
+    if slim:
+        return families.model(families.Family(name))
+    found = configs.network(f"{configs.MMDETS}{name}.py", "student")
+    found["backbone"]["init_cfg"] = None
+    return found
+
+
+def _training(network: Any, image: tuple[int, int], boxes: Sequence[Tensor]) -> Work:
+    source = torch.Generator().manual_seed(0)
+    inputs = [torch.randint(0, 256, (3, *image), generator=source, dtype=torch.uint8) for _ in boxes]
+    samples = [DetDataSample(metainfo={"img_id": place, "img_shape": image, "ori_shape": image}) for place in range(len(boxes))]
+    for sample, own in zip(samples, boxes, strict=True):
+        sample.gt_instances = InstanceData(bboxes=own, labels=torch.zeros(len(own), dtype=torch.long))
+
+    def work() -> None:
+        batch = network.data_preprocessor({"inputs": inputs, "data_samples": copy.deepcopy(samples)}, True)
+        loss, _ = network.parse_losses(network(**batch, mode="loss"))
+        loss.backward()
+        network.zero_grad(set_to_none=True)
+
+    return work
+
+
+def _seconds(work: Work, device: torch.device) -> float:
+    """Of one call, which lasts for so long that nothing need warm up."""
+    begun = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def peak_bytes(work: Work, device: torch.device) -> int:
+    """The highest amount of memory in a call beyond what was there before.
+
+    Example:
+        >>> peak_bytes(lambda: torch.zeros(256) + torch.zeros(256), torch.device("cpu"))
+        3072
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    # On a processor only the profiler knows what PyTorch's allocator gave out and took back.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it says when it starts and stops otherwise
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        result = work()
+    del result
+    with tempfile.TemporaryDirectory(prefix="dfmsd-") as folder:
+        file = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(file))
+        events = [event for event in json.loads(file.read_text())["traceEvents"] if event["name"] == "[memory]"]
+    held = pd.Series([event["args"]["Bytes"] for event in sorted(events, key=lambda event: event["ts"])], dtype="int64").cumsum()
+    return max(0, int(held.max())) if len(held) else 0
