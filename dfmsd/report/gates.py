@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from dfmsd.report import figures
 from dfmsd.report.figures import COLOURS, MISSING, PALETTE
-from dfmsd.study import frames, pages, plan, scales, stats, zoo
+from dfmsd.study import pages, plan, scales, stats, zoo
 from dfmsd.study.pages import GatesPage
+from dfmsd.study.rows import in_words
 
 GATES = {
     "length": "1 length",
@@ -92,7 +93,7 @@ def _lines(page: GatesPage, aps: _Aps) -> Iterator[Line]:
     for pair in page.pairs:
         names = [zoo.label(name) for name in pair.teachers]
         values = [aps.teacher(name) for name in pair.teachers]
-        about = {"gate": "teachers", "about": frames.in_words(pair.student, pair.teachers)}
+        about = {"gate": "teachers", "about": in_words(pair.student, pair.teachers)}
         before = aps.alone(pair.student, 2.0)
         for place, name in enumerate(names):
             above = {"measured": f"{name} above the untaught student", "value": values[place] - before}
@@ -112,7 +113,7 @@ def _lines(page: GatesPage, aps: _Aps) -> Iterator[Line]:
     }
     for pair in page.tuning:
         taught = aps.taught.get((pair.student, " → ".join(pair.teachers)), float("nan"))
-        about = {"gate": "room", "about": frames.in_words(pair.student, pair.teachers)}
+        about = {"gate": "room", "about": in_words(pair.student, pair.teachers)}
         gain = {"measured": "gain of plain MSE in AP", "value": taught - aps.alone(pair.student)}
         yield about | gain | {"low": bounds.room * sd, "high": None}
 
