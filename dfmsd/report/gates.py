@@ -17,11 +17,11 @@ from dfmsd.study.pages import GatesPage
 from dfmsd.study.rows import in_words
 
 GATES = {
-    "length": "1 length",
-    "teachers": "2 teachers",
-    "noise": "3 noise",
-    "room": "4 room",
-    "cost": "5 cost",
+    "length": "1, length",
+    "teachers": "2, teachers",
+    "noise": "3, noise",
+    "room": "4, room",
+    "cost": "5, cost",
 }
 """What a table calls each gate."""
 
@@ -88,7 +88,7 @@ def _lines(page: GatesPage, aps: _Aps) -> Iterator[Line]:
     bounds, sd = page.bounds, aps.noise(*page.students)
     for student in page.students:
         value = aps.alone(student, 2.0) - aps.alone(student)
-        about = {"gate": "length", "about": zoo.label(student), "measured": "AP by twice the epochs"}
+        about = {"gate": "length", "about": zoo.label(student), "measured": "gain in AP by twice the epochs"}
         yield about | {"value": value, "low": None, "high": bounds.length}
     for pair in page.pairs:
         names = [zoo.label(name) for name in pair.teachers]
@@ -134,7 +134,7 @@ def consequences(found: pd.DataFrame, page: GatesPage) -> str:
     lines = []
     for gate, own in found[found["verdict"] == FAILED].groupby("gate", sort=False):
         about = "; ".join(dict.fromkeys(own["about"]))
-        lines.append(f"- **Gate {GATES[str(gate)]} fails** for {about}. {page.touches[gate]}")  # type: ignore[index]
+        lines.append(f"- **Gate {GATES[str(gate)]}, fails** for {about}. {page.touches[gate]}")  # type: ignore[index]
     if lines:
         return "\n".join(lines)
     return "No gate that has been measured fails."

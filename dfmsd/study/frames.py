@@ -141,7 +141,7 @@ def _quoted(shared: Line, row: Row, quotes: Iterable[Published], given: Iterable
     if quote is None:
         return
     note = ", ".join([f"from {quote.source}"] * bool(quote.source) + ["label reconstructed"] * ("name" in quote.reconstructed))
-    others = f"the paper's teachers are others: {THEN.join(map(zoo.label, row.quotes))}" if row.quotes else ""
+    others = f"the paper has other teachers: {THEN.join(map(zoo.label, row.quotes))}" if row.quotes else ""
     remark = "; ".join(filter(None, [quote.note, others]))
     for metric in METRICS:
         if metric in given:
