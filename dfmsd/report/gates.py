@@ -17,11 +17,11 @@ from dfmsd.study.pages import GatesPage
 from dfmsd.study.rows import in_words
 
 GATES = {
-    "length": "1, length",
-    "teachers": "2, teachers",
-    "noise": "3, noise",
-    "room": "4, room",
-    "cost": "5, cost",
+    "length": "1 length",
+    "teachers": "2 teachers",
+    "noise": "3 noise",
+    "room": "4 room",
+    "cost": "5 cost",
 }
 """What a table calls each gate."""
 
@@ -133,8 +133,8 @@ def consequences(found: pd.DataFrame, page: GatesPage) -> str:
     """What follows from the gates that fail, as Markdown: a line for each, with whom it fails for."""
     lines = []
     for gate, own in found[found["verdict"] == FAILED].groupby("gate", sort=False):
-        about = "; ".join(dict.fromkeys(own["about"]))
-        lines.append(f"- **Gate {GATES[str(gate)]}, fails** for {about}. {page.touches[gate]}")  # type: ignore[index]
+        about, (number, name) = "; ".join(dict.fromkeys(own["about"])), GATES[str(gate)].split()
+        lines.append(f"- **Gate {number} ({name}) fails** for {about}. {page.touches[gate]}")  # type: ignore[index]
     if lines:
         return "\n".join(lines)
     return "No gate that has been measured fails."
