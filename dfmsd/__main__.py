@@ -194,8 +194,8 @@ def _plan(arguments: argparse.Namespace) -> None:
         state = f"{item.progress:.0%}" if item.state == "partial" else item.state
         left = plan.duration(item.seconds) if item.state != "done" else ""
         print(f"{item.run.key}  {state:8} {left:>8}  {pages.describe(item.run)}{f'  ({item.note})' if item.note else ''}")
-    done = sum(item.state == "done" for item in planned)
-    print(f"{len(planned)} runs, {done} done; the rest about {plan.duration(sum(item.seconds for item in planned))} one at a time")
+    done, left = sum(item.state == "done" for item in planned), plan.duration(sum(item.seconds for item in planned))
+    print(f"{len(planned)} runs, {done} done; the rest takes about {left}, one at a time")
 
 
 def _for_engines(planned: Sequence[plan.Planned]) -> list[dict[str, object]]:

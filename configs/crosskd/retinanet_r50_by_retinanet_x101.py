@@ -1,4 +1,4 @@
-# RetinaNet R50 <- RetinaNet X101, CrossKD, 24 epochs. Written by scripts/configs.py.
+# RetinaNet R50 taught by RetinaNet X101: CrossKD, 24 epochs. Written by scripts/configs.py.
 _base_ = [
     "mmdet::_base_/datasets/coco_detection.py",
     "mmdet::_base_/schedules/schedule_2x.py",

@@ -1,4 +1,4 @@
-# RetinaNet R50 <- Mask R-CNN Swin-T, SSIM, 24 epochs. Written by scripts/configs.py.
+# RetinaNet R50 taught by Mask R-CNN Swin-T: SSIM, 24 epochs. Written by scripts/configs.py.
 _base_ = [
     "mmdet::_base_/datasets/coco_detection.py",
     "mmdet::_base_/schedules/schedule_2x.py",

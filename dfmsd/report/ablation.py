@@ -149,7 +149,7 @@ def figure(moved: pd.DataFrame, scale: str) -> Figure | None:
                 ax.hlines(y, low, high, color=COLOURS["dfmsd"], linewidth=3, alpha=0.6)
             ax.annotate(signed(change), (size, y), (0, 6), textcoords="offset points", ha="center", fontsize=8)
         ax.set(ylim=(len(moved) - 0.5, -0.7), xlim=(0, max(1, ax.get_xlim()[1])), ylabel="")
-        ax.set_xlabel(f"change of AP in percent, whatever its sign, scale {scale}")
+        ax.set_xlabel(f"size of the change in AP, scale {scale}")
         if moved["Δ"].notna().any():
             sns.move_legend(ax, "lower right", title=None)
-    return figures.described(drawn, figures.alt(f"Change of AP against DFMSD as it is, at scale {scale}", moved["Δ"], signed))
+    return figures.described(drawn, figures.alt(f"AP minus that of the DFMSD row, at scale {scale}", moved["Δ"], signed))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import html
 import json
 import os
 import re
@@ -284,11 +285,13 @@ def _generate(selected: Iterable[Page]) -> None:
 
 def _drawings() -> dict[str, str]:
     """What the executed page of all methods draws of each, as Markdown by the name of the part of the method's page."""
-    found = {f"method-{name}": "\nNothing is drawn yet: `python -m dfmsd page methods`.\n" for name in METHODS}
+    found = {f"method-{name}": "\nNothing is drawn yet: `python -m dfmsd page methods` draws it.\n" for name in METHODS}
     for cell in nbformat.read(paths.pages() / "methods.ipynb", as_version=4).cells:
         shown = [output["data"]["text/html"] for output in cell.get("outputs", ()) if "text/html" in output.get("data", {})]
         if (name := re.search(r'specification\("(\w+)"', cell.source)) and shown:
-            found[f"method-{name[1]}"] = f"\n```{{raw}} html\n{shown[0]}\n```\n"
+            caption = html.escape(cell.metadata["mystnb"]["figure"]["caption"])
+            drawn = f"<figure>{shown[0]}<figcaption>{caption}</figcaption></figure>"
+            found[f"method-{name[1]}"] = f"\n```{{raw}} html\n{drawn}\n```\n"
     return found
 
 

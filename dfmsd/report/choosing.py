@@ -20,7 +20,7 @@ from dfmsd.study.rows import LABELS
 NEEDS = {
     "fgd": "boxes",
     "crosskd": "boxes, and two dense heads of one type",
-    "dfmsd": "changed images, and a training for each teacher",
+    "dfmsd": "enhanced images, and a stage for each teacher",
 }
 """What a method needs besides the features of student and teacher."""
 
@@ -31,10 +31,10 @@ NAMES = {LABELS[name]: name for name in METHODS}
 
 
 def gains(frame: pd.DataFrame) -> pd.DataFrame:
-    """What each method gained in AP over the untaught student that was trained as long, a line for each pair and seed.
+    """What each method gained in AP over the baseline that was trained as long, a line for each pair and seed.
 
     A pair of student and teachers counts once, whichever tables show it. Columns besides those of the frame: ``gain``; ``kind`` of
-    teachers; ``cost``, how long training takes, times that of the untaught student.
+    teachers; ``cost``, how long training takes, times that of the baseline.
 
     Args:
         frame: Of the pages whose rows are recipes.
@@ -108,7 +108,7 @@ def steps(gained: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
     cost, more = (own.groupby(["row", "pair"])[name].median() for name in ("cost", "more"))
     mse = cost[cost.index.get_level_values("row") == "MSE"].droplevel("row")
     against = cost / mse.reindex(cost.index.get_level_values("pair")).to_numpy()
-    found = {"× the untaught student": cost, "× MSE": against, "MB more than the untaught student": more}
+    found = {"× the baseline": cost, "× MSE": against, "MB more than the baseline": more}
     table = pd.DataFrame({name: values.groupby("row").median() for name, values in found.items()})
     table["pairs"] = cost.groupby("row").size()
     return table.reindex([row for row in NAMES if row in table.index])
@@ -150,7 +150,7 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
 def recommended(gained: pd.DataFrame) -> pd.DataFrame:
     """What to take, by what a reader has: :func:`best` of each case, a line each; a case without a gain is there, and empty."""
     free = gained[~gained["row"].map(NAMES).isin([name for name, needs in NEEDS.items() if "boxes" in needs])]
-    cases = {kind: gained[gained["kind"] == kind] for kind in KINDS.values()} | {"Either, and methods that need no boxes": free}
+    cases = {kind: gained[gained["kind"] == kind] for kind in KINDS.values()} | {"A teacher of either type, and no boxes": free}
     return _lines({case: best(own) for case, own in cases.items()})
 
 
@@ -170,8 +170,8 @@ def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
         own = {"highest gain": one["method"], "Δ": one["gain"], "95 %": one["interval"], "pairs": one["pairs"]} if one else {}
         if one and one["gain"] <= 0:
             own["highest gain"] = f"none: even {one['method']} does not gain"
-        lines.append(own | {"cheaper, not told apart": cheaper})
-    columns = ["highest gain", "Δ", "95 %", "cheaper, not told apart", "pairs"]
+        lines.append(own | {"cheaper, difference not settled": cheaper})
+    columns = ["highest gain", "Δ", "95 %", "cheaper, difference not settled", "pairs"]
     index = (
         pd.MultiIndex.from_tuples(list(found)) if isinstance(next(iter(found), ""), tuple) else pd.Index(list(found), dtype=object)
     )
@@ -190,18 +190,19 @@ def of_method(gained: pd.DataFrame, row: str) -> str:
     """What a method did, as Markdown: its mean gains in words, and each pair with the page that has its rows."""
     own = gained[gained["row"] == row]
     if own.empty:
-        return "It is not run yet beside an untaught student that trained as long.\n"
+        return "It is not run yet beside its baseline.\n"
     lines = []
     for kind, one in by_method(own).droplevel("row").iterrows():
-        gain = ends(f"{kind}: {row}", "the untaught student trained as long", one["Δ"], one["95 %"])
-        lines.append(f"- {gain}, over {counted(one['pairs'], 'pair')}; training takes {one['× time']:.2f} times as long.\n")
+        gain = ends(f"{kind}: {row}", "the same student without a teacher", one["Δ"], one["95 %"])
+        pairs = f"the mean over {counted(one['pairs'], 'pair')}"
+        lines.append(f"- {gain}, {pairs}. A training takes {one['× time']:.2f} times as long as without.\n")
     means = own.groupby(["pair", "page"], sort=False, as_index=False)["gain"].mean()
     rows = [(plain(pair), signed(gain), f"[{page}](../pages/{page}.ipynb)") for pair, page, gain in means.to_numpy()]
     return f"{''.join(lines)}\n{pipes(['student and teachers', 'gain in AP', 'its rows'], rows)}"
 
 
 def longer(length: pd.DataFrame) -> str:
-    """What more training gives an untaught student, and what methods still add to it, as Markdown.
+    """What more training gives a student without a teacher, and what methods still add to it, as Markdown.
 
     Args:
         length: The frame of the page about length, a factor in ``length``.
@@ -214,10 +215,10 @@ def longer(length: pd.DataFrame) -> str:
         if factor <= 1 or 1 not in of or "baseline" not in own.index or "baseline" not in of[1].index:
             continue
         gained = float(np.nanmean(own.loc["baseline"] - of[1].loc["baseline"]))
-        said = ends(f"Trained {factor:g} times as long without a teacher, a student", "one of the usual length", gained)
+        said = ends(f"A student that trains {factor:g} times as long without a teacher", "one of the usual length", gained)
         added = (own - own.loc["baseline"]).drop(index="baseline").mean(axis="columns").dropna()
         more = ", ".join(f"{LABELS[str(recipe)]} {signed(gain)}" for recipe, gain in added.items())
-        lines.append(f"{said}; methods of that length add {more} AP." if more else f"{said}.")
+        lines.append(f"{said}; methods that train as long add to that: {more} AP." if more else f"{said}.")
     return " ".join(lines)
 
 
@@ -240,5 +241,5 @@ def figure(methods: pd.DataFrame, scale: str) -> Figure:
                 ax.text(1.02, y, f"× {line['× time']:.2f}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
             ax.set_yticks(range(len(names)), labels=names)
             ax.set_ylim(len(names) - 0.5, -0.5)
-        drawn.supxlabel(f"gain in AP over the untaught student, 95 % interval, scale {scale}; ×: its time", fontsize=10)
-    return figures.described(drawn, figures.alt(f"Gain in AP over the untaught student at scale {scale}", methods["Δ"], signed))
+        drawn.supxlabel(f"gain in AP over the baseline, 95 % interval, scale {scale}; ×: training time", fontsize=10)
+    return figures.described(drawn, figures.alt(f"Gain in AP over the baseline at scale {scale}", methods["Δ"], signed))

@@ -31,9 +31,10 @@ ROW = ["pair", "row"]
 """What tells a row of a table from the others."""
 
 READ = (
-    "AP in percent; Δ: difference to the baseline, seed by seed. Each seed's AP leads to its record. Intervals are by the "
-    "spread of all rows of a student over seeds. †: none of them has two; intervals are then over the validation images of the "
-    "first, those of Δ image by image, and tell nothing of other seeds. The halves differ in data and networks: compare Δ."
+    "AP in percent; Δ: difference to the baseline, seed by seed. Each seed's AP leads to its record. Intervals come from the "
+    "spread of all rows of a student over seeds. †: no row has two seeds, so the interval is over the validation images of the "
+    "first (for Δ image by image), and says nothing about other seeds. This study and the paper differ in data and networks, so "
+    "compare their Δ."
 )
 """How a table of results is read."""
 
@@ -211,19 +212,20 @@ def findings(frame: pd.DataFrame, subject: str) -> str:
         return ""
     lines = []
     if one := found.get("baseline"):
-        said = words.ends(subject, "the untaught student trained as long", one["Δ mean"], one["95 %"])
+        said = words.ends(subject, "the baseline", one["Δ mean"], one["95 %"])
         lines.append(f"**{said}** ({words.counted(one['run'], 'pair')} of student and teachers).")
-    groups: dict[str, list[str]] = {"ends above": [], "ends below": [], "is not told apart from": []}
+    above, below, between = "{} ends above", "{} ends below", "It is not settled whether {} ends above or below"
+    groups: dict[str, list[str]] = {above: [], below: [], between: []}
     for rival, one in found.items():
         low, high = one["95 %"] or (-np.inf, np.inf)
-        kind = "ends above" if low > 0 else "ends below" if high < 0 else "is not told apart from"
+        kind = above if low > 0 else below if high < 0 else between
         if rival != "baseline":
             groups[kind].append(f"{plain(rival)} ({signed(one['Δ mean'])}{words.bracketed(one['95 %'])})")
-    lines += [f"{subject} {kind} {', '.join(own)}." for kind, own in groups.items() if own]
+    lines += [f"{kind.format(subject)} {', '.join(own)}." for kind, own in groups.items() if own]
     differences = {rival: float(one["Δ mean"]) for rival, one in found.items()}
     best = min(differences, key=differences.__getitem__)
     if differences[best] < 0:
-        lines.append(f"The highest row is not {subject}: {plain(best)} ends {number(-differences[best])} AP above it.")
+        lines.append(f"The highest row is {plain(best)}: it ends {number(-differences[best])} AP above {subject}.")
     lines += [_contradicted(rows, differences, subject), _passed(frame)]
     return "\n".join(f"- {line}" for line in lines if line)
 
@@ -233,8 +235,8 @@ def _contradicted(rows: pd.DataFrame, ours: Mapping[str, float], subject: str) -
     run = by_seed(rows).notna().any(axis="columns")
     theirs = -gains(quoted(rows)["AP"].where(run), subject).dropna().groupby("row", sort=False).mean()
     other = [rival for rival in theirs.index if theirs[rival] * ours.get(rival, 0.0) < 0]
-    said = [f"{plain(rival)}: paper {signed(theirs[rival])}, here {signed(ours[rival])}" for rival in other]
-    return f"**Other than the paper says**, {subject} minus {'; '.join(said)} AP." if said else ""
+    said = [f"{plain(rival)} is {signed(ours[rival])} AP here and {signed(theirs[rival])} there" for rival in other]
+    return f"**The paper finds the opposite sign**: {subject} minus {'; minus '.join(said)}." if said else ""
 
 
 def _passed(frame: pd.DataFrame) -> str:
@@ -248,9 +250,10 @@ def _passed(frame: pd.DataFrame) -> str:
         row, ap = own.idxmax()[1], own.max()  # type: ignore[index]
         of = means.xs(pair, level="pair").size
         said.append(
-            f"{plain(str(pair))}: {own.size} of {of} rows, {plain(row)} the highest ({number(ap)}, teacher {number(top[pair])})"
+            f"{plain(str(pair))} in {own.size} of {of} rows, of which {plain(row)} is the highest "
+            f"({number(ap)} AP, teacher {number(top[pair])})"
         )
-    return f"**Students end above their strongest teacher**: {'; '.join(said)}." if said else ""
+    return f"**Students that end above their strongest teacher**: {'; '.join(said)}." if said else ""
 
 
 def results(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
@@ -267,7 +270,7 @@ def results(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
     if places:
         seconds = words.left(entry.runs for entry in page.entries if entry.place in places)[2]
         time = f"about {duration(seconds)}, one run at a time"
-        folded = f"{(~shown).sum()} of {words.counted(len(shown), 'row')} not run ({time}): {page.command()}."
+        folded = f"{(~shown).sum()} of {words.counted(len(shown), 'row')} not run yet: {page.command()} runs them, in {time}."
     if not shown.any():
         return HTML(f"<p>{safe(folded)}</p>")
     mean, paper = aps.mean(axis="columns"), quoted(frame)

@@ -169,7 +169,7 @@ def _teacher(teacher: RunSpec) -> tuple[str, dict[str, Any]]:
     with files.locked(file.with_suffix(".lock")):
         if file.exists():
             with _silence():
-                return str(file), checkpoints.read(file)["story"] | {"origin": "kept from an earlier time"}
+                return str(file), checkpoints.read(file)["story"] | {"origin": "kept from an earlier training"}
         _, after, _, story = _fit(teacher, None)
         stream = io.BytesIO()
         torch.save({"state_dict": after.state_dict(), "story": story}, stream)
@@ -309,8 +309,8 @@ def look(teacher: BaseDetector, page: ExplorePage) -> Figure:
     change = f"{ratio:.0%} < θ: noise" if ratio < page.theta else f"{ratio:.0%} ≥ θ: a crop"
     canvas.draw_image(axes[0, 3], canvas.displayed(enhanced), change)
     words = (
-        f"An image in which the teacher finds {len(boxes)} objects, that cover {ratio:.0%}; a heat map of its features; the image "
-        f"with the {share:.0%} of the cells dark that {page.method} hides; and the image as masking enhancement changes it."
+        f"An image in which the teacher finds {len(boxes)} objects, which cover {ratio:.0%} of it; a heat map of the teacher's "
+        f"features; the image with the cells dark that {page.method} hides, {share:.0%}; and the image after masking enhancement."
     )
     return described(figure, words)
 

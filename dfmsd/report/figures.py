@@ -31,7 +31,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
 from dfmsd.report.tables import number
-from dfmsd.study.frames import TAUGHT, THEN
+from dfmsd.study.rows import TAUGHT, THEN
 
 COLOURS: defaultdict[str, str] = defaultdict(
     lambda: "#777777",

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from dfmsd.report import figures
 from dfmsd.report.figures import COLOURS, MISSING, PALETTE
-from dfmsd.study import frames, pages, plan, scales, stats, zoo
+from dfmsd.study import pages, plan, scales, stats, zoo
 from dfmsd.study.pages import GatesPage
+from dfmsd.study.rows import in_words
 
 GATES = {
     "length": "1 length",
@@ -87,12 +88,12 @@ def _lines(page: GatesPage, aps: _Aps) -> Iterator[Line]:
     bounds, sd = page.bounds, aps.noise(*page.students)
     for student in page.students:
         value = aps.alone(student, 2.0) - aps.alone(student)
-        about = {"gate": "length", "about": zoo.label(student), "measured": "AP by twice the epochs"}
+        about = {"gate": "length", "about": zoo.label(student), "measured": "gain in AP by twice the epochs"}
         yield about | {"value": value, "low": None, "high": bounds.length}
     for pair in page.pairs:
         names = [zoo.label(name) for name in pair.teachers]
         values = [aps.teacher(name) for name in pair.teachers]
-        about = {"gate": "teachers", "about": frames.in_words(pair.student, pair.teachers)}
+        about = {"gate": "teachers", "about": in_words(pair.student, pair.teachers)}
         before = aps.alone(pair.student, 2.0)
         for place, name in enumerate(names):
             above = {"measured": f"{name} above the untaught student", "value": values[place] - before}
@@ -112,7 +113,7 @@ def _lines(page: GatesPage, aps: _Aps) -> Iterator[Line]:
     }
     for pair in page.tuning:
         taught = aps.taught.get((pair.student, " → ".join(pair.teachers)), float("nan"))
-        about = {"gate": "room", "about": frames.in_words(pair.student, pair.teachers)}
+        about = {"gate": "room", "about": in_words(pair.student, pair.teachers)}
         gain = {"measured": "gain of plain MSE in AP", "value": taught - aps.alone(pair.student)}
         yield about | gain | {"low": bounds.room * sd, "high": None}
 
@@ -132,8 +133,8 @@ def consequences(found: pd.DataFrame, page: GatesPage) -> str:
     """What follows from the gates that fail, as Markdown: a line for each, with whom it fails for."""
     lines = []
     for gate, own in found[found["verdict"] == FAILED].groupby("gate", sort=False):
-        about = "; ".join(dict.fromkeys(own["about"]))
-        lines.append(f"- **Gate {GATES[str(gate)]} fails** for {about}. {page.touches[gate]}")  # type: ignore[index]
+        about, (number, name) = "; ".join(dict.fromkeys(own["about"])), GATES[str(gate)].split()
+        lines.append(f"- **Gate {number} ({name}) fails** for {about}. {page.touches[gate]}")  # type: ignore[index]
     if lines:
         return "\n".join(lines)
     return "No gate that has been measured fails."

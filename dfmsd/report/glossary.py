@@ -10,19 +10,19 @@ SHORT = {
     "AR": "average recall with at most 100 detections in an image, in percent; AR_S, AR_M, AR_L: small, medium, large objects",
     "ME": "masking enhancement: in the last stage, the features of noisy or cropped images are compared as well",
     "SAL": "stage-wise adaptation learning: a weaker teacher teaches first, a stronger one afterwards",
-    "seed": "one training of a student and of its teachers; another has other initial weights and another order of images",
+    "seed": "one training of a student and of its teachers; another seed has other initial weights and another order of images",
     "SFA": "semantic feature alignment: features are compared by their correlation, whatever their size",
-    "share": "how large a loss term is beside the detection loss; 1 is as large",
+    "share": "how large a loss term is relative to the detection loss; at 1 both are equally large",
     "stale": "made by code that has changed since",
-    "stride": "the distance of two neighbouring positions of a feature map, in pixels of the image",
-    "Δ": "the difference to the baseline of the same student, seed by seed",
-    "θ": "the share of an image that objects must cover so that masking enhancement crops the image; with less it adds noise",
-    "†": "an interval over the validation images of one seed, which tells nothing of other seeds",
+    "stride": "the distance between two neighbouring positions of a feature map, in pixels of the image",
+    "Δ": "the difference to the baseline of the same student, seed by seed; of AP it is the gain",
+    "θ": "the share of an image that objects must cover so that masking enhancement crops it; if they cover less, it adds noise",
+    "†": "an interval over the validation images of one seed, which says nothing about other seeds",
 }
 """What abbreviations, signs and words of art mean, in a sentence without its point."""
 
 WORDS = {
-    "baseline": "the student without a teacher, trained for as many epochs as the other rows",
+    "baseline": "the untaught student: trained without a teacher, for as many epochs as the other rows",
     "gate": "a condition that a scale must fulfil before its methods can be compared",
     "key": "the name of a run, which is a hash of everything that can change its result",
     "level": "one map of a detector's feature pyramid; its stride says which",

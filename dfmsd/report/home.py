@@ -18,11 +18,11 @@ OPENING = {"supported": "**Yes.**", "contradicted": "**No.**", "not settled": "*
 """How the answer begins, by the verdict on the first hypothesis."""
 
 RIVALS = {
-    "baseline": "the untaught student",
+    "baseline": "the same student without a teacher",
     "DFMSD, strong teacher alone": "DFMSD with the strong teacher in both stages",
     "DFMSD, unchanged images": "DFMSD on unchanged images",
     "SAL + ME": "DFMSD without alignment",
-    "l2": "l2 distance",
+    "l2": "the l2 distance",
 }
 """What a sentence calls a row that its own name does not explain."""
 
@@ -57,12 +57,12 @@ def answer(found: pd.DataFrame) -> str:
     of_first = lines[first.id]
     said = f"{OPENING[of_first['verdict']]} "
     if of_first["pairs"]:
-        pairs = f"{counted(of_first['pairs'], 'pair')} of student and teachers, each trained as long"
-        said += f"{_said(first, of_first)}, over {pairs}; it ends above in {of_first['above']}. "
-        said += f"Sign test over pairs, allowing for all {len(lines)} hypotheses: p = {of_first['holm']:.2g}."
+        pairs = f"{counted(of_first['pairs'], 'pair')} of student and teachers, at equal length of training"
+        said += f"{_said(first, of_first)}, the mean over {pairs}. It ends above in {of_first['above']} pairs. "
+        said += f"A sign test over pairs, corrected for all {len(lines)} hypotheses, gives p = {of_first['holm']:.2g}."
     else:
-        said += f"Of the {of_first['planned']} pairs of student and teachers in which DFMSD meets DMKD none is run. "
-        said += "[The gates](pages/gates.ipynb) say what students and teachers reach before any method."
+        said += f"None of the {of_first['planned']} pairs of student and teachers that compare DFMSD with DMKD is run yet. "
+        said += "[The gates](pages/gates.ipynb) show what students and teachers reach without any method."
     rest = [f"- {_said(one, line)} ({one.id}: {line['verdict']}).\n" for one in others if (line := lines[one.id])["pairs"]]
     return f"{said}\n\n{''.join(rest)}"
 
@@ -72,7 +72,8 @@ def _said(asked: claims.Hypothesis, line: Mapping[Any, Any]) -> str:
     rival = " or ".join(RIVALS.get(name, name) for name in asked.rivals)
     if asked.by_type:
         more = f"{number(abs(line['estimate']))} AP {'larger' if line['estimate'] > 0 else 'smaller'}{bracketed(interval)}"
-        return f"With teachers of another type, {asked.subject}'s lead over {rival} is {more} than with those of the student's own"
+        others = "than with teachers of the student's own type"
+        return f"With teachers of another type, {asked.subject}'s lead over {rival} is {more} {others}"
     return ends(asked.subject, rival, line["estimate"], interval)
 
 
@@ -84,15 +85,15 @@ def recommendation(gained: pd.DataFrame, length: pd.DataFrame) -> str:
         length: The frame of the page about length.
     """
     if gained.empty:
-        return "No method is run yet beside an untaught student that trained as long, so that nothing can be recommended.\n"
+        return "No method is run yet beside its baseline, so we cannot recommend one.\n"
     rows = []
     for case, line in choosing.recommended(gained).iterrows():
         gain, take, cheaper = "not run", "", ""
         if not pd.isna(line["pairs"]):
             gain = f"{signed(line['Δ'])}{bracketed(line['95 %'])}, {counted(line['pairs'], 'pair')}"
-            take, cheaper = line["highest gain"], line["cheaper, not told apart"] or "none"
+            take, cheaper = line["highest gain"], line["cheaper, difference not settled"] or "none"
         rows.append(tuple(map(plain, (str(case), take, gain, cheaper))))
-    heads = ["you have", "highest gain", "in AP over no teacher", "cheaper, and not told apart from it"]
+    heads = ["you have", "highest gain", "gain in AP over no teacher", "cheaper, difference not settled"]
     return f"{pipes(heads, rows)}\n{choosing.longer(length)}\n"
 
 
@@ -107,6 +108,6 @@ def cost(shown: list[Page]) -> str:
     if len(made):
         made = made.drop_duplicates("key")
         hours = (made["seconds"] * made["threads"]).sum() / 3600
-        said = f"{hours:,.0f} core-hours for {counted(len(made), 'run')}, the last of {max(made['finished'])[:10]}."
+        said = f"{counted(len(made), 'run')} took {hours:,.0f} core-hours; the last one ended on {max(made['finished'])[:10]}."
     version = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text())["version"]
     return f"{said} {state(shown, EVERYTHING)} Version {version}.\n"

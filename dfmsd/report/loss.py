@@ -11,9 +11,10 @@ import pandas as pd
 from mmengine.runner import Runner
 
 from dfmsd.report.explore import Live
-from dfmsd.study import build, data, frames, paths
+from dfmsd.study import build, data, paths
 from dfmsd.study.evaluate import basic, evaluate
 from dfmsd.study.pages import LossPage
+from dfmsd.study.rows import in_words
 from dfmsd.study.run import RESAMPLES
 from dfmsd.study.spec import RunSpec
 
@@ -36,7 +37,7 @@ def lines(page: LossPage, run: RunSpec, live: Live, name: str) -> pd.DataFrame:
     low, high = basic(metrics["AP"], resampled) or (None, None)
     teacher = run.stage.teacher.name
     shared = {"page": page.page, "scale": page.scale, "source": "ours", "role": "row", "row": name, "seed": run.seed, "stage": 1}
-    shared |= {"pair": frames.in_words(run.name, [teacher]), "student": run.name, "teachers": teacher, "recipe": name.lower()}
+    shared |= {"pair": in_words(run.name, [teacher]), "student": run.name, "teachers": teacher, "recipe": name.lower()}
     shared |= {"state": "ok", "stale": False, "note": "", "begin": 0, "end": page.epochs}
     found = pd.DataFrame([shared | {"metric": metric, "value": value} for metric, value in metrics.items()])
     return found.assign(low=found["metric"].map({"AP": low}), high=found["metric"].map({"AP": high}))

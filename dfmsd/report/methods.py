@@ -361,12 +361,12 @@ def _amd(method: hyper.AMD, seen: Scene) -> Figure:
 
 
 def _masked(figure: Figure, axes: Sequence[Axes], seen: Scene, hidden: Tensor, where: str) -> Figure:
-    """The image with what is hidden, what is left of the student's features, and the teacher's, which are to be made of it."""
+    """The image with what is hidden, what is left of the student's features, and the teacher's, which must be rebuilt."""
     size = magnitude(seen.feat_t)
     share, held = hidden.float().mean().item(), (size[hidden[0, 0]].sum() / size.sum()).item()
     draw_image(axes[0], covered(seen.image, hidden, seen.stride), f"hidden: {share:.0%}")
     draw_map(axes[1], magnitude(seen.feat_s).masked_fill(hidden[0, 0], torch.nan), "what is left")
-    draw_map(axes[2], size, "the teacher's, to be made")
+    draw_map(axes[2], size, "the teacher's, to rebuild")
     return described(
         figure,
         f"An image on which {share:.0%} of the cells are hidden, {where}; the student's features without them, and the teacher's, "
@@ -392,8 +392,8 @@ def _dmkd(method: hyper.DMKD, seen: Scene) -> Figure:
         words.append(f"{name}: {share_sp:.0%} of the cells and {share_ch:.0%} of the channels")
     return described(
         figure,
-        "The teacher's attention in space, as a heat map, and over channels, as bars, and what is hidden of an image. "
-        f"{'; '.join(words)}.",
+        "The teacher's attention in space, as a heat map, and over channels, as bars, and an image with its hidden cells dark. "
+        f"Hidden: {'; '.join(words)}.",
     )
 
 

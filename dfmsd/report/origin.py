@@ -26,8 +26,8 @@ def of(page: Page) -> HTML:
     if measured:
         facts["Records"] = ", ".join(_link(f"book/records/measured/{name}") for name in measured)
     jobs = " -p jobs 2" * bool(page.chains() or isinstance(page, MeasuredPage))
-    facts["What is missing, and the page, are made by"] = f"<code>{safe(page.command())}</code>"
-    facts["The notebook alone runs by"] = (
+    facts["This command makes what is missing, and the page"] = f"<code>{safe(page.command())}</code>"
+    facts["This command runs the notebook alone"] = (
         f"<code>{safe(f'papermill {notebook} out.ipynb -f {own} -p scale {page.scale}{jobs}')}</code>"
     )
     return HTML(f"<ul>{''.join(f'<li>{name}: {text}</li>' for name, text in facts.items())}</ul>")

@@ -17,7 +17,7 @@ from dfmsd.study import stats
 from dfmsd.study.pages import RegimePage
 from dfmsd.study.rows import LABELS
 
-LABEL = {"length": "epochs, times those of the scale", "images": "labelled images, times those of the scale"}
+LABEL = {"length": "epochs, relative to the scale's", "images": "labelled images, relative to the scale's"}
 """Of the axis."""
 
 LINE = ["pair", "recipe"]
@@ -60,7 +60,7 @@ def figure(page: RegimePage, frame: pd.DataFrame, *, gain: bool = False) -> Figu
     """AP of every recipe over the values, or its gain, a panel for each pair: means as points, intervals over seeds as lines."""
     values = by_seed(page, frame, gain=gain)
     pairs, recipes = dict.fromkeys(frame["pair"].dropna()), page.recipes[1 if gain else 0 :]
-    what = "gain in AP over the untaught student" if gain else "AP in percent"
+    what = "gain in AP over the baseline" if gain else "AP in percent"
     with figures.style():
         drawn, axes = figures.panels(pairs, 2.9)
         for ax, pair in zip(axes, pairs, strict=True):
@@ -104,5 +104,5 @@ def left(page: RegimePage, frame: pd.DataFrame) -> str:
         ends = own[[first, last]].dropna()
         if len(ends):
             said = " and ".join(f"{signed(fmean(ends[value]))} AP at × {value:g}" for value in (first, last))
-            lines.append(f"- {LABELS[recipe]} gains {said} over the untaught student ({counted(len(ends), 'pair')}).")
+            lines.append(f"- {LABELS[recipe]} gains {said} over the baseline ({counted(len(ends), 'pair')}).")
     return "\n".join(lines)

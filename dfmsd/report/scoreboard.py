@@ -16,8 +16,7 @@ from dfmsd.study.claims import VERDICTS
 COLOURS: dict[str, str] = dict(zip(VERDICTS, ("#0072B2", "#D55E00", "#DDDDDD", "#FFFFFF"), strict=True))
 """Of each verdict: Okabe and Ito's blue and vermilion; grey and white where nothing is decided."""
 
-WHOSE = {False: "claims of the papers", True: "comparisons of ours"}
-
+WHOSE = {False: "claims of the papers", True: "our own comparisons"}
 
 PAPERS = {"dfmsd": "DFMSD", "structural": "SKD"}
 """What the board calls a paper."""
@@ -26,12 +25,12 @@ PAPERS = {"dfmsd": "DFMSD", "structural": "SKD"}
 def summary(asked: pd.DataFrame, judged: pd.DataFrame, chance: pd.DataFrame) -> str:
     """How many hypotheses and claims of one scale are settled, beside what chance alone would make of them, as Markdown."""
     verdicts = asked["verdict"].value_counts()
-    lines = [f"- Of {len(asked)} hypotheses " + ", ".join(f"{verdicts.get(one, 0)} {one}" for one in VERDICTS) + "."]
+    lines = [f"- Hypotheses ({len(asked)}): " + ", ".join(f"{verdicts.get(one, 0)} {one}" for one in VERDICTS) + "."]
     for ours, own in judged.groupby("ours", sort=False):
         found = counts(own, own["ours"], chance).iloc[0]
         said = [f"{found[one]:.0f} {one} ({found[f'{one} by chance']:.1f} by chance)" for one in VERDICTS[:2]]
         said += [f"{found[one]:.0f} {one}" for one in VERDICTS[2:]]
-        lines.append(f"- Of {len(own)} {WHOSE[bool(ours)]} {', '.join(said)}.")
+        lines.append(f"- {WHOSE[bool(ours)].capitalize()} ({len(own)}): {', '.join(said)}.")
     return "\n".join(lines)
 
 
@@ -80,10 +79,10 @@ def forest(found: pd.DataFrame) -> Figure:
             ax.set_xticks([])
         scale = found["scale"].iloc[0]
         ax.set_xlabel(
-            f"difference of AP over pairs, 95 % interval, scale {scale}\ngrey: what so many pairs cannot tell from nothing"
+            f"mean difference in AP over pairs, 95 % interval, scale {scale}\ngrey: differences that so many pairs cannot detect"
         )
     values = found.set_index("id")["estimate"]
-    return figures.described(drawn, figures.alt(f"Difference of AP over pairs by hypothesis, at scale {scale}", values, signed))
+    return figures.described(drawn, figures.alt(f"Mean difference in AP over pairs by hypothesis, scale {scale}", values, signed))
 
 
 def compared(asked: claims.Hypothesis) -> str:
@@ -146,7 +145,7 @@ def figure(counted: pd.DataFrame, scale: str) -> Figure:
             patch.set_linewidth(0.6)  # each has that of its first bar, which may be nothing
         drawn.supxlabel(f"claims, scale {scale}", fontsize=9)
     said = counted.apply(lambda line: ", ".join(f"{n} {verdict}" for verdict, n in line.items() if n), axis="columns")
-    return figures.described(drawn, figures.alt(f"What became of claims at scale {scale}", said, str))
+    return figures.described(drawn, figures.alt(f"Verdicts on the claims of each section at scale {scale}", said, str))
 
 
 def said(judged: pd.DataFrame) -> str:

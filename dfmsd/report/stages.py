@@ -53,7 +53,7 @@ def figure(rows: pd.DataFrame, subject: str, teachers: pd.DataFrame) -> Figure:
             # Above the panel, the weakest to the left; the title has the whole names.
             side = "left" if name == reached.index[-1] else "right"
             ax.text(ap, 1.02, str(name).split()[-1], transform=ax.get_xaxis_transform(), ha=side, va="bottom", fontsize=7)
-    return figures.described(drawn, f"{drawn.get_label()} {figures.alt('The teachers themselves', own)}")
+    return figures.described(drawn, f"{drawn.get_label()} {figures.alt('AP of the teachers', own)}")
 
 
 def ends(rows: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:

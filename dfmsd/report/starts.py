@@ -64,7 +64,7 @@ def learning(page: StartsPage) -> Figure:
         if ax.lines:
             ax.set_ylim(0, None)
             ax.legend(frameon=False, fontsize=8)
-    words = f"Loss of each start over its epochs at scale {page.scale}; at the end"
+    words = f"Loss of each start over its epochs at scale {page.scale}, with its last value"
     return figures.described(drawn, figures.alt(words, pd.Series(last, dtype=float), "{:.2f}".format))
 
 
@@ -97,5 +97,5 @@ def mosaic(shown: dict[str, list[NDArray[np.uint8]]], scale: str) -> Figure:
         for ax, crop in zip(line, own, strict=False):
             ax.imshow(crop)
         line[0].text(-0.08, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
-    words = f"Crops from which the starts of scale {scale} learn to tell classes apart, a row for each; crops shown"
+    words = f"Crops from which the starts of scale {scale} learn to tell classes apart, a row for each class, with their number"
     return figures.described(drawn, figures.alt(words, pd.Series({name: len(own) for name, own in shown.items()}), str))

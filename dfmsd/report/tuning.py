@@ -51,7 +51,7 @@ def said(found: pd.DataFrame) -> str:
     """The best share of every method, as :func:`chosen` gives it, as Markdown; empty while none is known."""
     lines = []
     for row, one in found.dropna(subset="best").iterrows():
-        remarks = [one["at the edge"], one["note"] and f"the share in use is {one['note']}"]
-        words = "; ".join(filter(None, [f"{signed(one['Δ'])} AP", *remarks]))
-        lines.append(f"- {plain(str(row))} gains most at a share of {one['best']:g}: {words}.")
+        said = f"- {plain(str(row))} gains most at a share of {one['best']:g}: {signed(one['Δ'])} AP."
+        edge, note = one["at the edge"], one["note"]
+        lines.append(said + f" It is {edge}." * bool(edge) + f" The share in use is {note}." * bool(note))
     return "\n".join(lines)

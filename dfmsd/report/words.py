@@ -23,10 +23,10 @@ def ends(subject: str, rival: str, mean: float, found: Iterable[float] | None = 
         >>> ends("DFMSD", "DMKD", -0.52, (-1.7, 0.7))
         'DFMSD ends 0.5 AP below DMKD [−1.7, +0.7]'
         >>> ends("DFMSD", "DMKD", 0.01)
-        'DFMSD ends where DMKD does'
+        'DFMSD ends as high as DMKD'
     """
     size = number(abs(mean))
-    there = f"ends where {rival} does" if size == "0.0" else f"ends {size} AP {'above' if mean > 0 else 'below'} {rival}"
+    there = f"ends as high as {rival}" if size == "0.0" else f"ends {size} AP {'above' if mean > 0 else 'below'} {rival}"
     return f"{subject} {there}{bracketed(found)}"
 
 
@@ -73,5 +73,5 @@ def state(pages: Sequence[Page], command: str = "") -> str:
         return f"All {counted(count, 'run')} at scale {scale} have a record."
     return (
         f"{count - missing:,} of {counted(count, 'run')} at scale {scale} have a record. "
-        f"The others take about {plan.duration(seconds)}, one at a time: `{command or pages[0].command()}`."
+        f"`{command or pages[0].command()}` makes the others, in about {plan.duration(seconds)}, one at a time."
     )

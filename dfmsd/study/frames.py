@@ -33,7 +33,7 @@ from dfmsd.study.pages import GatesPage, MeasuredPage, Page, PageSpec, RegimePag
 from dfmsd.study.published import METRICS as METRICS
 from dfmsd.study.published import Published, published
 from dfmsd.study.records import Record
-from dfmsd.study.rows import JOIN, Entry, Impossible, Row, name_of
+from dfmsd.study.rows import JOIN, TAUGHT, THEN, Entry, Impossible, Row, in_words, name_of
 from dfmsd.study.spec import RunSpec
 
 COMMON = ("page", "scale", "source", "role", "row", "metric", "value", "low", "high", "key", "state", "stale", "note")
@@ -43,21 +43,7 @@ ROWS = ("place", "pair", "student", "teachers", "recipe", "stage", "begin", "end
 WHOLE = ("place", "stage", "seed", "image", "level")
 """Columns of whole numbers, which may be missing."""
 
-TAUGHT, THEN = " taught by ", ", then "
-"""What stands in a pair's words between the student and its teachers, and between one teacher and the next."""
-
 Line = dict[str, Any]
-
-
-def in_words(student: str, teachers: Iterable[str] = ()) -> str:
-    """A student and its teachers, by their names in the zoo.
-
-    Example:
-        >>> in_words("fcos_r50", ("gfl_r101", "gfl_x101")), in_words("fcos_r50")
-        ('FCOS R50 taught by GFL R101, then GFL X101', 'FCOS R50')
-    """
-    learned = THEN.join(JOIN.join(map(zoo.label, group.split(JOIN))) for group in teachers)
-    return zoo.label(student) + (TAUGHT + learned) * bool(learned)
 
 
 def student_of(pair: str) -> str:
@@ -155,7 +141,7 @@ def _quoted(shared: Line, row: Row, quotes: Iterable[Published], given: Iterable
     if quote is None:
         return
     note = ", ".join([f"from {quote.source}"] * bool(quote.source) + ["label reconstructed"] * ("name" in quote.reconstructed))
-    others = f"the paper's teachers are others: {THEN.join(map(zoo.label, row.quotes))}" if row.quotes else ""
+    others = f"the paper has other teachers: {THEN.join(map(zoo.label, row.quotes))}" if row.quotes else ""
     remark = "; ".join(filter(None, [quote.note, others]))
     for metric in METRICS:
         if metric in given:

@@ -31,6 +31,7 @@ from dfmsd.study.rows import (
     chain,
     check,
     entries,
+    in_words,
     name_of,
     teacher_of,
 )
@@ -130,7 +131,7 @@ def _check_matching(row: Row, scale: str) -> None:
     names = [row.student, *(name for group in row.teachers for name in group.split(JOIN))]
     if row.options.matching == "index" and len({zoo.network(name, scale).kind for name in names}) == 1:
         raise StudyError(
-            f"matching: index changes nothing for {row.student} <- {' -> '.join(row.teachers)}, whose levels have the same "
+            f"matching: index changes nothing for {in_words(row.student, row.teachers)}, whose levels have the same "
             "strides: take a one-stage and a two-stage network"
         )
 
@@ -895,16 +896,19 @@ def get(page: str, *, scale: str | None = None, seeds: Sequence[int] | None = No
 
 
 def describe(run: Run) -> str:
-    """A run in words, for plans and logs."""
+    """A run in words, with its student's teachers so far, for plans and logs."""
     if isinstance(run, StartSpec):
         return f"{run.name}, {run.epochs} epoch{'s' * (run.epochs != 1)}, seed {run.seed}"
-    text = zoo.label(run.network.name)
+    runs = [run]
+    while runs[0].parent is not None:
+        runs.insert(0, runs[0].parent)
+    stages = [one.stage.teachers for one in runs if one.stage is not None]
+    text = in_words(run.name, [JOIN.join(teacher.name for teacher in teachers) for teachers in stages])
     if run.stage is not None:
         methods = " + ".join(method.type + _changes(run, method) for method in run.stage.methods)
         stage = f", stage {run.stage.index}" if run.parent or run.stage.enhance or methods.startswith("DFMSD") else ""
         enhanced = " with ME" if run.stage.enhance else ""
-        teachers = " + ".join(zoo.label(teacher.network.name) for teacher in run.stage.teachers)
-        text += f" <- {teachers}, {methods}{stage}{enhanced}"
+        text += f": {methods}{stage}{enhanced}"
     unit, length = ("iteration", run.schedule.max_iters) if run.schedule.max_iters else ("epoch", run.schedule.epochs)
     return f"{text}, {length} {unit}{'s' * (length != 1)}, seed {run.seed}"
 

@@ -77,14 +77,14 @@ def plan(chains: Iterable[tuple[Run, ...]], *, weights: bool = False) -> list[Pl
     planned = {run.key: _planned(run, known) for run in order(chains)}
     for run in (runs[-1] for runs in chains if weights):
         if planned[run.key].state == "done" and not has_weights(run):
-            planned[run.key] = _unrecorded(planned[run.key], "recorded, but its weights are wanted")
+            planned[run.key] = _unrecorded(planned[run.key], "it has a record, but its weights are wanted")
     for item in reversed(list(planned.values())):
         if planned[item.run.key].state in ("done", "damaged"):
             continue
         for needed in item.run.needs():
             found = planned[needed.key]
             if found.state == "done" and not has_weights(needed):
-                planned[needed.key] = _unrecorded(found, "recorded, but others need its weights")
+                planned[needed.key] = _unrecorded(found, "it has a record, but others need its weights")
     return list(planned.values())
 
 

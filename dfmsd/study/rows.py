@@ -25,6 +25,9 @@ RECIPES = ("baseline", *METHODS)
 JOIN = " + "
 """Between methods in one recipe, and between teachers that teach at the same time."""
 
+TAUGHT, THEN = " taught by ", ", then "
+"""What stands in a pair's words between the student and its teachers, and between one teacher and the next."""
+
 ALLOWED = "any_order: true in a params file, or --any-order, allows it"
 
 LABELS = {"baseline": "baseline"} | {name: model.model_fields["type"].default for name, model in METHODS.items()}
@@ -32,6 +35,17 @@ LABELS = {"baseline": "baseline"} | {name: model.model_fields["type"].default fo
 
 CROSS_HEADS = ("retinanet", "gfl", "fcos")
 """Families whose dense heads CrossKD's method covers, each with its like only."""
+
+
+def in_words(student: str, teachers: Iterable[str] = ()) -> str:
+    """A student and its teachers, by their names in the zoo.
+
+    Example:
+        >>> in_words("fcos_r50", ("gfl_r101", "gfl_x101")), in_words("fcos_r50")
+        ('FCOS R50 taught by GFL R101, then GFL X101', 'FCOS R50')
+    """
+    learned = THEN.join(JOIN.join(map(zoo.label, group.split(JOIN))) for group in teachers)
+    return zoo.label(student) + (TAUGHT + learned) * bool(learned)
 
 
 class Options(Frozen, Switches):

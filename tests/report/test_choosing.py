@@ -60,7 +60,7 @@ def test_only_methods_with_all_pairs_are_ranked_and_the_cheapest_that_is_not_tol
     assert apart is True and choosing.told_apart(gained(first), "DMKD", "MSE") is False
 
 
-def test_a_step_is_set_beside_the_untaught_students_and_plain_imitation() -> None:
+def test_a_step_is_set_beside_the_baselines_and_plain_imitation() -> None:
     found = gained(rows(GFL, {"baseline": 30.0, "MSE": 33.0, "MGD": 34.0}, {"MSE": 8.0, "MGD": 5.0}))
     made = pd.DataFrame({"key": [*found["key"].unique(), "baseline"], "peak_memory_mb": [600.0, 700.0, 500.0]})
     table = choosing.steps(found.assign(alone_key="baseline"), made)
@@ -89,8 +89,8 @@ def test_each_pair_stands_once_with_every_method_and_a_pair_without_a_choice_has
 def test_a_method_says_what_it_did_and_leads_to_its_rows() -> None:
     found = gained(rows(GFL, {"baseline": 30.0, "MSE": 33.0}), rows(RETINANET, {"baseline": 30.0, "MSE": 31.0}))
     own, other, _, *_, last, before = choosing.of_method(found, "MSE").splitlines()
-    assert own.startswith(f"- {OWN}: MSE ends 1.0 AP above the untaught student trained as long [")
-    assert other.endswith("over 1 pair; training takes 1.00 times as long.")
+    assert own.startswith(f"- {OWN}: MSE ends 1.0 AP above the same student without a teacher [")
+    assert other.endswith("the mean over 1 pair. A training takes 1.00 times as long as without.")
     pairs = {plain(GFL): "+3.0", plain(RETINANET): "+1.0"}
     assert {last, before} == {f"| {pair} | {gain} | [table03](../pages/table03.ipynb) |" for pair, gain in pairs.items()}
     assert "not run yet" in choosing.of_method(found, "PKD")
@@ -101,8 +101,8 @@ def test_more_training_is_set_beside_what_methods_add() -> None:
         [rows(GFL, {"baseline": ap, "MSE": ap + 2}).assign(length=length) for length, ap in ((1.0, 30.0), (2.0, 31.5))]
     )
     assert choosing.longer(frame) == (
-        "Trained 2 times as long without a teacher, a student ends 1.5 AP above one of the usual length; "
-        "methods of that length add MSE +2.0 AP."
+        "A student that trains 2 times as long without a teacher ends 1.5 AP above one of the usual length; "
+        "methods that train as long add to that: MSE +2.0 AP."
     )
     assert choosing.longer(frame[frame["length"] == 2]) == ""
 

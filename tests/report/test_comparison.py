@@ -117,11 +117,15 @@ def test_a_finding_names_what_is_told_apart_what_the_paper_says_otherwise_and_st
     teacher = lines({("GFL X101", "baseline"): {100: 35.0}}, role="teacher", student="gfl_x101")
     frame = pd.concat([ours, paper.assign(seed=pd.NA), teacher], ignore_index=True)
     first, apart, same, best, other, passed = comparison.findings(frame, "DFMSD").splitlines()
-    assert re.fullmatch(r"- \*\*DFMSD ends 4\.0 AP above the untaught student trained as long \[.*\]\*\* \(1 pair of .*\)\.", first)
-    assert apart.startswith("- DFMSD ends below MSE (−2.0 [") and same.startswith("- DFMSD is not told apart from DMKD (−0.1 [")
-    assert best == "- The highest row is not DFMSD: MSE ends 2.0 AP above it."
-    assert other == "- **Other than the paper says**, DFMSD minus MSE: paper +2.0, here −2.0; DMKD: paper +0.5, here −0.1 AP."
-    assert passed.endswith(": 1 of 4 rows, MSE the highest (36.0, teacher 35.0).")
+    assert re.fullmatch(r"- \*\*DFMSD ends 4\.0 AP above the baseline \[.*\]\*\* \(1 pair of .*\)\.", first)
+    assert apart.startswith("- DFMSD ends below MSE (−2.0 [")
+    assert same.startswith("- It is not settled whether DFMSD ends above or below DMKD (−0.1 [")
+    assert best == "- The highest row is MSE: it ends 2.0 AP above DFMSD."
+    assert other == (
+        "- **The paper finds the opposite sign**: DFMSD minus MSE is −2.0 AP here and +2.0 there; "
+        "minus DMKD is −0.1 AP here and +0.5 there."
+    )
+    assert passed.endswith(" in 1 of 4 rows, of which MSE is the highest (36.0 AP, teacher 35.0).")
 
 
 def test_without_a_run_there_is_no_finding() -> None:

@@ -103,7 +103,7 @@ def test_the_student_is_trained_each_time_and_the_young_teacher_once(capfd: pyte
     # What mmengine logs names folders of this machine.
     assert capfd.readouterr().out == ""
     assert first.story.loc["origin"].tolist() == ["trained in this notebook"] * 2
-    assert second.story.loc["origin"].tolist() == ["kept from an earlier time", "trained in this notebook"]
+    assert second.story.loc["origin"].tolist() == ["kept from an earlier training", "trained in this notebook"]
     # Same seeds, same losses: what the page shows is the study's own training loop.
     assert first.curve == second.curve and first.curve[-1]["iteration"] == 2
     assert run.start is not None and plan.has_weights(run.start)

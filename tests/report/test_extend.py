@@ -72,7 +72,7 @@ def test_a_table_is_one_file(copy: Copy) -> None:
     group = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": ["baseline", "mgd + pkd"]}
     page = {"page": "mine", "title": "Mine", "question": "Is a sum better?", "groups": [group]}
     copy.write("params/comparison/mine.yaml", yaml.safe_dump(page))
-    assert "FCOS R50 <- GFL X101, MGD + PKD" in copy.run("-m", "dfmsd", "plan", "mine", "--scale", "smoke")
+    assert "FCOS R50 taught by GFL X101: MGD + PKD" in copy.run("-m", "dfmsd", "plan", "mine", "--scale", "smoke")
     contents = copy.run("-c", "import json; from dfmsd.report import book; print(json.dumps(book.contents()))")
     chapters = [chapter["file"] for part in json.loads(contents)["parts"] for chapter in part["chapters"]]
     assert chapters.index("pages/mine") == chapters.index("pages/structural") + 1
@@ -111,7 +111,7 @@ def test_a_new_family_is_one_file(copy: Copy) -> None:
     row = ROW.format(name="atss_r50", config="atss/atss_r50_fpn_1x_coco.py", digits="01234567")
     copy.insert("dfmsd/study/zoo.yaml", "  retinanet_r50:", row)
     words = ("--student", "atss_r50", "--teachers", "gfl_r101", "--method", "pkd", "--scale", "smoke")
-    assert "ATSS R50 <- GFL R101, PKD" in copy.run("-m", "dfmsd", "run", *words)
+    assert "ATSS R50 taught by GFL R101: PKD" in copy.run("-m", "dfmsd", "run", *words)
     assert len(copy.touched) == 1
 
 
@@ -171,7 +171,7 @@ def test_a_method_has_five_places(copy: Copy) -> None:
     copy.write("tests/losses/test_top.py", "")
     assert len(copy.touched - {"dfmsd/losses/__init__.py"}) == 5
     words = ("--student", "fcos_r50", "--teachers", "gfl_r101", "--method", "top", "--scale", "smoke")
-    assert "FCOS R50 <- GFL R101, TOP" in copy.run("-m", "dfmsd", "run", *words)
+    assert "FCOS R50 taught by GFL R101: TOP" in copy.run("-m", "dfmsd", "run", *words)
     assert "'methods/top'" in copy.run("-c", "from dfmsd.report import book; print(book.contents())")
     # The pages that show all methods do so with no change of their own.
     check = """

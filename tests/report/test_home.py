@@ -39,13 +39,13 @@ def hypotheses(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
 def test_the_answer_is_that_of_the_first_hypothesis_with_its_estimate_and_interval() -> None:
     first, _, *others = home.answer(hypotheses()).splitlines()
     assert first == (
-        "**Yes.** DFMSD ends 0.5 AP above DMKD [−0.7, +1.7], over 14 pairs of student and teachers, each trained as long; "
-        "it ends above in 13 of 14. Sign test over pairs, allowing for all 8 hypotheses: p = 0.015."
+        "**Yes.** DFMSD ends 0.5 AP above DMKD [−0.7, +1.7], the mean over 14 pairs of student and teachers, at equal length of "
+        "training. It ends above in 13 of 14 pairs. A sign test over pairs, corrected for all 8 hypotheses, gives p = 0.015."
     )
     assert others == [
-        "- With teachers of another type, DFMSD's lead over DMKD is 0.2 AP smaller [−0.7, +1.7] than with those of the "
-        "student's own (H6: not settled).",
-        "- DFMSD ends 0.5 AP above the untaught student (H8: supported).",
+        "- With teachers of another type, DFMSD's lead over DMKD is 0.2 AP smaller [−0.7, +1.7] than with teachers of "
+        "the student's own type (H6: not settled).",
+        "- DFMSD ends 0.5 AP above the same student without a teacher (H8: supported).",
     ]
 
 
@@ -63,7 +63,7 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
         home.recommendation(choosing.gains(frame), frame.assign(length=1.0)),
         home.cost([page]),
     ]
-    assert said[0].startswith(home.OPENING["not run"]) and "nothing can be recommended" in said[1]
+    assert said[0].startswith(home.OPENING["not run"]) and "cannot recommend" in said[1]
     assert re.search(r"Nothing is run yet\. 0 of \d+ runs at scale mini have a record", said[2])
     assert not re.search(r"\d\.\d AP|[+−]\d|core-hours", "".join(said))
 
@@ -71,8 +71,10 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
 def test_a_methods_page_has_the_drawing_of_the_page_of_all_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DFMSD_BOOK", str(tmp_path))
     shown = [new_output("display_data", {"text/html": "<svg>drawn</svg>"})]
-    cells = [new_code_cell('methods.draw(methods.specification("mgd", scale), scene)', outputs=shown), new_code_cell("spec")]
+    caption = {"mystnb": {"figure": {"caption": "MGD: a < b."}}}
+    drawing = new_code_cell('methods.draw(methods.specification("mgd", scale), scene)', outputs=shown, metadata=caption)
+    cells = [drawing, new_code_cell("spec")]
     write_atomic(paths.pages() / "methods.ipynb", nbformat.writes(new_notebook(cells=cells)))
     found = book._drawings()
-    assert "<svg>drawn</svg>" in found.pop("method-mgd")
+    assert "<svg>drawn</svg><figcaption>MGD: a &lt; b.</figcaption>" in found.pop("method-mgd")
     assert len(found) == len(METHODS) - 1 and all("Nothing is drawn yet" in text for text in found.values())

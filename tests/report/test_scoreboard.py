@@ -30,9 +30,9 @@ def test_every_claim_is_counted_once_beside_what_chance_makes_of_it(judged: pd.D
     assert found.to_numpy().tolist() == [[1, 0.375, 0, 0.5, 1, 0], [0, 0, 0, 0, 0, 1]]
     asked = pd.DataFrame({"verdict": ["supported", "not run"]})
     assert scoreboard.summary(asked, judged, chance) == (
-        "- Of 2 hypotheses 1 supported, 0 contradicted, 0 not settled, 1 not run.\n"
-        "- Of 2 claims of the papers 1 supported (0.4 by chance), 0 contradicted (0.5 by chance), 1 not settled, 0 not run.\n"
-        "- Of 1 comparisons of ours 0 supported (0.0 by chance), 0 contradicted (0.0 by chance), 0 not settled, 1 not run."
+        "- Hypotheses (2): 1 supported, 0 contradicted, 0 not settled, 1 not run.\n"
+        "- Claims of the papers (2): 1 supported (0.4 by chance), 0 contradicted (0.5 by chance), 1 not settled, 0 not run.\n"
+        "- Our own comparisons (1): 0 supported (0.0 by chance), 0 contradicted (0.0 by chance), 0 not settled, 1 not run."
     )
     words = str(scoreboard.figure(found, "mini").get_label())
     assert "1: one 1 supported, 1 not settled; 2: two 1 not run." in words

@@ -41,7 +41,7 @@ def test_the_way_leads_from_the_baseline_through_the_stages(frame: pd.DataFrame)
 def test_the_figure_has_the_teachers_own_ap(frame: pd.DataFrame) -> None:
     teachers = lines({("GFL R101", "baseline"): {0: 45.0}, ("GFL X101", "baseline"): {0: None}}, role="teacher")
     drawn = stages.figure(stages.path(frame, "DFMSD"), "DFMSD", teachers)
-    assert str(drawn.get_label()).endswith(f"The teachers themselves. {PAIR}: GFL R101 45.0; GFL X101 not run.")
+    assert str(drawn.get_label()).endswith(f"AP of the teachers. {PAIR}: GFL R101 45.0; GFL X101 not run.")
     assert [line.get_xdata()[0] for line in drawn.axes[0].lines if line.get_linestyle() == ":"] == [45.0]
 
 

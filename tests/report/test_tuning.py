@@ -52,8 +52,8 @@ def test_the_best_share_has_the_largest_mean_gain_over_the_pairs() -> None:
     assert "largest" in chosen.loc["PKD", "at the edge"]
     assert chosen["note"].tolist() == ["not the best", ""]
     assert tuning.said(chosen).splitlines() == [
-        "- MGD gains most at a share of 2: +3.0 AP; the share in use is not the best.",
-        "- PKD gains most at a share of 8: +3.5 AP; the largest share tried: a better one may lie beyond.",
+        "- MGD gains most at a share of 2: +3.0 AP. The share in use is not the best.",
+        "- PKD gains most at a share of 8: +3.5 AP. It is the largest share tried: a better one may lie beyond.",
     ]
 
 

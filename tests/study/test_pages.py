@@ -12,7 +12,7 @@ import yaml
 from dfmsd.errors import StudyError
 from dfmsd.study import build, pages, paths, scales, zoo
 from dfmsd.study.pages import PageSpec
-from dfmsd.study.rows import Impossible, check
+from dfmsd.study.rows import Impossible, Row, chain, check
 from tests.fixtures_coco import pets
 
 GROUP = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": ["baseline", "dfmsd"]}
@@ -149,7 +149,7 @@ def _neck(name: str, scale: str) -> Any:
 
 def test_levels_matched_by_index_need_pyramids_that_differ() -> None:
     by_index = GROUP | {"recipes": [{"recipe": "dfmsd", "name": "by index", "options": {"matching": "index"}}]}
-    with pytest.raises(StudyError, match="index changes nothing for fcos_r50 <- gfl_r101 -> gfl_x101, whose levels"):
+    with pytest.raises(StudyError, match="index changes nothing for FCOS R50 taught by GFL R101, then GFL X101, whose levels"):
         pages.spec(**(GOOD | {"groups": [by_index]}))
     pages.spec(**(GOOD | {"groups": [by_index | {"student": "faster_rcnn_r50"}]}))
 
@@ -199,16 +199,21 @@ def test_a_params_file_that_is_no_page_is_refused(text: str, message: str, tmp_p
 
 def test_a_run_is_described_in_words() -> None:
     page = pages.get("table03", seeds=[2])
-    epochs = scales.get("mini").schedule.epochs
-    assert pages.describe(page.chains()[-1][-1]) == f"FCOS R50 <- GFL X101, DFMSD, stage 2 with ME, {epochs // 2} epochs, seed 2"
+    end = f"{scales.get('mini').schedule.epochs // 2} epochs, seed 2"
+    assert [pages.describe(run) for run in page.chains()[-1]] == [
+        f"FCOS R50 taught by GFL R101: DFMSD, stage 1, {end}",
+        f"FCOS R50 taught by GFL R101, then GFL X101: DFMSD, stage 2 with ME, {end}",
+    ]
+    two = Row(student="fcos_r50", teachers=("gfl_r101 + gfl_x101",), recipe="mgd")
+    assert pages.describe(chain(two, scales.get("mini"), 0)[0]).startswith("FCOS R50 taught by GFL R101 + GFL X101: MGD, ")
 
 
 def test_what_a_row_changes_is_in_the_words_of_its_run() -> None:
     epochs = scales.get("mini").schedule.epochs
     found = [pages.describe(chain[-1]) for chain in pages.get("structural", seeds=[0]).chains()[:7]]
-    assert found[1] == f"RetinaNet R50 <- RetinaNet R101, SSIM (alpha 1.0, distance l1), {epochs} epochs, seed 0"
-    assert found[3] == f"RetinaNet R50 <- RetinaNet R101, SSIM (alpha 1.0, luminance 0, contrast 0), {epochs} epochs, seed 0"
-    assert found[6] == f"RetinaNet R50 <- RetinaNet R101, SSIM, {epochs} epochs, seed 0"
+    assert found[1] == f"RetinaNet R50 taught by RetinaNet R101: SSIM (alpha 1.0, distance l1), {epochs} epochs, seed 0"
+    assert found[3] == f"RetinaNet R50 taught by RetinaNet R101: SSIM (alpha 1.0, luminance 0, contrast 0), {epochs} epochs, seed 0"
+    assert found[6] == f"RetinaNet R50 taught by RetinaNet R101: SSIM, {epochs} epochs, seed 0"
 
 
 NOTEBOOK = GOOD | {"scale": None, "seeds": None, "jobs": 0}

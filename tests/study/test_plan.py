@@ -74,7 +74,7 @@ def test_published_records_without_weights_are_done_unless_others_need_them() ->
     (paths.records() / f"{chain[1].key}.json").unlink()
     assert set(states([chain]).values()) == {"missing"}
     notes = {item.note for item in plan.plan([chain]) if item.run.key != chain[1].key}
-    assert notes == {"recorded, but others need its weights"}
+    assert notes == {"it has a record, but others need its weights"}
     # With stage 1's weights here, its teacher is still needed: it decides where to enhance in stage 2.
     finish(chain[0])
     assert [key for key, state in states([chain]).items() if state == "done"] == [chain[0].key]
@@ -114,4 +114,4 @@ def test_the_command_prints_every_run_with_its_state(capsys: pytest.CaptureFixtu
     assert [line[:12] for line in lines[:-1]] == [run.key for run in runs]
     assert lines[0].split()[1] == "done"
     assert lines[1].split()[1] == "missing"
-    assert lines[-1].startswith(f"{len(runs)} runs, 1 done; the rest about ")
+    assert lines[-1].startswith(f"{len(runs)} runs, 1 done; the rest takes about ")

@@ -1,4 +1,4 @@
-# Faster R-CNN R50 <- Mask R-CNN Swin-S, DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
+# Faster R-CNN R50 taught by Mask R-CNN Swin-T, then Mask R-CNN Swin-S: DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
 # It starts from the student that the stage before leaves. Whether an image is cropped depends on the boxes that Mask R-CNN Swin-T finds in it:
 #   python scripts/area_ratios.py configs/dfmsd/faster_rcnn_r50_by_mask_rcnn_swint_then_mask_rcnn_swins
 _base_ = "stage1.py"

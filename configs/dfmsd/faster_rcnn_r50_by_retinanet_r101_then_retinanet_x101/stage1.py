@@ -1,4 +1,4 @@
-# Faster R-CNN R50 <- RetinaNet R101, DFMSD, stage 1, 12 epochs. Written by scripts/configs.py.
+# Faster R-CNN R50 taught by RetinaNet R101: DFMSD, stage 1, 12 epochs. Written by scripts/configs.py.
 _base_ = [
     "mmdet::_base_/datasets/coco_detection.py",
     "mmdet::_base_/schedules/schedule_1x.py",

@@ -1,4 +1,4 @@
-# FCOS R50 <- Cascade Mask R-CNN X101, DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
+# FCOS R50 taught by Cascade Mask R-CNN R101, then Cascade Mask R-CNN X101: DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
 # It starts from the student that the stage before leaves. Whether an image is cropped depends on the boxes that Cascade Mask R-CNN R101 finds in it:
 #   python scripts/area_ratios.py configs/dfmsd/fcos_r50_by_cascade_mask_rcnn_r101_then_cascade_mask_rcnn_x101
 _base_ = "stage1.py"

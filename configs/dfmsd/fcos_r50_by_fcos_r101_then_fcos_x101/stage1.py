@@ -1,4 +1,4 @@
-# FCOS R50 <- FCOS R101, DFMSD, stage 1, 12 epochs. Written by scripts/configs.py.
+# FCOS R50 taught by FCOS R101: DFMSD, stage 1, 12 epochs. Written by scripts/configs.py.
 _base_ = [
     "mmdet::_base_/datasets/coco_detection.py",
     "mmdet::_base_/schedules/schedule_1x.py",

@@ -1,4 +1,4 @@
-# FCOS R50 <- RetinaNet X101, DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
+# FCOS R50 taught by RetinaNet R101, then RetinaNet X101: DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
 # It starts from the student that the stage before leaves. Whether an image is cropped depends on the boxes that RetinaNet R101 finds in it:
 #   python scripts/area_ratios.py configs/dfmsd/fcos_r50_by_retinanet_r101_then_retinanet_x101
 _base_ = "stage1.py"

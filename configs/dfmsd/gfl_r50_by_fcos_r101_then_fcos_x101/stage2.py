@@ -1,4 +1,4 @@
-# GFL R50 <- FCOS X101, DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
+# GFL R50 taught by FCOS R101, then FCOS X101: DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
 # It starts from the student that the stage before leaves. Whether an image is cropped depends on the boxes that FCOS R101 finds in it:
 #   python scripts/area_ratios.py configs/dfmsd/gfl_r50_by_fcos_r101_then_fcos_x101
 _base_ = "stage1.py"

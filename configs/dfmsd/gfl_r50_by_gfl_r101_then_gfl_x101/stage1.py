@@ -1,4 +1,4 @@
-# GFL R50 <- GFL R101, DFMSD, stage 1, 12 epochs. Written by scripts/configs.py.
+# GFL R50 taught by GFL R101: DFMSD, stage 1, 12 epochs. Written by scripts/configs.py.
 _base_ = [
     "mmdet::_base_/datasets/coco_detection.py",
     "mmdet::_base_/schedules/schedule_1x.py",

@@ -1,4 +1,4 @@
-# GFL R50 <- GFL X101, DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
+# GFL R50 taught by GFL R101, then GFL X101: DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
 # It starts from the student that the stage before leaves. Whether an image is cropped depends on the boxes that GFL R101 finds in it:
 #   python scripts/area_ratios.py configs/dfmsd/gfl_r50_by_gfl_r101_then_gfl_x101
 _base_ = "stage1.py"

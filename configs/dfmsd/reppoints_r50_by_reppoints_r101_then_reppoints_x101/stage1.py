@@ -1,4 +1,4 @@
-# RepPoints R50 <- RepPoints R101, DFMSD, stage 1, 12 epochs. Written by scripts/configs.py.
+# RepPoints R50 taught by RepPoints R101: DFMSD, stage 1, 12 epochs. Written by scripts/configs.py.
 _base_ = [
     "mmdet::_base_/datasets/coco_detection.py",
     "mmdet::_base_/schedules/schedule_1x.py",

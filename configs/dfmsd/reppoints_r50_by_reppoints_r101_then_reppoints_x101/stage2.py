@@ -1,4 +1,4 @@
-# RepPoints R50 <- RepPoints X101, DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
+# RepPoints R50 taught by RepPoints R101, then RepPoints X101: DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
 # It starts from the student that the stage before leaves. Whether an image is cropped depends on the boxes that RepPoints R101 finds in it:
 #   python scripts/area_ratios.py configs/dfmsd/reppoints_r50_by_reppoints_r101_then_reppoints_x101
 _base_ = "stage1.py"

@@ -1,4 +1,4 @@
-# RetinaNet R50 <- Mask R-CNN Swin-T, DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
+# RetinaNet R50 taught by Cascade Mask R-CNN R101, then Mask R-CNN Swin-T: DFMSD, stage 2 with ME, 12 epochs. Written by scripts/configs.py.
 # It starts from the student that the stage before leaves. Whether an image is cropped depends on the boxes that Cascade Mask R-CNN R101 finds in it:
 #   python scripts/area_ratios.py configs/dfmsd/retinanet_r50_by_cascade_mask_rcnn_r101_then_mask_rcnn_swint
 _base_ = "stage1.py"
