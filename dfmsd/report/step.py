@@ -28,11 +28,11 @@ from dfmsd.study.rows import LABELS
 NETWORKS = "retinanet/retinanet_r50_fpn_2x_coco", "retinanet/retinanet_r101_fpn_2x_coco"
 """mmdet's configs of student and teacher: that of Structural KD's Table 2."""
 
-METRICS = ("step ms", "times no teacher", "times MSE", "step peak MiB")
+METRICS = ("step ms", "× the baseline", "× MSE", "step peak MiB")
 
 Work = Callable[[], object]
 
-ALONE, ENHANCED = "no teacher", "DFMSD, enhanced images"
+ALONE, ENHANCED = "baseline", "DFMSD, enhanced images"
 """Rows beside the methods: the student alone, and the last stage of DFMSD, which sees each image twice."""
 
 
@@ -56,8 +56,8 @@ def sampled(
         for row, own in took.items():
             found += [
                 (row, "step ms", 1e3 * own),
-                (row, "times no teacher", own / took[ALONE]),
-                (row, "times MSE", own / took[LABELS["mse"]]),
+                (row, "× the baseline", own / took[ALONE]),
+                (row, "× MSE", own / took[LABELS["mse"]]),
             ]
     return [{"row": row, "size": size, "metric": metric, "value": value} for row, metric, value in found]
 

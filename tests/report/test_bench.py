@@ -76,7 +76,7 @@ def test_whole_steps_are_measured_beside_one_without_a_teacher(measured: tuple[p
     whole = frame[frame["metric"].isin(step.METRICS)]
     table = whole.pivot(index="row", columns="metric", values="value")
     assert list(dict.fromkeys(whole["row"])) == [step.ALONE, "MSE", "DFMSD", step.ENHANCED]
-    assert table.loc[step.ALONE, "times no teacher"] == table.loc["MSE", "times MSE"] == 1
+    assert table.loc[step.ALONE, "× the baseline"] == table.loc["MSE", "× MSE"] == 1
     assert (table > 0).all(axis=None)
     peak = table["step peak MiB"]
     assert peak[step.ENHANCED] > peak["DFMSD"] >= peak[step.ALONE]
