@@ -17,7 +17,7 @@ PAGES = (
 
 
 def ordered(selected: Iterable[Page]) -> list[tuple[Run, ...]]:
-    """The chains of some pages: trials of weights, the rows of the hypotheses seed by seed, then page by page.
+    """The chains of some pages: trials of the hypotheses' methods, their rows seed by seed, other trials, then page by page.
 
     Chains that two pages share stand there twice.
     """
@@ -26,10 +26,12 @@ def ordered(selected: Iterable[Page]) -> list[tuple[Run, ...]]:
     found: list[tuple[tuple[int, ...], tuple[Run, ...]]] = []
     for page in selected:
         place = PAGES.index(page.page) if page.page in PAGES else len(PAGES)
-        if isinstance(page, RowsPage):
+        if isinstance(page, TuningPage):
+            found += [((1 if name_of(entry.row) in primary else 3, place), entry.runs) for entry in page.entries]
+        elif isinstance(page, RowsPage):
             for entry in page.entries:
                 decides = page.page in asked.pages and name_of(entry.row) in primary
-                found.append(((2, entry.seed, place) if decides else (3, place, entry.seed), entry.runs))
+                found.append(((2, entry.seed, place) if decides else (4, place, entry.seed), entry.runs))
         else:
-            found += [((1 if isinstance(page, TuningPage) else 3, place), runs) for runs in page.chains()]
+            found += [((4, place), runs) for runs in page.chains()]
     return [runs for _, runs in sorted(found, key=lambda one: one[0])]

@@ -13,8 +13,10 @@ def test_what_decides_most_comes_first_and_nothing_is_lost() -> None:
     selected = [page for name in pages.names() if (page := pages.get(name, scale="mini")).page != "gates"]
     chains = campaign.ordered(selected)
     assert sorted(runs[-1].key for runs in chains) == sorted(runs[-1].key for page in selected for runs in page.chains())
-    splits = [runs[-1].eval_split for runs in chains if isinstance(runs[-1], RunSpec) and runs[-1].stage]
-    assert [split for split, _ in groupby(splits)] == ["tune", "val"]
+    taught = [runs[-1] for runs in chains if isinstance(runs[-1], RunSpec) and runs[-1].stage]
+    trials, rows, *others = [list(runs) for _, runs in groupby(taught, lambda run: run.eval_split)]
+    assert [trials[0].eval_split, rows[0].eval_split, *(own[0].eval_split for own in others)] == ["tune", "val", "tune", "val"]
+    assert {run.stage.methods[0].type for run in trials if run.stage} == {"MSE", "SSIM", "DMKD", "DFMSD"}
 
 
 def test_every_hypothesis_has_its_first_seed_before_any_has_its_second() -> None:
