@@ -217,6 +217,7 @@ def _for_engines(planned: Sequence[plan.Planned]) -> list[dict[str, object]]:
 
 def _run(arguments: argparse.Namespace) -> int:
     from dfmsd.study import ensure
+    from dfmsd.study.divergence import diverged
 
     if arguments.key is not None:
         if given := getattr(arguments, "given", []):
@@ -243,6 +244,8 @@ def _run(arguments: argparse.Namespace) -> int:
     for run in runs:
         if run.key not in outcome.failed and (record := records.find(run.key)) is not None:
             print(f"{run.key}  {pages.describe(run)}: AP {record.metrics['AP']:.1f}  {paths.runs() / run.key}")
+            if why := diverged(record):
+                print(f"warning: {run.key} diverged: {why}. Smaller weights or a lower learning rate may help.", file=sys.stderr)
     print("".join(f"error: {line}\n" for line in outcome.complaints()), end="", file=sys.stderr)
     return 1 if outcome.failed else 0
 

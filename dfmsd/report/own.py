@@ -14,6 +14,7 @@ import pandas as pd
 from dfmsd.errors import StudyError
 from dfmsd.report.explore import is_live
 from dfmsd.study import ensure, paths, plan, records, scales
+from dfmsd.study.divergence import diverged
 from dfmsd.study.evaluate import basic
 from dfmsd.study.pages import OwnPage
 from dfmsd.study.rows import chain, name_of
@@ -97,7 +98,10 @@ def trained(chains: Chains, *, jobs: int) -> pd.DataFrame:
         lines[name] = dict.fromkeys(("AP", "95 %", "Δ", "Δ, 95 %", "minutes", "key"))
         if (record := records.result(runs[-1].key)) is None:
             continue
-        seconds = sum(found.provenance.seconds for run in runs if (found := records.result(run.key)) is not None)
+        made = [found for run in runs if (found := records.result(run.key)) is not None]
+        seconds = sum(found.provenance.seconds for found in made)
+        if amiss := "; ".join(filter(None, map(diverged, made))):
+            lines[name]["diverged"] = amiss
         lines[name] |= {"AP": record.metrics["AP"], "95 %": record.ap_interval, "minutes": seconds / 60, "key": record.key}
         if first is not None and first.key != record.key:
             gain, pairs = record.metrics["AP"] - first.metrics["AP"], zip(record.ap_resamples, first.ap_resamples, strict=False)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from dfmsd.report.tables import number, signed
 from dfmsd.study import plan, records
-from dfmsd.study.pages import Page
+from dfmsd.study.divergence import diverged
+from dfmsd.study.pages import Page, describe
 from dfmsd.study.spec import Run
 
 
@@ -69,9 +70,16 @@ def state(pages: Sequence[Page], command: str = "") -> str:
     """
     count, missing, seconds = left(chain for page in pages for chain in page.chains())
     scale = pages[0].scale
+    amiss = _amiss(plan.order(chain for page in pages for chain in page.chains()))
     if not missing:
-        return f"All {counted(count, 'run')} at scale {scale} have a record."
+        return f"All {counted(count, 'run')} at scale {scale} have a record.{amiss}"
     return (
         f"{count - missing:,} of {counted(count, 'run')} at scale {scale} have a record. "
-        f"`{command or pages[0].command()}` makes the others, in about {plan.duration(seconds)}, one at a time."
+        f"`{command or pages[0].command()}` makes the others, in about {plan.duration(seconds)}, one at a time.{amiss}"
     )
+
+
+def _amiss(runs: Iterable[Run]) -> str:
+    found = [(run, records.result(run.key)) for run in runs]
+    said = [f"\n- `{run.key}` {describe(run)}: {why}" for run, one in found if one is not None and (why := diverged(one))]
+    return f"\n\n**{counted(len(said), 'run')} diverged**, so AP there says nothing about the method:\n{''.join(said)}" * bool(said)
