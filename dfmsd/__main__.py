@@ -11,7 +11,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -279,9 +278,7 @@ def _page(arguments: argparse.Namespace) -> int:
     for page in selected:
         try:
             with files.plain_words():
-                if isinstance(page, pages.MeasuredPage):
-                    module, _, function = records.measuring(page).partition(":")
-                    ensure.make(page, jobs=arguments.jobs, measure=getattr(import_module(module), function))
+                book.measure(page, arguments.jobs)
                 if page.scale != "smoke":
                     ensure.publish(page.chains())
                 print(f"{page.page}: {book.execute(page)}", flush=True)

@@ -16,7 +16,7 @@ from dfmsd.hyper import METHODS
 from dfmsd.study import scales
 from tests.fixtures_detectors import batch, checkpoint, network
 
-ITERATIONS = 30
+ITERATIONS = 20
 
 
 @pytest.mark.slow

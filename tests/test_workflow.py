@@ -22,7 +22,8 @@ from tests.fixtures_study import folders  # noqa: F401
 pytestmark = pytest.mark.usefixtures("folders")
 
 ENGINE = Path(sys.prefix) / "engine" / "bin" / "snakemake"
-PAGE = "fig04"
+PAGE = "crossing"
+"""A start, a student, its teacher, and what it learns."""
 WITHOUT = "no Snakemake: `make engine` installs it"
 
 

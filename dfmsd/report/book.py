@@ -15,12 +15,12 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +85,10 @@ def _code() -> str:
     return "\0".join(file.read_text() for file in sorted(files) if file.stem not in UNUSED)
 
 
-def job(page: Page, **parameters: Any) -> Job:
-    """What is to be done for a page of ``params``, with parameters besides those of its file."""
+def job(page: Page) -> Job:
+    """What is to be done for a page of ``params``."""
     file = pages.file_of(page.page)
-    given = params.read(file) | {"scale": page.scale} | parameters
+    given = params.read(file) | {"scale": page.scale}
     if (seeds := getattr(page, "seeds", None)) is not None:
         given["seeds"] = list(seeds)
     with _seen_by(page) as seen:
@@ -138,29 +138,28 @@ def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
     # An environment of ours knows its own kernel, whatever the user has registered elsewhere.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     kernel = kernel or AsyncKernelManager(kernel_name="python3")
-    with tempfile.TemporaryDirectory(prefix="dfmsd-") as folder:
-        try:
-            assert kernel.kernel_spec is not None
-            kernel.kernel_spec.env = {**kernel.kernel_spec.env, "DFMSD_RUNS": str(job.runs)}
-            done = papermill.execute_notebook(
-                str(job.notebook),
-                str(Path(folder) / job.target.name),
-                parameters=dict(job.parameters),
-                kernel_name="python3",
-                km=kernel,
-                resources={"metadata": {"path": str(paths.NOTEBOOKS)}},
-                progress_bar=False,
-                extra_arguments=["--log-level=CRITICAL"],
-            )
-        except PapermillExecutionError as error:
-            reason = str(error.evalue).strip().splitlines() or [""]
-            said = reason[0] if error.ename == "StudyError" else f"{error.ename}: {reason[0]}"
-            raise StudyError(f"{job.notebook.name} failed for page {job.name}, cell {error.exec_count}: {said}") from None
-        except (NoSuchKernel, DeadKernelError) as error:
-            where = f"{job.notebook.name} could not run for page {job.name}"
-            raise StudyError(f"{where}: {error}: `make setup` mends the kernel") from None
-        finally:
-            run_sync(kernel.shutdown_kernel)(now=True)  # papermill leaves running what it is given
+    try:
+        assert kernel.kernel_spec is not None
+        kernel.kernel_spec.env = {**kernel.kernel_spec.env, "DFMSD_RUNS": str(job.runs)}
+        done = papermill.execute_notebook(
+            str(job.notebook),
+            None,  # where papermill would write, and check, the whole notebook before and after each cell
+            parameters=dict(job.parameters),
+            kernel_name="python3",
+            km=kernel,
+            resources={"metadata": {"path": str(paths.NOTEBOOKS)}},
+            progress_bar=False,
+            extra_arguments=["--log-level=CRITICAL"],
+        )
+    except PapermillExecutionError as error:
+        reason = str(error.evalue).strip().splitlines() or [""]
+        said = reason[0] if error.ename == "StudyError" else f"{error.ename}: {reason[0]}"
+        raise StudyError(f"{job.notebook.name} failed for page {job.name}, cell {error.exec_count}: {said}") from None
+    except (NoSuchKernel, DeadKernelError) as error:
+        where = f"{job.notebook.name} could not run for page {job.name}"
+        raise StudyError(f"{where}: {error}: `make setup` mends the kernel") from None
+    finally:
+        run_sync(kernel.shutdown_kernel)(now=True)  # papermill leaves running what it is given
     _finish(done, job.parameters)
     done.metadata["dfmsd"] = job.digest
     write_atomic(job.target, nbformat.writes(done))
@@ -205,6 +204,17 @@ def _figures(cell: Any, page: str) -> list[Any]:
             part.metadata["tags"] = ["remove-input"]
         parts.append(part)
     return parts or [cell]
+
+
+def measure(page: Page, jobs: int) -> None:
+    """Measure for a page, if that is its kind and there is no record of today, by the module of its notebook.
+
+    Raises:
+        StudyError: see :func:`dfmsd.study.ensure.make`.
+    """
+    if isinstance(page, MeasuredPage):
+        module, _, function = records.measuring(page).partition(":")
+        ensure.make(page, jobs=jobs, measure=getattr(import_module(module), function))
 
 
 def run_all(jobs: Sequence[Job]) -> None:
@@ -256,7 +266,10 @@ def build(*, scale: str | None = None, strict: bool = False) -> Path:
     # At the scale smoke the book makes its own runs: what several pages need once, before they are executed side by side.
     small = [runs for page in selected if page.scale == "smoke" for runs in page.chains()]
     ensure.ensure(small, jobs=os.cpu_count() or 1, quiet=True)
-    run_all([job(page, **{"jobs": 1} if page.scale == "smoke" and isinstance(page, MeasuredPage) else {}) for page in selected])
+    for page in selected:
+        if page.scale == "smoke":  # now: claims of all pages would be judged anew after each that is measured
+            measure(page, jobs=1)
+    run_all([job(page) for page in selected])
     _generate(selected)
     print("jupyter-book", flush=True)
     return _render(strict)

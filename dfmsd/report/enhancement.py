@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
-from mmdet.models.detectors import BaseDetector
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
@@ -22,6 +21,9 @@ from dfmsd.report.images import SEED, Picture, border, first, kept, touched
 from dfmsd.study import scales
 from dfmsd.study.pages import EnhancementPage
 from dfmsd.study.rows import Options
+
+if TYPE_CHECKING:
+    from mmdet.models.detectors import BaseDetector
 
 MASKING = DMKD().masking
 """Dual masking as a one-stage student gets it."""

@@ -22,29 +22,29 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from mmdet.models.detectors import BaseDetector
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu, wasserstein_distance
 from torch import Tensor
 
-from dfmsd import checkpoints
 from dfmsd.errors import StudyError
 from dfmsd.hyper import DFMSD
 from dfmsd.levels import strides
 from dfmsd.losses import top_mask
 from dfmsd.report import images
 from dfmsd.report.images import SEED, magnitude
-from dfmsd.study import build, data
-from dfmsd.study import run as running
+from dfmsd.study import data
 from dfmsd.study.data import Split
 from dfmsd.study.pages import FeaturesPage
 from dfmsd.study.spec import RunSpec, TeacherSpec
 from dfmsd.study.stats import LEVEL
+
+if TYPE_CHECKING:
+    from mmdet.models.detectors import BaseDetector  # who draws what was measured does not wait for mmdet
 
 Array = NDArray[Any]
 Levels = dict[int, Tensor]
@@ -154,6 +154,10 @@ def distance(values_s: Array, values_t: Array) -> float:
 
 def detector(run: RunSpec | TeacherSpec) -> BaseDetector:
     """A network with its trained weights, in eval mode; these must be here, and those of the run's record."""
+    from dfmsd import checkpoints
+    from dfmsd.study import build
+    from dfmsd.study import run as running
+
     place = running.weights(run)
     trained = isinstance(run, RunSpec)
     config = Path(place).with_name("student.py") if trained else build.network_config(run.network)

@@ -110,4 +110,4 @@ def cost(shown: list[Page]) -> str:
         hours = (made["seconds"] * made["threads"]).sum() / 3600
         said = f"{counted(len(made), 'run')} took {hours:,.0f} core-hours; the last one ended on {max(made['finished'])[:10]}."
     version = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text())["version"]
-    return f"{said} Version {version}. {state(shown, EVERYTHING)}\n"
+    return f"{said} {state(shown, EVERYTHING)}\n\nVersion {version}.\n"

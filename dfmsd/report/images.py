@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import mmcv
 import torch
 from torch import Tensor
 
@@ -53,6 +52,8 @@ def pictures(of: RunSpec | Scale, indices: Sequence[int]) -> Iterator[Picture]:
     Raises:
         StudyError: if the data has no image at such a place.
     """
+    import mmcv
+
     split = data.ensure(of.data).val
     content = json.loads(split.annotations.read_text())
     images = content["images"]

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,16 +15,13 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from mmdet.registry import MODELS
-from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from dfmsd import checkpoints, hyper, losses
+from dfmsd import hyper, losses
 from dfmsd.augment import add_noise, random_crop
-from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError
 from dfmsd.hyper import METHODS, MethodSpec, for_pair
-from dfmsd.losses import Levels, amd_mask, channel_attention, dual_masks, heads, random_mask, spatial_attention, standardise
+from dfmsd.losses import Levels, amd_mask, channel_attention, dual_masks, random_mask, spatial_attention, standardise
 from dfmsd.losses.crosskd import cross_standardise
 from dfmsd.losses.fgd import attention_maps, fgd_masks, relative_boxes
 from dfmsd.losses.fkd import fkd_weights
@@ -35,9 +32,12 @@ from dfmsd.report.features import channel_correlations, channel_sums
 from dfmsd.report.figures import PALETTE, described
 from dfmsd.report.images import jpeg, magnitude, pictures
 from dfmsd.report.tables import NONE
-from dfmsd.study import build, data, paths, run, scales
+from dfmsd.study import data, paths, scales
 from dfmsd.study.pages import MethodsPage
 from dfmsd.study.rows import LABELS, Options, Row, chain
+
+if TYPE_CHECKING:
+    from dfmsd.distiller import Distiller  # who draws what was measured does not wait for mmdet
 
 SIZES: dict[str, Any] = {"strides": [8, 16, 32, 64, 128], "channels_s": 256, "channels_t": 256}
 """Of mmdet's own pyramids, on which parameters are counted."""
@@ -148,6 +148,13 @@ def measure(page: MethodsPage) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def _distiller(page: MethodsPage) -> Distiller:
     """The page's two networks, as the study trained each alone, side by side."""
+    from mmdet.registry import MODELS
+    from mmengine.registry import DefaultScope
+
+    import dfmsd.distiller  # noqa: F401  (registers it)
+    from dfmsd import checkpoints
+    from dfmsd.study import build, run
+
     (pair,) = chain(Row(student=page.student, teachers=(page.teacher,), recipe="mse"), scales.get(page.scale), seed=0)
     files = {name: run.weights(one) for name, one in page.runs().items()}
     config = build.run_config(pair, data.ensure(pair.data), paths.runs(), teacher_checkpoints=[files["teacher"]])
@@ -192,6 +199,8 @@ def scene(distiller: Distiller, image: Tensor, boxes: Tensor, stride: int, *, la
 
 @torch.no_grad()
 def _cross_scores(distiller: Distiller, feat_s: Tensor, feat_t: Tensor, stride: int, layer: int) -> dict[str, Tensor]:
+    from dfmsd.losses import heads
+
     try:
         student, teacher = heads.of(distiller.student), heads.of(distiller.teachers[0])
         heads.check_pair(student, teacher, layer)

@@ -1,4 +1,4 @@
-"""Every addition of book/extend.md, made in a copy of the study in as many places as it says, and run there."""
+"""Every addition of book/extend.md, each in as many places as it says, all made in one copy of the study and run there once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from dfmsd.study import paths
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("extend")]
 
 
 class Copy:
-    """A copy of the study that can be changed and run.
+    """A copy of the study that can be changed.
 
     Args:
         root: Where it lies.
@@ -33,64 +34,31 @@ class Copy:
         for name in ("dfmsd", "params", "notebooks", "book"):
             made = ("_build", "pages", "records") if name == "book" else ("__pycache__",)
             shutil.copytree(paths.ROOT / name, root / name, ignore=shutil.ignore_patterns(*made))
-        self.touched: set[str] = set()
+        self.places: dict[str, set[str]] = defaultdict(set)
+        """Files that each addition touches."""
 
-    def write(self, file: str, text: str) -> None:
+    def write(self, addition: str, file: str, text: str) -> None:
         """Add a file."""
-        self.touched.add(file)
+        self.places[addition].add(file)
         (self.root / file).parent.mkdir(parents=True, exist_ok=True)
         (self.root / file).write_text(text)
 
-    def insert(self, file: str, before: str, text: str) -> None:
+    def insert(self, addition: str, file: str, before: str, text: str) -> None:
         """Put text before the first line that begins so; at the end if it is empty."""
-        self.touched.add(file)
+        self.places[addition].add(file)
         known = (self.root / file).read_text()
         place = re.search(f"^{re.escape(before)}", known, re.MULTILINE) if before else None
         assert place or not before, f"{file} has no line {before!r}"
         at = place.start() if place else len(known)
         (self.root / file).write_text(known[:at] + text + known[at:])
 
-    def run(self, *words: str) -> str:
-        """What a command in the copy says.
 
-        Args:
-            words: Of ``python``.
-        """
-        own = {"PYTHONPATH": str(self.root), "DFMSD_RUNS": str(self.root / "runs"), "DFMSD_DATA": str(self.root / "data")}
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("DFMSD_")}
-        done = subprocess.run([sys.executable, *words], cwd=self.root, env=kept | own, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Copy:
-    return Copy(tmp_path / "study")
-
-
-def test_a_table_is_one_file(copy: Copy) -> None:
-    group = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": ["baseline", "mgd + pkd"]}
-    page = {"page": "mine", "title": "Mine", "question": "Is a sum better?", "groups": [group]}
-    copy.write("params/comparison/mine.yaml", yaml.safe_dump(page))
-    assert "FCOS R50 taught by GFL X101: MGD + PKD" in copy.run("-m", "dfmsd", "plan", "mine", "--scale", "smoke")
-    contents = copy.run("-c", "import json; from dfmsd.report import book; print(json.dumps(book.contents()))")
-    chapters = [chapter["file"] for part in json.loads(contents)["parts"] for chapter in part["chapters"]]
-    assert chapters.index("pages/mine") == chapters.index("pages/structural") + 1
-    assert len(copy.touched) == 1
-
+NEW = "faster_rcnn_x101"
 
 ROW = """  {name}:
     config: {config}
     weights: {{url: x/y_0-{digits}.pth, ap: 40.0}}
 """
-
-
-def test_a_detector_of_a_known_family_is_one_row(copy: Copy) -> None:
-    (known,) = {"faster_rcnn_x101"} - set(yaml.safe_load((copy.root / "dfmsd/study/zoo.yaml").read_text())["networks"])
-    row = ROW.format(name=known, config="faster_rcnn/faster-rcnn_x101-64x4d_fpn_1x_coco.py", digits="01234567")
-    copy.insert("dfmsd/study/zoo.yaml", "  retinanet_r50:", row)
-    assert "Faster R-CNN X101" in copy.run("-m", "dfmsd", "run", "--student", known, "--method", "baseline", "--scale", "smoke")
-    assert len(copy.touched) == 1
 
 
 FAMILY = """  atss:
@@ -104,16 +72,6 @@ FAMILY = """  atss:
         model.bbox_head.feat_channels: 64
         model.bbox_head.stacked_convs: 2
 """
-
-
-def test_a_new_family_is_one_file(copy: Copy) -> None:
-    copy.insert("dfmsd/study/zoo.yaml", "backbones:", FAMILY)
-    row = ROW.format(name="atss_r50", config="atss/atss_r50_fpn_1x_coco.py", digits="01234567")
-    copy.insert("dfmsd/study/zoo.yaml", "  retinanet_r50:", row)
-    words = ("--student", "atss_r50", "--teachers", "gfl_r101", "--method", "pkd", "--scale", "smoke")
-    assert "ATSS R50 taught by GFL R101: PKD" in copy.run("-m", "dfmsd", "run", *words)
-    assert len(copy.touched) == 1
-
 
 LOSS = '''"""The largest error, TOP :cite:p:`mgd` (arXiv 2205.01529)."""
 
@@ -160,30 +118,6 @@ PAGE = """# TOP: the largest error
 .. autoclass:: dfmsd.hyper.TOP
 ```
 """
-
-
-def test_a_method_has_five_places(copy: Copy) -> None:
-    copy.write("dfmsd/losses/top.py", LOSS)
-    copy.insert("dfmsd/losses/__init__.py", "", "from dfmsd.losses.top import TOP as TOP\n")  # an import belongs to the file
-    copy.insert("dfmsd/hyper.py", "METHODS: ", MODEL)
-    copy.write("book/methods/top.md", PAGE)
-    copy.insert("params/scales.yaml", "    mse: {alpha: 1.0}", "    top: {alpha: 1.0}\n")
-    copy.write("tests/losses/test_top.py", "")
-    assert len(copy.touched - {"dfmsd/losses/__init__.py"}) == 5
-    words = ("--student", "fcos_r50", "--teachers", "gfl_r101", "--method", "top", "--scale", "smoke")
-    assert "FCOS R50 taught by GFL R101: TOP" in copy.run("-m", "dfmsd", "run", *words)
-    assert "'methods/top'" in copy.run("-c", "from dfmsd.report import book; print(book.contents())")
-    # The pages that show all methods do so with no change of their own.
-    check = """
-from dfmsd.report import bench, figures, methods
-from dfmsd.study import pages
-frame, _ = bench.measure(pages.get("losses", scale="smoke"))
-import pandas as pd
-print(sorted(set(frame.query("row == 'TOP'")["metric"])), figures.COLOURS["top"], *methods.needs(frame, frame).index)
-"""
-    shown = copy.run("-c", check)
-    assert "mse ratio" in shown and shown.split()[-1] == "TOP"
-
 
 FIGURE_MODEL = '''class BrightnessPage(MeasuredPage):
     """How bright images are."""
@@ -236,20 +170,111 @@ FIGURE_CLAIM = """  - section: "Ours: brightness"
         text: "What is darker is less bright"
 """
 
+RUN = """
+import json
+import papermill
+from dfmsd.__main__ import main
+from dfmsd.report import bench, book, methods
+from dfmsd.study import pages, paths, plan, records
+assert main(["page", "mine", "--scale", "smoke"]) == 0
+smoke = {"scale": "smoke", "jobs": 1}
+papermill.execute_notebook(str(paths.NOTEBOOKS / "brightness.ipynb"), "bright.ipynb", smoke, progress_bar=False)
+# The pages that show all methods do so with no change of their own.
+frame, _ = bench.measure(pages.get("losses", scale="smoke").model_copy(update={"repeats": 1}))
+found = {
+    "trained": [pages.describe(run) for run in plan.order(pages.get("mine", scale="smoke").chains()) if records.find(run.key)],
+    "contents": [chapter["file"] for part in book.contents()["parts"] for chapter in part["chapters"]],
+    "measured": sorted(set(frame.query("row == 'TOP'")["metric"])),
+    "needs": list(methods.needs(frame, frame).index),
+}
+print(json.dumps(found))
+"""
 
-def test_a_measured_figure_has_four_places(copy: Copy) -> None:
-    given: dict[str, Any] = {"page": "bright", "title": "Brightness", "question": "How bright?"}
-    copy.insert("dfmsd/study/pages.py", "NOTEBOOKS: ", FIGURE_MODEL)
-    copy.insert("dfmsd/study/pages.py", '    "comparison": PageSpec', '    "brightness": BrightnessPage,\n')
-    copy.write("dfmsd/report/brightness.py", FIGURE_MEASURE)
-    parameters = "\n".join(f"{name} = {value!r}" for name, value in (given | {"images": 4, "scale": None, "jobs": 0}).items())
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """With every addition: the rows of the table are of the new detectors and the new method."""
+    copy = Copy(tmp_path_factory.mktemp("extended") / "study")
+    groups = [
+        {"student": "fcos_r50", "teachers": ["gfl_r101"], "recipes": ["baseline", "mgd + pkd", "top"]},
+        {"student": "atss_r50", "teachers": ["gfl_r101"], "recipes": ["baseline", "pkd"]},
+        {"student": NEW, "teachers": ["retinanet_r101"], "recipes": ["baseline"]},
+    ]
+    page: dict[str, Any] = {"page": "mine", "title": "Mine", "question": "Is a sum better?"}
+    copy.write("table", "params/comparison/mine.yaml", yaml.safe_dump(page | {"groups": groups}))
+
+    row = ROW.format(name=NEW, config="faster_rcnn/faster-rcnn_x101-64x4d_fpn_1x_coco.py", digits="01234567")
+    copy.insert("detector", "dfmsd/study/zoo.yaml", "  retinanet_r50:", row)
+
+    copy.insert("family", "dfmsd/study/zoo.yaml", "backbones:", FAMILY)
+    row = ROW.format(name="atss_r50", config="atss/atss_r50_fpn_1x_coco.py", digits="01234567")
+    copy.insert("family", "dfmsd/study/zoo.yaml", "  retinanet_r50:", row)
+
+    copy.write("method", "dfmsd/losses/top.py", LOSS)
+    copy.insert("method", "dfmsd/losses/__init__.py", "", "from dfmsd.losses.top import TOP as TOP\n")
+    copy.insert("method", "dfmsd/hyper.py", "METHODS: ", MODEL)
+    copy.write("method", "book/methods/top.md", PAGE)
+    copy.insert("method", "params/scales.yaml", "    mse: {alpha: 1.0}", "    top: {alpha: 1.0}\n")
+    copy.write("method", "tests/losses/test_top.py", "")
+
+    page = {"page": "bright", "title": "Brightness", "question": "How bright?"}
+    copy.insert("figure", "dfmsd/study/pages.py", "NOTEBOOKS: ", FIGURE_MODEL)
+    copy.insert("figure", "dfmsd/study/pages.py", '    "comparison": PageSpec', '    "brightness": BrightnessPage,\n')
+    copy.write("figure", "dfmsd/report/brightness.py", FIGURE_MEASURE)
+    parameters = "\n".join(f"{name} = {value!r}" for name, value in (page | {"images": 4, "scale": None, "jobs": 0}).items())
     cells = [new_code_cell(parameters, metadata={"tags": ["parameters"]}), new_code_cell(FIGURE_CODE)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    copy.write("notebooks/brightness.ipynb", nbformat.writes(new_notebook(cells=cells, metadata=kernel)))
-    copy.write("params/brightness/bright.yaml", yaml.safe_dump(given))
-    copy.insert("params/claims.yaml", '  - section: "1, Fig. 1', FIGURE_CLAIM)
-    places = {file.rpartition("/")[0].removeprefix("params/brightness") or "notebooks" for file in copy.touched}
+    copy.write("figure", "notebooks/brightness.ipynb", nbformat.writes(new_notebook(cells=cells, metadata=kernel)))
+    copy.write("figure", "params/brightness/bright.yaml", yaml.safe_dump(page))
+    copy.insert("figure", "params/claims.yaml", '  - section: "1, Fig. 1', FIGURE_CLAIM)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def found(copy: Copy) -> dict[str, list[str]]:
+    """What the copy has of all additions, once its two new pages are made: by our command, and by plain papermill."""
+    own = {"PYTHONPATH": str(copy.root), "DFMSD_RUNS": str(copy.root / "runs"), "DFMSD_DATA": str(copy.root / "data")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DFMSD_")}
+    done = subprocess.run([sys.executable, "-c", RUN], cwd=copy.root, env=kept | own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_each_addition_has_its_places(copy: Copy) -> None:
+    copy.places["method"].discard("dfmsd/losses/__init__.py")  # an import belongs to the file
+    assert {name: len(files) for name, files in copy.places.items() if name != "figure"} == {
+        "table": 1,
+        "detector": 1,
+        "family": 1,
+        "method": 5,
+    }
+    places = {file.rpartition("/")[0].removeprefix("params/brightness") or "notebooks" for file in copy.places["figure"]}
     assert places == {"dfmsd/study", "dfmsd/report", "notebooks", "params"}
-    copy.run("-m", "dfmsd", "page", "bright", "--scale", "smoke")
-    page = nbformat.read(copy.root / "book" / "pages" / "bright.ipynb", as_version=4)
+
+
+def test_a_table_follows_the_last_of_its_folder(found: dict[str, list[str]]) -> None:
+    assert found["contents"].index("pages/mine") == found["contents"].index("pages/structural") + 1
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "FCOS R50 taught by GFL R101: MGD + PKD",
+        "FCOS R50 taught by GFL R101: TOP",
+        "ATSS R50 taught by GFL R101: PKD",
+        "Faster R-CNN X101",
+    ],
+)
+def test_a_sum_a_method_a_family_and_a_detector_are_trained(found: dict[str, list[str]], run: str) -> None:
+    assert [one for one in found["trained"] if one.startswith(f"{run}, ")]
+
+
+def test_a_method_is_on_every_page_of_methods(found: dict[str, list[str]]) -> None:
+    assert "methods/top" in found["contents"]
+    assert "mse ratio" in found["measured"]
+    assert found["needs"][-1] == "TOP"
+
+
+def test_a_measured_figure_has_its_numbers_and_its_verdict(copy: Copy, found: dict[str, list[str]]) -> None:
+    page = nbformat.read(copy.root / "bright.ipynb", as_version=4)
     assert page.cells[-1].outputs[0].text == "['supported'] 8\n"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from dfmsd.hyper import METHODS
 from dfmsd.study import code, pages, paths, records
+from tests import test_layers
 from tests.fixtures_study import baseline, distilled
 
 RUNS = {"plain": baseline(), "mgd": distilled(recipe="mgd")[0], "dfmsd": distilled()[1]}
@@ -127,10 +126,9 @@ def test_a_renamed_or_moved_file_makes_no_run_stale(package: Path, old: str, new
     assert stale() == set()
 
 
+@test_layers.in_one_process
 def test_no_module_that_a_run_loads_is_left_out() -> None:
-    script = "import sys, dfmsd.study.run; print(*(name for name in sys.modules if name.split('.')[0] == 'dfmsd'))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=paths.ROOT, capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.splitlines()[-1].split())
+    loaded = {name for name in test_layers.loaded()[1] if name.split(".")[0] == "dfmsd"}
     counted = code.modules([model.__name__ for model in METHODS.values()])
     apart = {name for name in loaded if any(name == one or name.startswith(f"{one}.") for one in code.APART)}
     passing_on = {"dfmsd", "dfmsd.study", "dfmsd.losses"}

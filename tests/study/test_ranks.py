@@ -115,6 +115,7 @@ def test_torchrun_is_for_one_run(rank: str, monkeypatch: pytest.MonkeyPatch, cap
     assert capsys.readouterr().err == (message if rank == "0" else "")
 
 
+@pytest.mark.exhaustive
 def test_torchrun_trains_a_run_of_the_study() -> None:
     run = baseline()
     assert run.start is not None

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -47,6 +48,21 @@ def baseline(scale: Scale | None = None, student: str = "fcos_r50") -> RunSpec:
 # Enhanced images by the teacher's boxes, random masks, weights as shares: all that a resume could get wrong.
 SCALE = smoke(epochs=6)
 *TEACHERS, STUDENT = plan.order([distilled(SCALE, sal=False)])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the teachers and the student, trained without an interruption."""
+    runs = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DFMSD_RUNS", str(runs))
+        patch.setenv("DFMSD_DATA", str(tmp_path_factory.getbasetemp() / "data"))
+        for run in (*TEACHERS, STUDENT):
+            train.run(run)
+    return runs
+
+
+of_trained = pytest.mark.xdist_group("trained")
 
 
 def weights_of(run: RunSpec) -> dict[str, torch.Tensor]:
@@ -113,16 +129,14 @@ MOMENTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 FEW = ("between a checkpoint and its pointer", "in the last checkpoint", "in the move")
 
 
+@of_trained
 @pytest.mark.parametrize("moments", [FEW, pytest.param(tuple(MOMENTS), marks=pytest.mark.exhaustive)], ids=["some", "every"])
 def test_a_run_killed_at_every_moment_ends_as_one_that_never_was(
-    moments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    moments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, trained: Path
 ) -> None:
-    for teacher in TEACHERS:
-        train.run(teacher)
-    whole = train.run(STUDENT)
-    wanted = weights_of(STUDENT)
-    shelf = tmp_path / "whole"
-    (paths.runs() / STUDENT.key).rename(shelf)
+    shutil.copytree(trained, paths.runs())
+    whole, wanted = records.read(trained / STUDENT.key / "record.json"), weights_of(STUDENT)
+    shutil.rmtree(paths.runs() / STUDENT.key)
     for moment in moments:
         assert in_child(STUDENT, MOMENTS[moment]) == 9, f"nobody died {moment}"
         assert records.find(STUDENT.key) is None, moment
@@ -197,11 +211,10 @@ def test_a_swin_trains_by_adamw_and_others_by_sgd(tmp_path: Path) -> None:
     assert train.config(other, tmp_path).optim_wrapper.optimizer.type == "SGD"
 
 
-def test_the_student_is_a_plain_mmdet_checkpoint_beside_its_config() -> None:
+@of_trained
+def test_the_student_is_a_plain_mmdet_checkpoint_beside_its_config(trained: Path) -> None:
     """Loaded and used by mmdet's own API in a process that cannot import this package."""
-    for run in (*TEACHERS, STUDENT):
-        train.run(run)
-    folder = paths.runs() / STUDENT.key
+    folder = trained / STUDENT.key
     done = subprocess.run(
         [sys.executable, "-c", PREDICT, str(folder / "student.py"), str(folder / "student.pth")], capture_output=True, text=True
     )
