@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dfmsd.errors import StudyError
+from dfmsd.hyper import weights
 from dfmsd.report.explore import is_live
 from dfmsd.study import ensure, paths, plan, records, scales
 from dfmsd.study.divergence import diverged
@@ -23,6 +24,9 @@ from dfmsd.study.spec import RunSpec
 
 STARTS = 500
 """Images whose crops a backbone's start learns from that is pretrained here."""
+
+MILD = 0.5
+"""Of the scale's weights, for every method: beside teachers trained for so short a time DFMSD diverges with the whole ones."""
 
 Chains = Mapping[str, tuple[RunSpec, ...]]
 """The runs of each row, by the row's name; the last one's student is the row's."""
@@ -49,7 +53,8 @@ def counts(page: OwnPage) -> dict[str, int]:
 def planned(page: OwnPage) -> dict[str, tuple[RunSpec, ...]]:
     """The runs of each row on the page's data.
 
-    At the scale ``mini`` they have the page's epochs, and backbones that the study has not pretrained here learn from fewer crops.
+    At the scale ``mini`` they have the page's epochs and half of the scale's weights, and backbones that the study has not
+    pretrained here learn from fewer crops.
 
     Raises:
         StudyError: if the data are not there, or something is wrong with them (:func:`dfmsd.study.coco.own`).
@@ -59,7 +64,11 @@ def planned(page: OwnPage) -> dict[str, tuple[RunSpec, ...]]:
         steps = page.epochs * max(1, round(page.labelled * counts(page)["train"]) // scale.schedule.batch)
         schedule = scale.schedule.model_copy(update={"epochs": page.epochs, "warmup": min(scale.schedule.warmup, steps // 10)})
         longer = dict.fromkeys(page.teachers, scales.Own(epochs=page.teacher_epochs))
-        scale = _young(page, scale.model_copy(update={"schedule": schedule, "teachers": longer}))
+        mild = {
+            name: {field: MILD * value if field in weights(name) else value for field, value in scale.methods[name].items()}
+            for name in page.methods
+        }
+        scale = _young(page, scale.model_copy(update={"schedule": schedule, "teachers": longer, "methods": scale.methods | mild}))
     return {name_of(row): chain(row, scale, page.seed) for row in page.rows()}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dfmsd.errors import StudyError
 from dfmsd.report import own
-from dfmsd.study import pages, plan
+from dfmsd.study import pages, plan, scales
 from dfmsd.study.pages import OwnPage
 from dfmsd.study.spec import RunSpec
 from tests.fixtures_study import finish
@@ -62,6 +62,8 @@ def test_rows_are_the_student_alone_and_each_method_at_the_pages_length(here: Pa
     teachers = [one for run in chains["DFMSD"] if run.stage for one in run.stage.teachers]
     assert [one.name for one in teachers] == ["retinanet_r101", "gfl_r101"]
     assert {one.schedule.epochs for one in teachers if isinstance(one, RunSpec)} == {12}
+    stage = chains["DFMSD"][-1].stage
+    assert stage is not None and 2 * stage.methods[0].beta == scales.get("mini").methods["dfmsd"]["beta"]
     # Backbones that the study has not pretrained here learn from few crops.
     starts = {run.start.data.train for run in plan.order(chains.values()) if isinstance(run, RunSpec) and run.start}
     assert starts == {own.STARTS}
