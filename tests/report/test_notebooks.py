@@ -171,7 +171,7 @@ def test_a_page_is_the_same_whatever_was_trained_on_the_machine(folders: Path, m
     monkeypatch.setenv("DFMSD_BOOK", str(folders / "book"))
     page, small = pages.get("length"), pages.get("length", scale="smoke")
     published, unpublished, *_ = (runs[-1] for runs in page.chains())
-    monkeypatch.setattr(home, "screen", lambda _: {"answer": str(records.find(unpublished.key))})
+    monkeypatch.setattr(home, "screen", lambda: {"answer": str(records.find(unpublished.key))})
     monkeypatch.setattr(book, "_drawings", dict)
     monkeypatch.setattr(book, "table_of_pages", str)
     fixtures_study.publish(published, speed=100.0)
