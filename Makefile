@@ -40,7 +40,7 @@ lint: ensure ## style and types
 	$(PY) -m mypy
 
 test: lint browser engine ## lint, types, unit tests, doctests, smoke run of every page, the book in a browser
-	$(PY) -m pytest -n $(shell echo $$(( $(JOBS) < 8 ? $(JOBS) + 1 : 8 ))) --dist loadgroup
+	$(PY) -m pytest -n $(shell echo $$(( $(JOBS) < 8 ? $(JOBS) : 8 ))) --dist loadgroup
 
 browser:
 	@scripts/get_browser.sh
