@@ -26,7 +26,7 @@ from dfmsd.report import families
 from dfmsd.study.rows import LABELS
 
 NETWORKS = "retinanet/retinanet_r50_fpn_2x_coco", "retinanet/retinanet_r101_fpn_2x_coco"
-"""mmdet's configs of student and teacher: that of Structural KD's Table 2."""
+"""mmdet's configs of student and teacher."""
 
 METRICS = ("step ms", "× the baseline", "× MSE", "step peak MiB")
 

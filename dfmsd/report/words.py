@@ -82,4 +82,4 @@ def state(pages: Sequence[Page], command: str = "") -> str:
 def _amiss(runs: Iterable[Run]) -> str:
     found = [(run, records.result(run.key)) for run in runs]
     said = [f"\n- `{run.key}` {describe(run)}: {why}" for run, one in found if one is not None and (why := diverged(one))]
-    return f"\n\n**{counted(len(said), 'run')} diverged**, so AP there says nothing about the method:\n{''.join(said)}" * bool(said)
+    return f"\n\n**{counted(len(said), 'run')} diverged**, and the AP is that of a failed training:\n{''.join(said)}" * bool(said)

@@ -1,4 +1,4 @@
-"""Whether a training diverged, read off its record: its numbers are finite, and its AP still says nothing about the method."""
+"""Whether a training diverged, read off its record: its numbers are finite, and its AP is still that of a failed training."""
 
 from __future__ import annotations
 
