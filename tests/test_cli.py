@@ -249,3 +249,10 @@ def test_coco_says_what_is_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     annotations = {f"annotations/instances_{split}2017.json" for split in ("train", "val")}
     assert states.keys() == annotations | {"train2017", "val2017", *zoo.names()}
     assert str(tmp_path / "coco") in lines[0] and str(weights.parent) in lines[5]
+
+
+def test_a_run_that_diverged_is_told_beside_its_ap(capsys: pytest.CaptureFixture[str]) -> None:
+    run = baseline()
+    finish(run, curve=({"iteration": 1, "loss": 1.0}, {"iteration": 2, "loss": 200.0, "loss_cls": 199.0}))
+    assert main([*RUN, "--method", "baseline"]) == 0
+    assert f"warning: {run.key} diverged: loss_cls rose to 199, where the whole loss was 1 at first." in capsys.readouterr().err
