@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -36,7 +36,7 @@ from papermill.exceptions import PapermillExecutionError
 from dfmsd.errors import StudyError
 from dfmsd.hyper import METHODS
 from dfmsd.report import gates, glossary, home, tables
-from dfmsd.study import claims, ensure, pages, params, paths, plan, records, scales
+from dfmsd.study import claims, ensure, machine, pages, params, paths, plan, records, scales
 from dfmsd.study.files import read_text, write_atomic
 from dfmsd.study.pages import GatesPage, MeasuredPage, Page
 
@@ -217,6 +217,20 @@ def measure(page: Page, jobs: int) -> None:
         ensure.make(page, jobs=jobs, measure=getattr(import_module(module), function))
 
 
+def _measure_all(selected: Iterable[Page]) -> None:
+    """Measure for pages side by side, each in one of as many processes as there are cores."""
+    workers = os.cpu_count() or 1
+    given = (dict(os.environ), machine.threads(workers))
+    with ProcessPoolExecutor(workers, ensure.server(), ensure.enter, given) as pool:
+        waiting = [pool.submit(measure, page, 1) for page in selected]
+        try:
+            for done in waiting:
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def run_all(jobs: Sequence[Job]) -> None:
     """Execute notebooks side by side, as many as there are cores, those first that come first, and tell of each when it is done.
 
@@ -266,9 +280,8 @@ def build(*, scale: str | None = None, strict: bool = False) -> Path:
     # At the scale smoke the book makes its own runs: what several pages need once, before they are executed side by side.
     small = [runs for page in selected if page.scale == "smoke" for runs in page.chains()]
     ensure.ensure(small, jobs=os.cpu_count() or 1, quiet=True)
-    for page in selected:
-        if page.scale == "smoke":  # now: claims of all pages would be judged anew after each that is measured
-            measure(page, jobs=1)
+    # Now: claims of all pages would be judged anew after each that is measured.
+    _measure_all([page for page in selected if page.scale == "smoke" and isinstance(page, MeasuredPage)])
     run_all([job(page) for page in selected])
     _generate(selected)
     print("jupyter-book", flush=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,14 +216,30 @@ def _progress(quiet: bool) -> Progress:
     return Progress(*columns, console=Console(stderr=True), disable=quiet, refresh_per_second=2)
 
 
+def server() -> ForkServerContext:
+    """What forks processes from a server that has imported torch."""
+    # To ask the CUDA runtime for devices in the server would break the processes.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def enter(environment: dict[str, str], threads: int) -> None:
+    """Begin a process of the server's: with this environment and so many threads; its parent's end is its end."""
+    import torch
+
+    files.end_with_parent()
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(threads)
+
+
 class _Child:
     """A run, whose needs have been trained, in a process of its own with some threads and, out of several GPUs, one."""
 
     def __init__(self, run: Run, threads: int, gpu: str | None = None) -> None:
-        # Processes are forked from a server that has imported torch. To ask the CUDA runtime for devices there would break them.
-        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context = server()
         self.run = run
         self.gpu = gpu
         self.task = TaskID(0)
@@ -252,10 +269,8 @@ class _Child:
 
 
 def _work(run: Run, threads: int, log: Path, environment: dict[str, str], answer: Connection) -> None:
-    """A run in its own process: prints go to its log, its parent's end is its end."""
-    files.end_with_parent()
-    os.environ.clear()
-    os.environ.update(environment)
+    """A run in its own process: prints go to its log."""
+    enter(environment, threads)
     message: str | None = None
     partial = paths.runs() / f"{run.key}.partial"
     again = f"; if it does so again, delete {partial}, and it starts afresh" if partial.exists() else ""

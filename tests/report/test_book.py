@@ -177,6 +177,15 @@ def test_a_page_is_executed_again_when_a_record_changes_and_not_before(html: Pat
     assert book.job(page).is_done()
 
 
+def test_a_page_that_cannot_be_measured_stops_the_book(folders: Path) -> None:
+    page = pages.get("families", scale="smoke")
+    assert isinstance(page, MeasuredPage)
+    page.measured_file().parent.mkdir(parents=True)
+    page.measured_file().write_text("{")
+    with pytest.raises(StudyError, match=f"{page.measured_file().name} .*delete it"):
+        book._measure_all([page])
+
+
 def test_a_broken_reference_fails_the_strict_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = copy_book(tmp_path / "study")
     (source / "_toc.yml").write_text("format: jb-book\nroot: notation\n")
