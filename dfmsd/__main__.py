@@ -251,12 +251,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _run_key(key: str) -> int:
     """Train one run in this process, as an engine's job does, or in those that torchrun has started."""
-    from dfmsd.study import ensure
+    from dfmsd.study import campaign, ensure
 
-    for scale in scales.SCALES:
-        chains = (runs for name in pages.names() for runs in pages.get(name, scale=scale).chains())
-        if (found := next((one for one in plan.order(chains) if one.key == key), None)) is not None:
+    for page in (pages.get(name, scale=scale) for scale in scales.SCALES for name in pages.names()):
+        if (found := next((one for one in plan.order(page.chains()) if one.key == key), None)) is not None:
             ensure.check_gates([found])
+            ready = campaign.ready([page])
+            if found not in plan.order(ready.chains):
+                raise StudyError("; ".join(ready.waiting))
             ensure.train(found, machine.threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
             return 0
     raise StudyError(f"no page has a run {key!r}: `python -m dfmsd plan PAGE` prints the keys of a page's runs")
@@ -274,7 +276,8 @@ def _page(arguments: argparse.Namespace) -> int:
     complaints: list[str] = []
     for first in (True, False):
         if own := [page for page in rows if isinstance(page, pages.GatesPage) == first]:
-            complaints += ensure.ensure(campaign.ordered(own), jobs=arguments.jobs, asked=asked).complaints()
+            ready = campaign.ready(own)
+            complaints += ensure.ensure(ready.chains, jobs=arguments.jobs, asked=asked).complaints() + ready.waiting
     for page in selected:
         try:
             with files.plain_words():

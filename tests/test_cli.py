@@ -18,7 +18,7 @@ from dfmsd.__main__ import main
 from dfmsd.errors import StudyError
 from dfmsd.report import book
 from dfmsd.study import ensure as study
-from dfmsd.study import pages, paths, plan, records, zoo
+from dfmsd.study import pages, paths, plan, records, trials, zoo
 from dfmsd.study.ensure import Outcome
 from tests.fixtures_study import baseline, finish, folders, publish  # noqa: F401
 
@@ -144,6 +144,13 @@ def test_check_lists_what_is_wrong_and_takes_no_other_pages_record_for_unused(ca
     assert "damaged: 1\n" in capsys.readouterr().out
 
 
+def test_a_row_waits_for_the_trials_of_its_method(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(study, "check_gates", lambda todo: None)
+    last = pages.get("table03", scale="mini").chains()[-1][-1]
+    assert status("run", last.key) == 2
+    assert "must wait: DMKD has trials without a record: `python -m dfmsd page shares" in capsys.readouterr().err
+
+
 @pytest.fixture
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The pages whose notebooks were executed, instead of executing them; that of ``shapes`` fails."""
@@ -162,6 +169,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_failed_run_costs_a_page_nothing_else(
     executed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(trials, "unsettled", lambda scale: {})
     page = pages.get("table03", scale="mini", seeds=[0])
     runs = plan.order(page.chains())
     finish(runs[0])

@@ -48,10 +48,6 @@ It counts at the scale ``smoke``, whose runs are short. Nothing here may ask for
 """
 
 
-GATED = "mini"
-"""The scale at which methods wait for the page of gates."""
-
-
 @dataclass
 class Outcome:
     """What became of a set of runs."""
@@ -90,8 +86,8 @@ def ensure(
         asked: The command that asks for runs which may be of no page, so that they are no leftovers.
 
     Raises:
-        StudyError: if ``jobs`` is less than 1, the data cannot be had, or a method would be trained at :data:`GATED` while runs of
-            the page of gates have no record.
+        StudyError: if ``jobs`` is less than 1, the data cannot be had, or a method would be trained at
+            :data:`dfmsd.study.scales.GATED` while runs of the page of gates have no record.
     """
     if jobs < 1:
         raise StudyError(f"jobs = {jobs}: at least 1 run at a time is needed")
@@ -156,25 +152,25 @@ def check_gates(todo: Iterable[Run]) -> None:
     methods = [
         run
         for run in todo
-        if isinstance(run, RunSpec) and run.scale == GATED and run.stage and run.eval_split == "val" and not run.schedule.max_iters
-        if run.data.source != "own"
+        if isinstance(run, RunSpec) and run.scale == scales.GATED and run.stage and run.eval_split == "val"
+        if not run.schedule.max_iters and run.data.source != "own"
     ]
     if not methods:
         return
-    page = pages.get("gates", scale=GATED)
+    page = pages.get("gates", scale=scales.GATED)
     gates = {runs[-1].key for runs in page.chains()}
     waiting = sum(run.key not in gates for run in methods)
     unmeasured = sum(records.find(key) is None and records.failure(key) is None for key in gates)
     if waiting and unmeasured:
         raise StudyError(
-            f"{waiting} run{'s' * (waiting != 1)} of methods at {GATED} must wait: {unmeasured} of the {len(gates)} runs that "
-            f"measure its gates have no record; make them by `{page.command()}`"
+            f"{waiting} run{'s' * (waiting != 1)} of methods at {scales.GATED} must wait: {unmeasured} of the {len(gates)} runs "
+            f"that measure its gates have no record; make them by `{page.command()}`"
         )
 
 
 @files.plain_words()
 def make(page: Page, *, jobs: int, measure: Measure | None = None, quiet: bool = False) -> Outcome:
-    """Make what a page shows, as far as it is missing: train its runs, then measure if that is its kind.
+    """Make what a page shows, as far as it is missing: train its runs that may be trained, then measure if that is its kind.
 
     Args:
         page: The page.
@@ -184,7 +180,7 @@ def make(page: Page, *, jobs: int, measure: Measure | None = None, quiet: bool =
         quiet: Show no progress bar.
 
     Raises:
-        StudyError: if ``jobs`` is negative, or with the messages of the runs that failed.
+        StudyError: if ``jobs`` is negative, or with the messages of the runs that failed and of those that must wait.
     """
     if jobs < 0:
         raise StudyError(f"jobs = {jobs}: 0 reads what is there, a whole number above trains so many runs at a time")
@@ -194,8 +190,11 @@ def make(page: Page, *, jobs: int, measure: Measure | None = None, quiet: bool =
         found = records.measured(page)
         if found is not None and not records.stale_reasons(found, page):
             return Outcome()
-    outcome = ensure(page.chains(), jobs=jobs, quiet=quiet, weights=isinstance(page, MeasuredPage))
-    if complaints := outcome.complaints():
+    from dfmsd.study import campaign  # not above: runs' processes do without its pandas
+
+    ready = campaign.ready([page])
+    outcome = ensure(ready.chains, jobs=jobs, quiet=quiet, weights=isinstance(page, MeasuredPage))
+    if complaints := [*outcome.complaints(), *ready.waiting]:
         raise StudyError("; ".join(complaints))
     if isinstance(page, MeasuredPage) and measure is not None:
         root = data.ensure(scales.get(page.scale).data, progress=not quiet) if page.looks_at_images else None

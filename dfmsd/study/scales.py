@@ -20,6 +20,9 @@ SCALES = ("smoke", "mini", "gpu", "coco")
 PUBLIC = ("mini", "gpu", "coco")
 """Scales whose numbers mean something; ``smoke`` is for tests."""
 
+GATED = "mini"
+"""The scale at which methods wait for the page of gates, and rows for the trials of their weights."""
+
 
 Side = Annotated[int, Field(ge=32)]
 """Of an image in pixels."""
