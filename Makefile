@@ -16,7 +16,8 @@ SETUP := python=$$($(PY) -c 'import tomllib, sys; print(sys.executable)' 2>/dev/
 
 PAGE ?= table03
 SCALE ?= mini
-JOBS ?= $(shell nproc)
+# nproc takes OMP_NUM_THREADS, the threads of one process, for the number of cores.
+JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
