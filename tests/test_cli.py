@@ -192,6 +192,7 @@ def test_a_full_disk_while_publishing_is_told(
 ) -> None:
     finish(pages.get("table03", scale="mini").chains()[0][0])
     monkeypatch.setattr(study, "ensure", lambda *_, **__: Outcome())
+    monkeypatch.setattr(trials, "unsettled", lambda scale: {})
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -10,6 +10,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -34,7 +35,8 @@ def added(settings: Config) -> Config:
             raise StudyError(f"DFMSD_VIS={chosen}: {suggest(chosen, BACKENDS)}")
         if find_spec(chosen) is None:
             raise StudyError(f"DFMSD_VIS={chosen}: the package {chosen} is not installed: pip install {chosen}")
-        settings.visualizer.vis_backends = [{"type": BACKENDS[chosen]}]
+        # mmengine names it by the second: of two runs that one process begins in one, the second would get the first one's.
+        settings.visualizer |= {"vis_backends": [{"type": BACKENDS[chosen]}], "name": uuid4().hex}
     if every := os.environ.get("DFMSD_AP_EVERY", "").strip():
         if not every.isdecimal() or int(every) < 1:
             raise StudyError(f"DFMSD_AP_EVERY={every}: it must be a whole number of epochs from 1 on")
