@@ -130,12 +130,11 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
         gained: Of one kind of teacher, or of one pair.
 
     Returns:
-        ``method, gain, interval, pairs``, and ``cheapest``, which may be the method itself; None without a gain.
+        ``method, gain, interval, pairs``, and ``cheapest``, which may be the method itself; None where there is no choice.
     """
-    if gained.empty:
+    within = gained[gained.groupby("pair")["row"].transform("nunique") > 1]
+    if within.empty:
         return None
-    choices = gained.groupby("pair")["row"].nunique()
-    within = gained[gained["pair"].isin(choices[choices > 1].index)] if (choices > 1).any() else gained
     pairs = within.groupby("row")["pair"].nunique()
     whole = within[within["row"].isin(pairs[pairs == pairs.max()].index)]
     means = whole.groupby(["row", "pair"])["gain"].mean().groupby("row").mean()
@@ -148,7 +147,7 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def recommended(gained: pd.DataFrame) -> pd.DataFrame:
-    """What to take, by what a reader has: :func:`best` of each case, a line each; a case without a gain is there, and empty."""
+    """What to take, by what a reader has: :func:`best` of each case, a line each; a case without a choice is there, and empty."""
     free = gained[~gained["row"].map(NAMES).isin([name for name, needs in NEEDS.items() if "boxes" in needs])]
     cases = {kind: gained[gained["kind"] == kind] for kind in KINDS.values()} | {"A teacher of either type, and no boxes": free}
     return _lines({case: best(own) for case, own in cases.items()})
@@ -156,9 +155,9 @@ def recommended(gained: pd.DataFrame) -> pd.DataFrame:
 
 def by_pair(gained: pd.DataFrame) -> pd.DataFrame:
     """What to take for each pair of student and teachers in which there is a choice, by kind of teacher."""
-    choices = gained[gained.groupby("pair")["row"].transform("nunique") > 1]
-    pairs = choices.groupby("pair", sort=False)
-    found = {(kind, str(pair)): best(own) for kind in KINDS.values() for pair, own in pairs if own["kind"].iloc[0] == kind}
+    pairs = gained.groupby("pair", sort=False)
+    lines = {(kind, str(pair)): best(own) for kind in KINDS.values() for pair, own in pairs if own["kind"].iloc[0] == kind}
+    found = {place: line for place, line in lines.items() if line}
     return _lines(found).drop(columns="pairs")
 
 

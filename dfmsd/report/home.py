@@ -88,7 +88,7 @@ def recommendation(gained: pd.DataFrame, length: pd.DataFrame) -> str:
         return "No method is run yet beside its baseline, so we cannot recommend one.\n"
     rows = []
     for case, line in choosing.recommended(gained).iterrows():
-        gain, take, cheaper = "not run", "", ""
+        gain, take, cheaper = "fewer than two methods run", "", ""
         if not pd.isna(line["pairs"]):
             gain = f"{signed(line['Δ'])}{bracketed(line['95 %'])}, {counted(line['pairs'], 'pair')}"
             take, cheaper = line["highest gain"], line["cheaper, difference not settled"] or "none"
