@@ -46,7 +46,7 @@ COLOURS: defaultdict[str, str] = defaultdict(
         "pkd": "#DD00FF",
         "crosskd": "#550000",
         "mgd": "#E69F00",
-        "amd": "#33DDFF",
+        "amd": "#6600AA",
         "dmkd": "#56B4E9",
         "dfmsd": "#D55E00",
     },
