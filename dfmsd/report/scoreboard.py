@@ -79,6 +79,7 @@ def forest(found: pd.DataFrame) -> Figure:
         ax.set(ylim=(len(found) - 0.5, -0.5), ylabel="")
         if found["estimate"].isna().all():
             ax.set_xticks([])
+        ax.margins(x=0.1)  # whole points, at either end
         scale = found["scale"].iloc[0]
         ax.set_xlabel(
             f"mean difference in AP over pairs, 95 % interval, scale {scale}\ngrey: differences that so many pairs cannot detect"
