@@ -337,7 +337,8 @@ def figure(frame: pd.DataFrame) -> Figure:
                     ax.axvline(mean, color=colour, linewidth=1, linestyle="--", zorder=1)
                 ax.scatter(list(seeds.values()), [y + 0.22] * len(seeds), s=12, color=colour, alpha=0.7, zorder=3)
                 ax.scatter(mean, y, s=50, color=colour, edgecolor="white", zorder=4)
-                ax.annotate(number(mean), (mean, y), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+                look: Any = {"ha": "center", "bbox": MISSING["bbox"] | {"pad": 0}}  # the baseline's line ends beside a number
+                ax.annotate(number(mean), (mean, y), (0, 7), textcoords="offset points", **look)
             if values.loc[pair].isna().all(axis=None):
                 ax.set_xticks([])
         axes[0].set_yticks(range(len(names)), labels=names)

@@ -301,7 +301,7 @@ def look(teacher: BaseDetector, page: ExplorePage) -> Figure:
     fields = options.model_dump(exclude={"theta", "score", "noise_probability"})
     enhanced = enhance(shown.image, ratio, theta=page.theta, noise_probability=1.0, **fields, generator=_seeded())
     figure, axes = canvas.grid(1, 4)
-    canvas.draw_image(axes[0, 0], canvas.displayed(shown.image), f"{len(boxes)} boxes of the teacher", boxes=boxes)
+    canvas.draw_image(axes[0, 0], canvas.displayed(shown.image), f"{len(boxes) or 'no'} boxes of the teacher", boxes=boxes)
     canvas.draw_map(axes[0, 1], magnitude(feat), f"its features, stride {page.stride}")
     masked = canvas.displayed(shown.image) if hidden is None else canvas.covered(shown.image, hidden, page.stride)
     share = 0.0 if hidden is None else hidden.float().mean().item()

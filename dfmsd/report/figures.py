@@ -10,12 +10,14 @@ from __future__ import annotations
 import copy
 import html
 import io
+import math
 import re
 import textwrap
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -44,7 +46,7 @@ COLOURS: defaultdict[str, str] = defaultdict(
         "pkd": "#DD00FF",
         "crosskd": "#550000",
         "mgd": "#E69F00",
-        "amd": "#33DDFF",
+        "amd": "#6600AA",
         "dmkd": "#56B4E9",
         "dfmsd": "#D55E00",
     },
@@ -129,35 +131,88 @@ def svg(figure: Figure, width: float = WIDTH) -> str:
         figure: It stays as it is.
         width: In inches, that it has at most. On a phone panels stand one below another, images two side by side.
     """
-    figure, stream = copy.deepcopy(figure), io.StringIO()
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "dfmsd", "svg.fonttype": "none"}):
+        fitted(figure, width).savefig(stream, format="svg", dpi=IMAGE_DPI, metadata={"Date": None, "Creator": None})
+    return stream.getvalue()
+
+
+def fitted(figure: Figure, width: float) -> Figure:
+    """A copy of a figure as :func:`svg` draws it: no wider than ``width`` in inches, and all words in places of their own."""
+    figure = copy.deepcopy(figure)
     if not isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):  # of seaborn's grids
         figure.set_layout_engine("constrained")
         _move_legends(figure, "outside right upper")
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        for ticks, format in ((axis.major, axis.set_major_formatter), (axis.minor, axis.set_minor_formatter)):
+            if isinstance(ticks.formatter, LogFormatterMathtext):  # its exponents are small letters
+                format(_Powers())
     if (shrinks := width / figure.get_figwidth()) < 1:
         are_images = {bool(ax.images) for ax in figure.axes if ax.has_data()} == {True}
         height = figure.get_figheight() * (shrinks if are_images else 1)
         if width <= PHONE:
             _move_legends(figure, "outside upper left")
             height = _stacked(figure, columns=2 if are_images else 1) or height
-            _fold_names(figure)
         figure.set_size_inches(width, height)
     for text in figure.findobj(Text):
         text.set_fontsize(SIZE)
-    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
-        for ticks, format in ((axis.major, axis.set_major_formatter), (axis.minor, axis.set_minor_formatter)):
-            if isinstance(ticks.formatter, LogFormatterMathtext):  # its exponents are small letters
-                format(LogFormatter())
-    with mpl.rc_context({"svg.hashsalt": "dfmsd", "svg.fonttype": "none"}):
-        figure.savefig(stream, format="svg", dpi=IMAGE_DPI, metadata={"Date": None, "Creator": None})
-    return stream.getvalue()
+    if shrinks < 1:
+        _fit(figure)
+    return figure
 
 
-def _fold_names(figure: Figure) -> None:
-    """Break long names beside a panel, which would leave no room for it."""
+class _Powers(LogFormatter):
+    """One way for all labels of an axis: as 0.1 and 10, or where these grow long as 10⁻⁵; exponents are letters of one size."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        if self.axis is None or not super().__call__(x, pos):
+            return ""
+        low, high = self.axis.get_view_interval()
+        exponent = f"{math.log10(x):.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{x:g}" if 5e-4 < low and high < 2e4 else f"10{exponent}"
+
+
+def _fit(figure: Figure) -> None:
+    """Break words that are wider than their place, by their extents, and make the figure high enough for all their lines."""
     for ax in figure.axes:
         names = [text.get_text() for text in ax.get_yticklabels()]
-        if max(map(len, names), default=0) > FOLD:
-            ax.set_yticks(ax.get_yticks(), labels=[textwrap.fill(name, FOLD) for name in names])
+        if figure.get_figwidth() <= PHONE and max(map(len, names), default=0) > FOLD:
+            ax.set_yticks(ax.get_yticks(), labels=[_folded(name, FOLD) for name in names])
+    figure.draw_without_rendering()  # which finds the places
+    more: defaultdict[Any, float] = defaultdict(float)
+    for kind, of in (("title", lambda ax: ax.title), ("xlabel", lambda ax: ax.xaxis.label)):
+        texts = {ax: of(ax) for ax in figure.axes if of(ax).get_text()}
+        for ax, text in texts.items():
+            row = [other for other in texts if abs(other.bbox.y0 - ax.bbox.y0) < ax.bbox.height / 2]
+            starts = max([0.0, *((other.bbox.x1 + ax.bbox.x0) / 2 for other in row if other.bbox.x0 < ax.bbox.x0)])
+            ends = min([figure.bbox.width, *((other.bbox.x0 + ax.bbox.x1) / 2 for other in row if other.bbox.x0 > ax.bbox.x0)])
+            line = kind, round(ax.bbox.y0)
+            more[line] = max(more[line], _break(text, starts, ends))
+    for text in figure.texts:  # the label of all axes
+        more[text] = _break(text, 0.0, figure.bbox.width) if not text.get_rotation() else 0.0
+    for ax in figure.axes:
+        lines = [text.get_window_extent() for text in ax.get_yticklabels() if text.get_text() and text.get_visible()]
+        for one, other in pairwise(lines):
+            apart = abs(one.y0 + one.y1 - other.y0 - other.y1) / 2
+            too_high = max(0.0, ((one.height + other.height) / 2 + 2) / apart - 1) if apart else 0.0
+            more["names"] = max(more["names"], too_high * ax.bbox.height * len({round(own.bbox.y0) for own in figure.axes}))
+    figure.set_figheight(figure.get_figheight() + sum(more.values()) / figure.dpi)
+
+
+def _break(text: Text, starts: float, ends: float) -> float:
+    """Break words where they are wider than from ``starts`` to ``ends``; returns how much higher they are, all in pixels."""
+    old, words = text.get_window_extent(), text.get_text()
+    middle = (old.x0 + old.x1) / 2
+    room = 2 * min(middle - starts, ends - middle) - 6
+    if old.width > room:
+        text.set_text(_folded(words, int(room / old.width * max(map(len, words.split("\n"))))))
+    return text.get_window_extent().height - old.height
+
+
+def _folded(words: str, letters: int) -> str:
+    """Words in lines that are no longer, unless a single word is."""
+    wrapper = textwrap.TextWrapper(max(1, letters), break_long_words=False, break_on_hyphens=False)
+    return "\n".join(map(wrapper.fill, words.split("\n")))
 
 
 def _move_legends(figure: Figure, place: Any) -> None:
@@ -180,7 +235,8 @@ def _stacked(figure: Figure, columns: int) -> float | None:
         if place is not None and (ax.axison or ax.has_data() or ax.texts):
             lines.setdefault(place.rowspan.start, []).append(ax)
             titles.setdefault(place.colspan.start, ax.get_title())
-            ax.set_title(ax.get_title() or titles[place.colspan.start] * bool(ax.images))
+            if ax.images and not ax.get_title():
+                ax.set_title(titles[place.colspan.start])
         elif place is not None:
             ax.remove()
     places = [(ax, line, at) for line in lines.values() for at, ax in enumerate(line)]

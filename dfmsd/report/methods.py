@@ -284,7 +284,7 @@ def _fkd(method: hyper.FKD, seen: Scene) -> Figure:
     _on_one_scale(axes[1:], maps | {"mean: the weight": weights[0][0]}, "1 = mean")
     for colour, (label, line) in zip(sns.color_palette(PALETTE), (lines | {"weight": weights[1][0]}).items(), strict=False):
         axes[4].plot(line.sort(descending=True).values.numpy(), color=colour, label=label)
-    axes[4].set(title="channels", xlabel="channel, each line in its own order", ylabel="1 = mean", yscale="log")
+    axes[4].set(title="channels, 1 = mean", xlabel="channel, each line in its own order", yscale="log")
     axes[4].set_ylim(bottom=1e-3)  # what is fainter cannot be told apart
     axes[4].legend(frameon=False)
     hottest = weights[0].flatten().topk(max(1, weights[0].numel() // 10)).values.sum() / weights[0].sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -13,7 +14,7 @@ from dfmsd.report.tables import plain, signed
 from dfmsd.study import claims
 from dfmsd.study.claims import VERDICTS
 
-COLOURS: dict[str, str] = dict(zip(VERDICTS, ("#0072B2", "#D55E00", "#DDDDDD", "#FFFFFF"), strict=True))
+COLOURS: dict[str, str] = dict(zip(VERDICTS, ("#0072B2", "#D55E00", "#999999", "#FFFFFF"), strict=True))
 """Of each verdict: Okabe and Ito's blue and vermilion; grey and white where nothing is decided."""
 
 WHOSE = {False: "claims of the papers", True: "our own comparisons"}
@@ -71,12 +72,14 @@ def forest(found: pd.DataFrame) -> Figure:
                 ax.hlines(y, line["low"], line["high"], color="#333333", linewidth=2, zorder=2)
             ax.scatter(line["estimate"], y, s=50, color=COLOURS[line["verdict"]], edgecolor="#333333", zorder=3)
             text = f"{signed(line['estimate'])}  {line['verdict']}"
-            ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+            at: Any = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
+            ax.annotate(text, (1, y), (6, 0), va="center", **at)
         labels = [f"{name}: {compared(asked[name])}".replace(", ", ",\n") for name in found["id"]]
         ax.set_yticks(range(len(found)), labels=labels)
         ax.set(ylim=(len(found) - 0.5, -0.5), ylabel="")
         if found["estimate"].isna().all():
             ax.set_xticks([])
+        ax.margins(x=0.1)  # whole points, at either end
         scale = found["scale"].iloc[0]
         ax.set_xlabel(
             f"mean difference in AP over pairs, 95 % interval, scale {scale}\ngrey: differences that so many pairs cannot detect"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -46,13 +48,14 @@ def figure(rows: pd.DataFrame, subject: str, teachers: pd.DataFrame) -> Figure:
     for ax, pair in zip(drawn.axes, dict.fromkeys(rows["pair"]), strict=False):
         known = way[way.index.get_level_values("pair") == pair].droplevel("pair")
         ax.plot(known, [names.index(row) for row in known.index], color=COLOURS["dfmsd"], linewidth=1.2, alpha=0.5, zorder=2)
-        ax.set_title(ax.get_title(), fontsize=9, pad=14)
+        ax.set_title(ax.get_title(), fontsize=9, pad=15)
         reached = own[own.index.get_level_values("pair") == pair].droplevel("pair").dropna().sort_values()
         for name, ap in reached.items() if len(known) else ():
             ax.axvline(ap, color="black", linewidth=0.8, linestyle=":", zorder=1)
             # Above the panel, the weakest to the left; the title has the whole names.
             side = "left" if name == reached.index[-1] else "right"
-            ax.text(ap, 1.02, str(name).split()[-1], transform=ax.get_xaxis_transform(), ha=side, va="bottom", fontsize=7)
+            at: Any = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
+            ax.annotate(str(name).split()[-1], (ap, 1), (0, 2), ha=side, va="bottom", **at)
     return figures.described(drawn, f"{drawn.get_label()} {figures.alt('AP of the teachers', own)}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from pandas.io.formats.style import Styler
 
 from dfmsd.study import files, pages, paths, records
@@ -87,7 +88,19 @@ def test_without_records_a_page_says_so_and_draws(kind: str, folders: Path) -> N
     for name, value in found.items():
         if isinstance(value, Figure):
             assert "not run" in str(value.get_label()), name
+            assert any("not run" in text.get_text() for text in value.findobj(Text)), name
+            assert not any(ax.get_label() == "<colorbar>" for ax in value.axes), "it would be of no numbers"
     assert "not run" in html(found["trials" if kind == "tuning" else "table"])
+
+
+def test_shares_stand_from_small_to_large_and_variants_have_colours_of_their_own(folders: Path) -> None:
+    variants = {"variant_of": "ssim", "weights": ["alpha"]}
+    methods = {"l1": variants | {"fixed": {"distance": "l1"}}, "l2": variants | {"fixed": {"distance": "l2"}, "shares": [0.25]}}
+    found = shown("tuning", methods=methods)
+    assert list(found["trials"].data) == ["none", "0.25", "1"]
+    (drawn,) = [value for value in found.values() if isinstance(value, Figure)]
+    colours = [handle.get_color() for handle in drawn.axes[0].get_legend_handles_labels()[0]]
+    assert len(set(colours)) == len(colours) == 3, "two variants and the baseline"
 
 
 @by_kind

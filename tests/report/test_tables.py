@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from dfmsd.report import figures, tables
 from dfmsd.study import paths
@@ -94,7 +95,35 @@ def test_all_letters_are_text_of_one_size_and_panels_of_a_phone_stand_below_one_
     tops = [[float(re.search(rf" ([\d.]+)\)[^>]*>{name}<", drawing)[1]) for name in names] for drawing in (wide, narrow)]  # type: ignore[index]
     assert len(set(tops[0])) == 1 and tops[1] == sorted(set(tops[1])) and len(tops[1]) == 3
     assert float(re.search(r'width="([\d.]+)pt"', narrow)[1]) / 72 <= figures.PHONE  # type: ignore[index]
+    assert "mathdefault" not in wide + narrow
     assert figure.get_figwidth() > figures.WIDTH, "it stays as it is"
+
+
+def words_of(figure: Figure) -> list[tuple[str, Bbox]]:
+    """The words around the panels of a figure, and where they are in pixels."""
+    figure.draw_without_rendering()
+    found = list(figure.texts)
+    for ax in figure.axes:
+        found += [ax.title, ax.xaxis.label, *ax.get_yticklabels()]
+    return [(text.get_text(), text.get_window_extent()) for text in found if text.get_text() and text.get_visible()]
+
+
+def test_words_of_a_figure_have_room_at_a_desk_and_on_a_phone() -> None:
+    """Of titles, labels and names by their extents, as they are when a figure is drawn."""
+    teachers = "Cascade Mask R-CNN R50, then Cascade Mask R-CNN R101"
+    figure, axes = figures.panels([f"Cascade Mask R-CNN R50 taught by {teachers}"] * 3)
+    axes[0].set_yticks(range(9), labels=["teachers of another type"] * 9)
+    axes[1].set(xscale="log", xlim=(1e-5, 1e2), xlabel="what a whole sentence says of a panel's axis, and more of it")
+    axes[2].set(xscale="log", xlim=(0.05, 20))
+    figure.supxlabel("mean difference in AP over pairs, 95 % interval, scale mini, and more")
+    for width in (figures.WIDTH, figures.PHONE):
+        found = figures.fitted(figure, width)
+        seen = words_of(found)
+        for place, (words, one) in enumerate(seen):
+            assert one.x0 >= 0 and one.x1 <= found.bbox.width, words
+            assert not any(one.padded(-1).overlaps(other.padded(-1)) for _, other in seen[place + 1 :]), words
+        ticks = [{text.get_text() for text in ax.get_xticklabels()} for ax in found.axes]
+        assert "10⁻²" in ticks[1] and {"0.1", "1", "10"} <= ticks[2]
 
 
 def test_dollars_in_a_name_are_dollars() -> None:
