@@ -161,6 +161,9 @@ def fitted(figure: Figure, width: float) -> Figure:
     return figure
 
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
 class _Powers(LogFormatter):
     """One way for all labels of an axis: as 0.1 and 10, or where these grow long as 10⁻⁵; exponents are letters of one size."""
 
@@ -168,8 +171,11 @@ class _Powers(LogFormatter):
         if self.axis is None or not super().__call__(x, pos):
             return ""
         low, high = self.axis.get_view_interval()
-        exponent = f"{math.log10(x):.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        return f"{x:g}" if 5e-4 < low and high < 2e4 else f"10{exponent}"
+        if 5e-4 < low and high < 2e4:
+            return f"{x:g}"
+        power = math.floor(math.log10(x) + 1e-9)
+        factor = f"{x / 10**power:g}·".removeprefix("1·")
+        return f"{factor}10{str(power).translate(_RAISED)}"
 
 
 def _fit(figure: Figure) -> None:

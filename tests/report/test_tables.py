@@ -146,3 +146,14 @@ def test_a_figure_of_pyplot_is_not_shown_twice() -> None:
 def test_alt_texts_name_each_value_and_what_is_missing() -> None:
     values = pd.Series([36.04, None, 40.0], index=PAIRS)
     assert figures.alt("AP", values) == "AP. FCOS taught by GFL: baseline 36.0; MGD not run. GFL taught by FCOS: baseline 40.0."
+
+
+def test_a_tick_between_two_powers_of_ten_says_its_own_value() -> None:
+    figure, axes = figures.panels(["one"])
+    axes[0].set(xscale="log", xlim=(1e-5, 4e-5))
+    fitted = figures.fitted(figure, figures.WIDTH)
+    fitted.draw_without_rendering()
+    ticks = [
+        tick.label1.get_text() for which in ("major", "minor") for tick in getattr(fitted.axes[0].xaxis, f"get_{which}_ticks")()
+    ]
+    assert {"10⁻⁵", "2·10⁻⁵", "3·10⁻⁵"} <= set(ticks)
