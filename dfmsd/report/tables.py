@@ -63,8 +63,10 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>$~|#&!^@])", r"\\\1", " ".join(text.split()))
 
 
-def markdown(text: str) -> Markdown:
-    """Markdown for a notebook, without the HTML and the addresses by which it could run scripts."""
+def markdown(text: str) -> Markdown | None:
+    """Markdown for a notebook, without the HTML and the addresses by which it could run scripts; nothing where there are no words."""
+    if not text.strip():
+        return None  # IPython would show an empty one as its class and address
     return Markdown(re.sub(r"(?i)(script|data)\s*:(?=\S)", r"\1 :", text.replace("<", "&lt;")))
 
 

@@ -97,6 +97,12 @@ def test_all_letters_are_text_of_one_size_and_panels_of_a_phone_stand_below_one_
     assert figure.get_figwidth() > figures.WIDTH, "it stays as it is"
 
 
+def test_markdown_without_words_is_nothing() -> None:
+    """IPython would show it as a class and an address."""
+    shown = tables.markdown("a <b>")
+    assert shown is not None and shown.data == "a &lt;b>" and tables.markdown(" \n") is None
+
+
 def test_dollars_in_a_name_are_dollars() -> None:
     """Matplotlib would take what stands between two for mathematics, and fail at what is none."""
     figure = Figure()
