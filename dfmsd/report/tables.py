@@ -64,10 +64,14 @@ def plain(text: str) -> str:
 
 
 def markdown(text: str) -> Markdown | None:
-    """Markdown for a notebook, without the HTML and the addresses by which it could run scripts; nothing where there are no words."""
+    """Markdown for a notebook, without the HTML and the addresses by which it could run scripts; None if there are no words."""
     if not text.strip():
-        return None  # IPython would show an empty one as its class and address
+        return None  # IPython would show its class and address
     return Markdown(re.sub(r"(?i)(script|data)\s*:(?=\S)", r"\1 :", text.replace("<", "&lt;")))
+
+
+NOTHING = markdown("Nothing is run yet that could be shown here.")
+"""What a section shows that has nothing else."""
 
 
 def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.DataFrame | None = None, **format: Any) -> Styler:
