@@ -13,7 +13,6 @@ from dfmsd.study.divergence import diverged
 from dfmsd.study.pages import Page, describe
 from dfmsd.study.spec import Run
 
-
 MEASURES = {
     "maps": (
         "Pearson's correlation of two networks' maps of magnitude over the positions of an image. It is 1 if they are large in the "
@@ -21,7 +20,8 @@ MEASURES = {
     ),
     "masks": (
         "one network's magnitude decides which positions its mask hides. The number is the share of them that the other network's "
-        f"mask hides, too. Masks that have nothing to do with each other agree on {DFMSD().spatial_ratio:g}, the share that is hidden."
+        f"mask hides, too. Masks that have nothing to do with each other agree on {DFMSD().spatial_ratio:g}, the share that is "
+        "hidden."
     ),
     "objects": "the area under the ROC curve by which magnitude tells positions on objects from background. 0.5 is chance.",
     "channels": (
@@ -129,7 +129,7 @@ def state(pages: Sequence[Page], command: str = "") -> str:
 
     Args:
         pages: The pages, of one scale.
-        command: What makes the others; empty: that of the first page.
+        command: What makes the others; empty: that of these pages.
     """
     count, missing, seconds = left(chain for page in pages for chain in page.chains())
     scale = pages[0].scale
@@ -138,8 +138,13 @@ def state(pages: Sequence[Page], command: str = "") -> str:
         return f"All {counted(count, 'run')} at scale {scale} have a record.{amiss}"
     return (
         f"{count - missing:,} of {counted(count, 'run')} at scale {scale} have a record. "
-        f"`{command or pages[0].command()}` makes the others, in about {plan.duration(seconds)}, one at a time.{amiss}"
+        f"`{command or _command(pages)}` makes the others, in about {plan.duration(seconds)}, one at a time.{amiss}"
     )
+
+
+def _command(pages: Sequence[Page]) -> str:
+    """What makes the pages, and no other: so the hours beside it are its own."""
+    return pages[0].command().replace(f" {pages[0].page}", f" {' '.join(page.page for page in pages)}", 1)
 
 
 def _amiss(runs: Iterable[Run]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 import pytest
 
-from dfmsd.report import choosing
+from dfmsd.report import choosing, tables
 from dfmsd.report.tables import plain
 from dfmsd.study import zoo
 from tests.report.conftest import run
@@ -108,7 +108,13 @@ def test_more_training_is_set_beside_what_methods_add() -> None:
     assert choosing.longer(frame[frame["length"] == 2]) == ""
 
 
+def test_a_pair_that_is_not_run_stands_beside_the_command_that_runs_it() -> None:
+    done, other = (rows(teachers, {"baseline": 30.0, "MSE": 33.0}) for teachers in (GFL, RETINANET))
+    found = choosing.missing(pd.concat([done, other]).assign(scale="mini"), gained(done))
+    assert found.to_dict("index") == {"table03": {"not run yet": RETINANET, "command": "python -m dfmsd page table03 --scale mini"}}
+
+
 def test_without_a_record_the_page_says_how_many_runs_are_left_and_recommends_nothing(folders: object) -> None:
     shown = run("choosing", scale="smoke")
     assert re.match(r"0 of \d+ runs at scale smoke have a record", shown["finding"].data)
-    assert set(shown) & {"take", "figure", "pairs", "methods", "gains"} == set() and not shown["longer"].data
+    assert set(shown) & {"take", "figure", "methods", "gains", "longer"} == set() and shown["pairs"] is tables.NOTHING
