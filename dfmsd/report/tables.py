@@ -121,7 +121,7 @@ def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.
         head = _HEAD.replace(";", " !important;")  # it says otherwise than _LOOK
         styler.format(na_rep="", subset=pd.IndexSlice[heads, :]).hide(axis="index", level=0)
         groups = {head[0] for head in heads}
-        styler.format_index(lambda label: f"<div>{label}</div>" if label in groups else label, level=1)
+        styler.format_index(lambda label: f"<div>{label}</div>" if label in groups else str(label), level=1)
         styler.apply_index(lambda labels: [head if label in heads else "" for label in frame.index], level=1)
     for column, keys in () if links is None else links.items():
         for row, key in keys.dropna().items() if column in frame else ():
