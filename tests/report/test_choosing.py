@@ -10,7 +10,7 @@ import pytest
 
 from dfmsd.report import choosing, tables
 from dfmsd.report.tables import plain
-from dfmsd.study import zoo
+from dfmsd.study import pages, zoo
 from tests.report.conftest import run
 
 OWN, OTHER = choosing.KINDS.values()
@@ -116,5 +116,7 @@ def test_a_pair_that_is_not_run_stands_beside_the_command_that_runs_it() -> None
 
 def test_without_a_record_the_page_says_how_many_runs_are_left_and_recommends_nothing(folders: object) -> None:
     shown = run("choosing", scale="smoke")
+    asked = " ".join(page.page for page in pages.get("choosing").sources())
     assert re.match(r"0 of \d+ runs at scale smoke have a record", shown["finding"].data)
+    assert f"`python -m dfmsd page {asked} --scale smoke` makes" in shown["finding"].data, "the hours are those of the command"
     assert set(shown) & {"take", "figure", "methods", "gains", "longer"} == set() and shown["pairs"] is tables.NOTHING
