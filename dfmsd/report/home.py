@@ -112,7 +112,8 @@ def pairs(frame: pd.DataFrame, gained: pd.DataFrame) -> str:
     left, run = "; ".join(choosing.missing(frame, gained)["not run yet"]).split("; "), gained["pair"].nunique()
     if left == [""]:
         return ""
-    said = f"Of {counted(run + len(left), 'pair')} of student and teachers, {run} {'has' if run == 1 else 'have'} a method beside a baseline. "
+    have = "has" if run == 1 else "have"
+    said = f"Of {counted(run + len(left), 'pair')} of student and teachers, {run} {have} a method beside a baseline. "
     return f"\n{said}{EXAMPLE}, for example, is {'not run yet' if EXAMPLE in left else 'run'}.\n"
 
 
