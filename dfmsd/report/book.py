@@ -328,14 +328,19 @@ def table_of_pages() -> str:
     states = {f"runs at {scale}": column for scale, column in done.items() if any(count for count, _ in column)}
     rows = []
     for place, page in enumerate(map(pages.get, shown)):
-        counts = [f"{done} of {all}" if all else "–" for done, all in (column[place] for column in states.values())]
+        counts = [column[place][1] for column in states.values()]
         rows.append((f"[{tables.plain(page.title)}](pages/{page.page}.ipynb)", tables.plain(page.question), *counts))
     return tables.pipes(["page", "question", *states], rows)
 
 
-def _done(page: Page) -> tuple[int, int]:
+def _done(page: Page) -> tuple[int, str]:
+    """How many runs of a page have a record, and how its line says that."""
     keys = [run.key for run in plan.order(page.chains())]
-    return sum((paths.records() / f"{key}.json").exists() for key in keys), len(keys)
+    count = sum((paths.records() / f"{key}.json").exists() for key in keys)
+    said = [f"{count} of {len(keys)}"] * bool(keys) + ["not measured"] * (
+        isinstance(page, MeasuredPage) and not page.measured_files()
+    )
+    return count, ", ".join(said) or "–"
 
 
 def contents() -> dict[str, Any]:

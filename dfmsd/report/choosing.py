@@ -14,7 +14,7 @@ from dfmsd.report import figures
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import pipes, plain, signed
 from dfmsd.report.words import counted, ends
-from dfmsd.study import claims, stats
+from dfmsd.study import claims, pages, stats
 from dfmsd.study.rows import LABELS
 
 NEEDS = {
@@ -177,6 +177,19 @@ def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns, index=index).astype({"pairs": "Int64", "Δ": float})
 
 
+def missing(frame: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:
+    """Which pairs of student and teachers have no method beside a baseline yet, by the page that has their rows.
+
+    Args:
+        frame: Of the pages whose rows are recipes.
+        gained: As :func:`gains` gives it.
+    """
+    own = frame[(frame["role"] == "row") & (frame["recipe"] != "baseline") & ~frame["pair"].isin(gained["pair"])]
+    pairs = own.drop_duplicates("pair").groupby("page", sort=False)["pair"].agg("; ".join)
+    scale = frame["scale"].iloc[0]
+    return pd.DataFrame({"not run yet": pairs, "command": [pages.get(page, scale=scale).command() for page in pairs.index]})
+
+
 def all_gains(gained: pd.DataFrame) -> pd.DataFrame:
     """The mean gain over seeds of every method in every pair, by kind of teacher."""
     means = gained.groupby(["kind", "pair", "row"], sort=False)["gain"].mean().unstack("row")
@@ -189,7 +202,7 @@ def of_method(gained: pd.DataFrame, row: str) -> str:
     """What a method did, as Markdown: its mean gains in words, and each pair with the page that has its rows."""
     own = gained[gained["row"] == row]
     if own.empty:
-        return "It is not run yet beside its baseline.\n"
+        return f"{row} is not run yet: no pair of student and teachers has it beside its baseline.\n"
     lines = []
     for kind, one in by_method(own).droplevel("row").iterrows():
         gain = ends(f"{kind}: {row}", "the same student without a teacher", one["Δ"], one["95 %"])

@@ -151,8 +151,8 @@ def notes(frame: pd.DataFrame) -> pd.Series[Any]:
         own = lines[lines["metric"] == "AP"].drop_duplicates("seed")
         run = own[own["value"].notna()]
         if run.empty:
-            impossible, left = own[own["state"] == "cannot be run"], own["seconds"].max()
-            found[name] = f"cannot be run: {impossible['note'].iloc[0]}" if len(impossible) else f"not run, {duration(left)}"
+            impossible = own[own["state"] == "cannot be run"]
+            found[name] = f"cannot be run: {impossible['note'].iloc[0]}" if len(impossible) else "not run"
             continue
         said = [f"{len(run)} of {len(own)} seeds"] * (len(run) < len(own)) + ["†"] * (seeds[name] is None)
         said += [state for state in run["state"].unique() if state != "ok"] + ["stale"] * bool(run["stale"].any())

@@ -16,6 +16,7 @@ from dfmsd.augment import enhance, random_crop
 from dfmsd.errors import StudyError
 from dfmsd.hyper import DMKD
 from dfmsd.losses import dual_masks, spatial_attention
+from dfmsd.report import words
 from dfmsd.report.features import detector, levels
 from dfmsd.report.images import SEED, Picture, border, first, kept, touched
 from dfmsd.study import scales
@@ -107,6 +108,40 @@ def on_objects(feat: Tensor, boxes: Tensor, window: tuple[int, int, int, int], s
     cut = feat[:, :, top:bottom, left:right]
     heat, hidden = spatial_attention(cut, tau=MASKING["tau"])[0], dual_masks(cut, **MASKING)[0]
     return heat[cells].mean().item(), hidden[0, 0][cells].float().mean().item()
+
+
+def attended(frame: pd.DataFrame) -> str:
+    """What each teacher attends to in high and in low frequencies, as Markdown; empty where images are not split.
+
+    Example:
+        >>> lines = [("small", HIGH, 1.65), ("small", LOW, 1.36)]
+        >>> frame = pd.DataFrame(lines, columns=["size", "row", "value"]).assign(metric="attention", by="weak teacher")
+        >>> attended(frame)
+        '- The weak teacher attends to small objects 1.65 times the mean in high frequencies and 1.36 times in low ones.'
+    """
+    own = frame[frame["metric"] == "attention"].groupby(["by", "size", "row"], sort=False)["value"].mean().unstack("row")
+    if not {HIGH, LOW} <= set(own):
+        return ""
+    return "\n".join(
+        f"- The {by} attends to {size} objects {high:.2f} times the mean in high frequencies and {low:.2f} times in low ones."
+        for (by, size), high, low in zip(own.index, own[HIGH], own[LOW], strict=True)
+    )
+
+
+def explained(page: EnhancementPage) -> str:
+    """What the page's pictures show."""
+    watcher = "weak" if page.view == "frequencies" else "strong"
+    said = (
+        f"The pictures show the first image of each kind in all versions, the {watcher} teacher's attention to each, Eq. (3), and "
+        "in the dark what dual masking hides by it. Small objects dominate an image if the boxes of the weak teacher cover less "
+        f"than θ = {page.options.theta:g} of it. "
+    )
+    if page.view == "augmentation":
+        return f"{said}White frames are the boxes that decide that. Noise and crop are those of Eq. (4)."
+    return (
+        f"{said}White frames are the annotated boxes. Low frequencies are what passes a Gaussian that halves the amplitude at the "
+        f"border, and high frequencies are the rest, with the image's mean. {words.border(page.cycles)}"
+    )
 
 
 def measure(page: EnhancementPage) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -96,7 +96,7 @@ def _lines(page: GatesPage, aps: _Aps) -> Iterator[Line]:
         about = {"gate": "teachers", "about": in_words(pair.student, pair.teachers)}
         before = aps.alone(pair.student, 2.0)
         for place, name in enumerate(names):
-            above = {"measured": f"{name} above the untaught student", "value": values[place] - before}
+            above = {"measured": f"{name} above the untaught student of twice the epochs", "value": values[place] - before}
             limits = bounds.above if place == 0 else None, bounds.most if place == len(names) - 1 else None
             if place > 0:
                 step = {"measured": f"{name} above {names[place - 1]}", "value": values[place] - values[place - 1]}
@@ -133,8 +133,11 @@ def consequences(found: pd.DataFrame, page: GatesPage) -> str:
     """What follows from the gates that fail, as Markdown: a line for each, with whom it fails for."""
     lines = []
     for gate, own in found[found["verdict"] == FAILED].groupby("gate", sort=False):
-        about, (number, name) = "; ".join(dict.fromkeys(own["about"])), GATES[str(gate)].split()
-        lines.append(f"- **Gate {number} ({name}) fails** for {about}. {page.touches[gate]}")  # type: ignore[index]
+        number, name = GATES[str(gate)].split()
+        lines.append(f"- **Gate {number} ({name}) fails.** {page.touches[gate]}")  # type: ignore[index]
+        for (measured, value), same in own.groupby(["measured", "value"], sort=False):
+            about = "; ".join(dict.fromkeys(same["about"]))
+            lines.append(f"  - {measured}: {value:.1f}, where {bound(same.iloc[0])} is asked ({about}).")
     if lines:
         return "\n".join(lines)
     return "No gate that has been measured fails."

@@ -36,12 +36,13 @@ def screen() -> dict[str, str]:
     shown = [page for page in board.sources() if page.scale == board.scale]
     frame = pd.concat([frames.frame(page) for page in shown])
     found = claims.hypotheses(frame)
-    gained = choosing.gains(frame[frame["page"].isin([page.page for page in pages.get("choosing").sources()])])
+    tables = frame[frame["page"].isin([page.page for page in pages.get("choosing").sources() if page.page != length.page])]
+    gained = choosing.gains(tables)
     everything = [page for page in map(pages.get, pages.names()) if page.scale == board.scale]
     return {f"method-{name}": choosing.of_method(gained, row) for row, name in choosing.NAMES.items()} | {
         "answer": answer(found),
         "figure": f"```{{raw}} html\n{figures.image(scoreboard.forest(found))}\n```\n",
-        "take": recommendation(gained, frames.frame(length)),
+        "take": recommendation(gained, frames.frame(length)) + pairs(tables, gained),
         "cost": cost(everything),
     }
 
@@ -95,6 +96,25 @@ def recommendation(gained: pd.DataFrame, length: pd.DataFrame) -> str:
         rows.append(tuple(map(plain, (str(case), take, gain, cheaper))))
     heads = ["you have", "highest gain", "gain in AP over no teacher", "cheaper, difference not settled"]
     return f"{pipes(heads, rows)}\n{choosing.longer(length)}\n"
+
+
+EXAMPLE = "Faster R-CNN R50 taught by Mask R-CNN Swin-T, then Mask R-CNN Swin-S"
+"""A pair that a reader may look for."""
+
+
+def pairs(frame: pd.DataFrame, gained: pd.DataFrame) -> str:
+    """How many pairs of student and teachers are run, as Markdown.
+
+    Args:
+        frame: Of the pages with tables.
+        gained: As :func:`dfmsd.report.choosing.gains` gives it.
+    """
+    left, run = "; ".join(choosing.missing(frame, gained)["not run yet"]).split("; "), gained["pair"].nunique()
+    if left == [""]:
+        return ""
+    have = "has" if run == 1 else "have"
+    said = f"Of {counted(run + len(left), 'pair')} of student and teachers, {run} {have} a method beside a baseline. "
+    return f"\n{said}{EXAMPLE}, for example, is {'not run yet' if EXAMPLE in left else 'run'}.\n"
 
 
 def cost(shown: list[Page]) -> str:

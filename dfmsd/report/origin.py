@@ -9,6 +9,7 @@ from dfmsd.report.tables import address, safe
 from dfmsd.study import pages
 from dfmsd.study.pages import MeasuredPage, Page, PageSpec, ScoreboardPage
 from dfmsd.study.plan import duration
+from dfmsd.study.records import Measured
 
 
 def of(page: Page) -> HTML:
@@ -35,6 +36,14 @@ def of(page: Page) -> HTML:
 
 def _link(file: str) -> str:
     return f'<a href="{safe(address(file))}">{safe(file)}</a>'
+
+
+def of_measured(found: Measured | None) -> pd.DataFrame:
+    """What is behind the numbers of a page that measures, a fact a line."""
+    if found is None:
+        return pd.DataFrame({"these numbers": ["not measured"]}, index=["record"])
+    facts = found.provenance.model_dump()
+    return pd.DataFrame({"these numbers": {name: str(fact) for name, fact in (facts | facts.pop("versions")).items()}})
 
 
 def provenance(made: pd.DataFrame) -> pd.DataFrame:

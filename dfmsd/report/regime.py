@@ -23,6 +23,18 @@ LABEL = {"length": "epochs, relative to the scale's", "images": "labelled images
 LINE = ["pair", "recipe"]
 
 
+CHANGES = {
+    "length": "Every row has its epochs times the factor, which its stages share. The labelled images stay the same.",
+    "images": (
+        "Every student has its images times the factor, and as many iterations as before. With four times the images it has a "
+        "quarter of the epochs, so the data change and the length of the training does not. With the same epochs instead, more "
+        "images would also mean more steps, and nobody could tell which of the two made a gain fade. The teachers are the same "
+        "everywhere."
+    ),
+}
+"""What a factor changes, by what a page varies."""
+
+
 def by_seed(page: RegimePage, frame: pd.DataFrame, *, gain: bool = False) -> pd.DataFrame:
     """AP by pair, recipe and value, a column for each seed; or its gain over the first recipe at the same value, seed by seed."""
     ours = frame[frame["metric"] == "AP"]

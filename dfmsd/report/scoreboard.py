@@ -188,7 +188,9 @@ def board(judged: pd.DataFrame) -> pd.DataFrame:
     for scale, lines in own.groupby("scale", sort=False):
         for column in ("verdict", "numbers"):
             found[str(scale), column] = lines.set_index(index)[column]
-        found[str(scale), "p"] = lines.set_index(index)["p"].map(lambda p: "" if pd.isna(p) else f"{p:.2g}")
+        found[str(scale), "p"] = lines.set_index(index)["p"].map(
+            lambda p: "" if pd.isna(p) else f"{p:.2g}".replace("-", "−")
+        )  # a line breaks at a hyphen
     found["paper", "numbers"] = own.drop_duplicates("id").set_index(index)["paper"]
     return pd.DataFrame(found).reindex(pd.MultiIndex.from_frame(own[index].drop_duplicates()))
 

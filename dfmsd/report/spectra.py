@@ -116,6 +116,27 @@ def summary(spectrum: Array, limit: float) -> dict[str, float]:
     }
 
 
+def shares(frame: pd.DataFrame) -> str:
+    """What each version makes of the share of low frequencies, as Markdown.
+
+    Example:
+        >>> lines = [(AS_IS, 69.44), (FLIP, 69.44), (CROP, 67.15), (ENLARGED, 76.79)]
+        >>> print(shares(pd.DataFrame(lines, columns=["row", "value"]).assign(metric="share", image=0)))
+        Low frequencies have 69.4 % of the power of an image as it is, and of that of its other versions:
+        <BLANKLINE>
+        - flipped: 69.4 %, as before.
+        - crop: 67.2 %, which is less.
+        - crop, enlarged: 76.8 %, which is more.
+    """
+    means = frame[(frame["metric"] == "share") & frame["image"].notna()].groupby("row", sort=False)["value"].mean().round(1)
+    said = f"Low frequencies have {means[AS_IS]:.1f} % of the power of an image as it is, and of that of its other versions:"
+    lines = [said, ""]
+    for name, share in means.drop(AS_IS).items():
+        than = "as before" if share == means[AS_IS] else f"which is {'more' if share > means[AS_IS] else 'less'}"
+        lines.append(f"- {name}: {share:.1f} %, {than}.")
+    return "\n".join(lines)
+
+
 def measure(page: SpectraPage) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Take the spectra of every version of the page's images.
 

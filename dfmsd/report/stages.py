@@ -60,10 +60,14 @@ def figure(rows: pd.DataFrame, subject: str, teachers: pd.DataFrame) -> Figure:
 
 
 def ends(rows: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """The detection loss in the first and in the last epoch of each row's last stage, the mean over points and seeds."""
+    """The detection loss in the first and in the last epoch of each row's last stage, the mean over points and seeds.
+
+    Where a curve has its first point after the first epoch, that point counts.
+    """
+    first = curves.groupby([*ROW, "seed"])["epoch"].transform("min").clip(lower=curves["begin"] + 1)
     ours = rows[rows["source"] == "ours"].dropna(subset="end").drop_duplicates([*ROW, "seed"])
     table = ours.groupby(ROW, sort=False).agg(begin=("begin", "first"), end=("end", "first"))
-    table["first epoch"] = curves[curves["epoch"] <= curves["begin"] + 1].groupby(ROW)["loss"].mean()
+    table["first epoch"] = curves[curves["epoch"] <= first].groupby(ROW)["loss"].mean()
     table["last epoch"] = curves[curves["epoch"] > curves["end"] - 1].groupby(ROW)["loss"].mean()
     table["seeds"] = ours[ours["value"].notna()].groupby(ROW)["seed"].nunique()
     table["seeds"] = table["seeds"].fillna(0)

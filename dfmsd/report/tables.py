@@ -25,7 +25,10 @@ NONE = "–"
 _PAPER = "background: var(--pst-color-background, var(--jp-layout-color0, #fff))"
 _LOOK = {
     "": "font-size: 0.8rem; font-variant-numeric: tabular-nums; border-collapse: collapse; margin: 0.5rem 0",
-    "caption": "caption-side: bottom; text-align: left; font-size: 0.8rem; padding-top: 0.4rem; min-width: 20rem",
+    "caption": "caption-side: bottom; text-align: left; font-size: 0.8rem; padding-top: 0.4rem",
+    # Whatever is longer than a narrow screen is read without scrolling the numbers beside it.
+    "caption > div": "position: sticky; left: 0; width: max-content; max-width: min(100%, calc(100vw - 3rem))",
+    "th > div": "width: max-content; max-width: min(48rem, calc(100vw - 3rem)); white-space: normal",
     "th, td": "padding: 0.2rem 0.4rem; text-align: right; vertical-align: top; white-space: nowrap",
     "thead th": "text-align: center; white-space: normal",
     # The names stay in sight when a narrow screen scrolls the numbers.
@@ -33,7 +36,7 @@ _LOOK = {
     "th.row_heading:first-child": "white-space: normal; min-width: 7rem; max-width: min(24rem, 40vw)",
 }
 _HEAD = "min-width: 0; max-width: 0; overflow: visible; white-space: nowrap; padding-top: 0.8rem; font-weight: bold; z-index: 1"
-"""Taking no width, the long name of a group runs over the empty cells beside it."""
+"""Taking no width, the long name of a group, in a box of its own, runs over the empty cells beside it."""
 
 
 # Whatever is shown goes through one of these three: text of records and params may hold HTML, Markdown or scripts.
@@ -63,9 +66,15 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>$~|#&!^@])", r"\\\1", " ".join(text.split()))
 
 
-def markdown(text: str) -> Markdown:
-    """Markdown for a notebook, without the HTML and the addresses by which it could run scripts."""
+def markdown(text: str) -> Markdown | None:
+    """Markdown for a notebook, without the HTML and the addresses by which it could run scripts; None if there are no words."""
+    if not text.strip():
+        return None  # IPython would show its class and address
     return Markdown(re.sub(r"(?i)(script|data)\s*:(?=\S)", r"\1 :", text.replace("<", "&lt;")))
+
+
+NOTHING = markdown("Nothing is run yet that could be shown here.")
+"""What a section shows that has nothing else."""
 
 
 def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.DataFrame | None = None, **format: Any) -> Styler:
@@ -99,7 +108,9 @@ def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.
     if frame.index.nlevels > 1 and len(frame):
         frame, heads = _with_heads(frame)
     name = name or f"{zlib.crc32((caption + frame.to_csv()).encode()):08x}"
-    styler = Styler(frame, uuid=re.sub(r"[^\w-]", "-", name), cell_ids=False).set_caption(hover(html.escape(caption, quote=False)))
+    styler = Styler(frame, uuid=re.sub(r"[^\w-]", "-", name), cell_ids=False).set_caption(
+        f"<div>{hover(html.escape(caption, quote=False))}</div>" * bool(caption)
+    )
     styler.format_index(lambda label: hover(str(label)), axis="columns")
     shows = {column: _show(column) for column in frame} | {safe(key): show for key, show in format.pop("formatter", {}).items()}
     options: dict[str, Any] = {"precision": 1, "na_rep": NONE} | format
@@ -109,6 +120,8 @@ def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.
     if heads:
         head = _HEAD.replace(";", " !important;")  # it says otherwise than _LOOK
         styler.format(na_rep="", subset=pd.IndexSlice[heads, :]).hide(axis="index", level=0)
+        groups = {head[0] for head in heads}
+        styler.format_index(lambda label: f"<div>{label}</div>" if label in groups else str(label), level=1)
         styler.apply_index(lambda labels: [head if label in heads else "" for label in frame.index], level=1)
     for column, keys in () if links is None else links.items():
         for row, key in keys.dropna().items() if column in frame else ():

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import pandas as pd
+
+from dfmsd.hyper import DFMSD
 from dfmsd.report.tables import number, signed
 from dfmsd.study import plan, records
 from dfmsd.study.divergence import diverged
 from dfmsd.study.pages import Page, describe
 from dfmsd.study.spec import Run
+
+MEASURES = {
+    "maps": (
+        "Pearson's correlation of two networks' maps of magnitude over the positions of an image. It is 1 if they are large in the "
+        "same places."
+    ),
+    "masks": (
+        "one network's magnitude decides which positions its mask hides. The number is the share of them that the other network's "
+        f"mask hides, too. Masks that have nothing to do with each other agree on {DFMSD().spatial_ratio:g}, the share that is "
+        "hidden."
+    ),
+    "objects": "the area under the ROC curve by which magnitude tells positions on objects from background. 0.5 is chance.",
+    "channels": (
+        "Pearson's correlation channel by channel, over positions and images, averaged over channels. This is what SFA, Eq. (5), "
+        "raises. Networks that were trained apart have about 0, because their channels come in any order."
+    ),
+    "distance": "Wasserstein's distance of the distributions of student and teacher, in standard deviations of the teacher's.",
+}
+"""What is measured of the features of networks (:mod:`dfmsd.report.features`)."""
 
 
 def ends(subject: str, rival: str, mean: float, found: Iterable[float] | None = None) -> str:
@@ -51,6 +73,47 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
+def border(cycles: float) -> str:
+    """Where low frequencies end; ``cycles`` as a page of spectra has them.
+
+    Example:
+        >>> border(1.0)
+        'The border of low and high frequencies is the wave that fits once on an object of 32 pixels, the limit of small ones.'
+    """
+    fits = "once" if cycles == 1 else f"{cycles:g} times"
+    return (
+        f"The border of low and high frequencies is the wave that fits {fits} on an object of 32 pixels, the limit of small ones."
+    )
+
+
+def alike(frame: pd.DataFrame, stride: int) -> str:
+    """How alike the maps of each pair of networks are on a level, in words; empty where no two are trainings of one network.
+
+    Example:
+        >>> pairs = [("A", "B", "others", -0.5), ("A", "C", "others", 0.9), ("A", "A again", "twins", 0.8)]
+        >>> frame = pd.DataFrame(pairs, columns=["row", "beside", "kind", "value"]).assign(metric="maps", level=8)
+        >>> for sentence in alike(frame, 8).split(". "):
+        ...     print(sentence)
+        On the level of stride 8, maps of two trainings of one detector correlate by 0.800 (A and A again)
+        Maps of detectors of different type correlate by 0.900 (A and C), −0.500 (A and B)
+        Of these 2 pairs, 1 is at least as alike as two trainings of one detector.
+    """
+    own = frame[(frame["metric"] == "maps") & (frame["level"] == stride) & frame["beside"].notna()]
+    means = own.groupby(["kind", "row", "beside"])["value"].mean().sort_values(ascending=False)
+    if not {"twins", "others"} <= set(means.index.get_level_values("kind")):
+        return ""
+    twins, others = (
+        ", ".join(f"{value:.3f} ({one} and {two})".replace("-", "−", value < 0) for (one, two), value in means[kind].items())
+        for kind in ("twins", "others")
+    )
+    count = int((means["others"] >= means["twins"].min()).sum())
+    return (
+        f"On the level of stride {stride}, maps of two trainings of one detector correlate by {twins}. Maps of detectors of "
+        f"different type correlate by {others}. Of these {len(means['others'])} pairs, {count} {'is' if count == 1 else 'are'} at "
+        "least as alike as two trainings of one detector."
+    )
+
+
 def left(chains: Iterable[tuple[Run, ...]]) -> tuple[int, int, float]:
     """How many runs some chains need, how many of them have no result, and how many seconds those take, one at a time.
 
@@ -66,7 +129,7 @@ def state(pages: Sequence[Page], command: str = "") -> str:
 
     Args:
         pages: The pages, of one scale.
-        command: What makes the others; empty: that of the first page.
+        command: What makes the others; empty: that of these pages.
     """
     count, missing, seconds = left(chain for page in pages for chain in page.chains())
     scale = pages[0].scale
@@ -75,8 +138,13 @@ def state(pages: Sequence[Page], command: str = "") -> str:
         return f"All {counted(count, 'run')} at scale {scale} have a record.{amiss}"
     return (
         f"{count - missing:,} of {counted(count, 'run')} at scale {scale} have a record. "
-        f"`{command or pages[0].command()}` makes the others, in about {plan.duration(seconds)}, one at a time.{amiss}"
+        f"`{command or _command(pages)}` makes the others, in about {plan.duration(seconds)}, one at a time.{amiss}"
     )
+
+
+def _command(pages: Sequence[Page]) -> str:
+    """What makes the pages, and no other: so the hours beside it are its own."""
+    return pages[0].command().replace(f" {pages[0].page}", f" {' '.join(page.page for page in pages)}", 1)
 
 
 def _amiss(runs: Iterable[Run]) -> str:

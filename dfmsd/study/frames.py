@@ -12,7 +12,7 @@ Where rows are recipes besides:
 - ``role``: ``row``, or ``stage`` for its student before the last stage, or ``teacher`` for a teacher's own run
 - ``place`` of the row in the table, from 0; ``pair``: student and teachers in words; ``student``, ``teachers``, ``recipe``
 - ``stage``; ``begin`` and ``end``: epochs since the student's first; ``seed``; ``hardware``
-- ``seconds``: an estimate of what is left, where it is not run; ``remark``: on the paper's row
+- ``remark``: on the paper's row
 - a column for each option that the page varies; of trials ``share``; of gates and regimes ``length`` and ``images``
 
 Of starts: ``networks`` that begin with it; the metrics are ``accuracy`` and that of each class.
@@ -38,7 +38,7 @@ from dfmsd.study.spec import RunSpec
 
 COMMON = ("page", "scale", "source", "role", "row", "metric", "value", "low", "high", "key", "state", "stale", "note")
 
-ROWS = ("place", "pair", "student", "teachers", "recipe", "stage", "begin", "end", "seed", "hardware", "seconds", "remark")
+ROWS = ("place", "pair", "student", "teachers", "recipe", "stage", "begin", "end", "seed", "hardware", "remark")
 
 WHOLE = ("place", "stage", "seed", "image", "level")
 """Columns of whole numbers, which may be missing."""
@@ -93,7 +93,6 @@ def _lines(page: Page) -> Iterator[Line]:
 def _rows(page: PageSpec) -> Iterator[Line]:
     quotes = [] if page.table is None else published(page.table)
     given = {metric for quote in quotes for metric in quote.metrics}
-    planned = {item.run.key: item.seconds for item in plan.plan(page.chains())}
     by_place: dict[int, list[Entry]] = {}
     for entry in page.entries:
         by_place.setdefault(entry.place, []).append(entry)
@@ -107,7 +106,6 @@ def _rows(page: PageSpec) -> Iterator[Line]:
             yield from _quoted(shared | named, before, published("stages"), {"AP"})
         if isinstance(row, Impossible):
             yield shared | {"source": "ours", "metric": "AP", "state": "cannot be run", "note": row.reason}
-        left = sum(planned[run.key] for run in plan.order(entry.runs for entry in entries))
         for entry in entries:
             begin = 0
             for stage, run in enumerate(entry.runs, start=1):
@@ -115,7 +113,7 @@ def _rows(page: PageSpec) -> Iterator[Line]:
                 own: Line = {"stage": stage, "begin": begin, "end": end, "seed": entry.seed}
                 if stage < len(entry.runs):
                     own |= {"role": "stage", "row": f"{name_of(row)}, stage {stage}"}
-                yield from (shared | own | line for line in _ours(run, left))
+                yield from (shared | own | line for line in _ours(run))
                 begin = end
 
 
@@ -150,12 +148,12 @@ def _quoted(shared: Line, row: Row, quotes: Iterable[Published], given: Iterable
             yield shared | {"source": "paper"} | found
 
 
-def _ours(run: RunSpec, left: float = 0.0) -> Iterator[Line]:
-    """What a run's record says, a line a metric; without a result one line with the seconds that are left."""
+def _ours(run: RunSpec) -> Iterator[Line]:
+    """What a run's record says, a line a metric; without a result one line that says so."""
     record = records.result(run.key)
     shared: Line = {"source": "ours", "key": run.key}
     if record is None:
-        yield shared | {"metric": "AP", "state": "not run", "seconds": left}
+        yield shared | {"metric": "AP", "state": "not run"}
         return
     origin = record.provenance
     hardware = f"{origin.hardware}, {origin.threads} thread{'s' * (origin.threads != 1)}"
@@ -187,7 +185,6 @@ def _teachers(page: PageSpec) -> Iterator[Line]:
 
 
 def _trials(page: TuningPage) -> Iterator[Line]:
-    planned = {item.run.key: item.seconds for item in plan.plan(page.chains())}
     for entry in page.entries:
         name = entry.row.name or entry.row.recipe
         weights = page.methods[name].weights if name in page.methods else ()
@@ -201,19 +198,16 @@ def _trials(page: TuningPage) -> Iterator[Line]:
             "teachers": " → ".join(pair.teachers),
         }
         shared = {"role": "row", "place": entry.place, "share": share, "seed": entry.seed} | named
-        left = sum(planned[run.key] for run in plan.order([entry.runs]))
-        yield from (shared | line for line in _ours(entry.runs[-1], left))
+        yield from (shared | line for line in _ours(entry.runs[-1]))
 
 
 def _listed(page: GatesPage | RegimePage) -> Iterator[Line]:
     """The rows of a page that is no table: the student after its last stage."""
-    planned = {item.run.key: item.seconds for item in plan.plan(page.chains())}
     for entry in page.entries:
         options = entry.row.options
         shared = _shared(page, entry.place, entry.row) | {"length": options.length, "images": options.images, "seed": entry.seed}
         shared |= {"begin": 0, "end": sum(run.schedule.epochs for run in entry.runs)}
-        left = sum(planned[run.key] for run in plan.order([entry.runs]))
-        yield from (shared | line for line in _ours(entry.runs[-1], left))
+        yield from (shared | line for line in _ours(entry.runs[-1]))
 
 
 def _all_teachers(page: GatesPage) -> Iterator[Line]:

@@ -32,7 +32,7 @@ def lines(rows: Mapping[tuple[str, str], Aps], pair: str = PAIR, **fields: Any) 
     for place, ((row, recipe), aps) in enumerate(rows.items()):
         for seed, ap in aps.items():
             own = {"place": place, "row": row, "recipe": recipe, "seed": seed, "value": ap, "note": "", "stage": 1}
-            own |= {"key": f"{abs(hash((pair, row, seed))):x}"[:12], "state": "not run" if ap is None else "ok", "seconds": 60.0}
+            own |= {"key": f"{abs(hash((pair, row, seed))):x}"[:12], "state": "not run" if ap is None else "ok"}
             own |= {"low": None if ap is None else ap - 1, "high": None if ap is None else ap + 1}
             found.append(shared | own | fields)
     return pd.DataFrame(found).astype(

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import pandas as pd
 import pytest
 
-from dfmsd.report import choosing
+from dfmsd.report import choosing, tables
 from dfmsd.report.tables import plain
-from dfmsd.study import zoo
+from dfmsd.study import pages, zoo
 from tests.report.conftest import run
 
 OWN, OTHER = choosing.KINDS.values()
@@ -108,7 +108,15 @@ def test_more_training_is_set_beside_what_methods_add() -> None:
     assert choosing.longer(frame[frame["length"] == 2]) == ""
 
 
+def test_a_pair_that_is_not_run_stands_beside_the_command_that_runs_it() -> None:
+    done, other = (rows(teachers, {"baseline": 30.0, "MSE": 33.0}) for teachers in (GFL, RETINANET))
+    found = choosing.missing(pd.concat([done, other]).assign(scale="mini"), gained(done))
+    assert found.to_dict("index") == {"table03": {"not run yet": RETINANET, "command": "python -m dfmsd page table03 --scale mini"}}
+
+
 def test_without_a_record_the_page_says_how_many_runs_are_left_and_recommends_nothing(folders: object) -> None:
     shown = run("choosing", scale="smoke")
+    asked = " ".join(page.page for page in pages.get("choosing").sources())
     assert re.match(r"0 of \d+ runs at scale smoke have a record", shown["finding"].data)
-    assert set(shown) & {"take", "figure", "pairs", "methods", "gains"} == set() and not shown["longer"].data
+    assert f"`python -m dfmsd page {asked} --scale smoke` makes" in shown["finding"].data, "the hours are those of the command"
+    assert set(shown) & {"take", "figure", "methods", "gains", "longer"} == set() and shown["pairs"] is tables.NOTHING

@@ -101,6 +101,8 @@ def test_a_gate_fails_beyond_its_bound(
     assert table.loc[gates.GATES[gate], "verdict"] == gates.FAILED
     said = gates.consequences(gates.judged(page, frames.frame(page), cost), page)
     assert page.touches[gate] in said  # type: ignore[index]
+    failed = gates.judged(page, frames.frame(page), cost).query("verdict == 'failed'")
+    assert all(f"{one['measured']}: {one['value']:.1f}, where {gates.bound(one)} is asked" in said for _, one in failed.iterrows())
 
 
 def test_a_bound_itself_passes(page: GatesPage, write_record: WriteRecord) -> None:

@@ -63,6 +63,9 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
         home.recommendation(choosing.gains(frame), frame.assign(length=1.0)),
         home.cost([page]),
     ]
+    assert home.pairs(frame, choosing.gains(frame)).startswith(
+        "\nOf 3 pairs of student and teachers, 0 have a method beside a baseline."
+    )
     assert said[0].startswith(home.OPENING["not run"]) and "cannot recommend" in said[1]
     assert re.search(r"Nothing is run yet\. 0 of \d+ runs at scale mini have a record", said[2])
     assert not re.search(r"\d\.\d AP|[+−]\d|core-hours", "".join(said))

@@ -54,6 +54,12 @@ def test_cells_define_nothing(file: Path) -> None:
     assert cells == ({"define"} if file.stem == "loss" else set()), "one notebook shows how a loss is defined"
 
 
+@by_name
+def test_markdown_is_shown_by_tables_alone(file: Path) -> None:
+    """It makes records' words safe, and shows nothing where there are none."""
+    assert [cell.source for cell in code(file) if re.search(r"IPython\.display import .*(Markdown|HTML)", cell.source)] == []
+
+
 def test_every_kind_of_page_has_a_notebook_and_a_folder() -> None:
     assert set(pages.NOTEBOOKS) <= {file.stem for file in NOTEBOOKS}
     assert set(pages.NOTEBOOKS) == {file.name for file in paths.PARAMS.iterdir() if file.is_dir()}

@@ -53,6 +53,8 @@ def test_curves_end_in_the_mean_of_the_last_epoch(frame: pd.DataFrame) -> None:
     found = stages.ends(way, curves)
     columns = ["begin", "end", "first epoch", "last epoch", "seeds"]
     assert found.loc[(PAIR, "baseline"), columns].tolist() == [0, 12, 2.5, 0.75, 2]
+    late = stages.ends(way, curves[curves["epoch"] > 1])
+    assert late.loc[(PAIR, "baseline"), "first epoch"] == curves.loc[curves["epoch"] > 1, "loss"].iloc[0], "the first point counts"
     assert found.loc[(PAIR, "DFMSD, stage 2"), ["begin", "end", "seeds"]].tolist() == [12, 24, 1]
     assert found.loc[(PAIR, "DFMSD, stage 2"), "last epoch"] != found.loc[(PAIR, "DFMSD, stage 2"), "last epoch"]
     words = str(stages.learning(way, curves, "DFMSD").get_label())

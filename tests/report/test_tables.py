@@ -126,6 +126,12 @@ def test_words_of_a_figure_have_room_at_a_desk_and_on_a_phone() -> None:
         assert "10⁻²" in ticks[1] and {"0.1", "1", "10"} <= ticks[2]
 
 
+def test_markdown_without_words_is_nothing() -> None:
+    """IPython would show it as a class and an address."""
+    shown = tables.markdown("a <b>")
+    assert shown is not None and shown.data == "a &lt;b>" and tables.markdown(" \n") is None
+
+
 def test_dollars_in_a_name_are_dollars() -> None:
     """Matplotlib would take what stands between two for mathematics, and fail at what is none."""
     figure = Figure()
