@@ -86,6 +86,11 @@ def border(cycles: float) -> str:
     )
 
 
+def measures(names: Iterable[str]) -> str:
+    """What each measure of features is, as Markdown."""
+    return "\n".join(f"- `{name}`: {MEASURES[name]}" for name in names)
+
+
 def alike(frame: pd.DataFrame, stride: int) -> str:
     """How alike the maps of each pair of networks are on a level, in words; empty where no two are trainings of one network.
 
