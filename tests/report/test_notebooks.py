@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nbformat
@@ -58,6 +59,17 @@ def test_cells_define_nothing(file: Path) -> None:
 def test_markdown_is_shown_by_tables_alone(file: Path) -> None:
     """It makes records' words safe, and shows nothing where there are none."""
     assert [cell.source for cell in code(file) if re.search(r"IPython\.display import .*(Markdown|HTML)", cell.source)] == []
+
+
+@by_page
+def test_what_a_notebook_imports_is_no_parameter(name: str) -> None:
+    """Modules, functions and classes: a constant would be taken for a parameter that the page does not have."""
+    trees = [ast.parse(cell.source) for cell in code(paths.NOTEBOOKS / f"{name}.ipynb")]
+    imports: list[ast.stmt] = [node for tree in trees for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    found: dict[str, Any] = {}
+    exec(compile(ast.Module(imports, []), name, "exec"), found)
+    del found["__builtins__"]
+    assert found and [one for one, value in found.items() if not (isinstance(value, ModuleType) or callable(value))] == []
 
 
 def test_every_kind_of_page_has_a_notebook_and_a_folder() -> None:
