@@ -5,6 +5,8 @@ The keys of the YAML are the fields of the notebook's page model (:data:`NOTEBOO
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import os
 import re
 from abc import abstractmethod
@@ -817,10 +819,30 @@ def validate(model: type[AnyPage], parameters: Mapping[str, Any]) -> AnyPage:
         raise StudyError(f"page {parameters.get('page', '?')!r}: {explained(error, model)}") from None
 
 
+def _stated(cells: Sequence[str]) -> set[str]:
+    r"""What the cell of parameters that was run last assigns, and what papermill injects after it, out of IPython's history.
+
+    Example:
+        >>> sorted(_stated(["page = 1\nsede = 2", "spec = 3", "page = 4\nseeds = 5", "# Parameters\njobs = 6", "frame = 7"]))
+        ['jobs', 'page', 'seeds']
+    """
+    found: set[str] = set()
+    for cell in cells:
+        with contextlib.suppress(SyntaxError):  # of a magic
+            lines = [line for line in ast.parse(cell).body if isinstance(line, ast.Assign)]
+            names = {target.id for line in lines for target in line.targets if isinstance(target, ast.Name)}
+            if cell.startswith("# Parameters"):
+                found |= names
+            elif "page" in names:
+                found = names
+    return found
+
+
 def page(notebook: str, given: Mapping[str, Any]) -> Page:
     """A page from the variables of its notebook, ``globals()``: the cell of parameters, and what papermill injects.
 
-    Modules, functions, names with ``_`` and ``jobs`` are none of its fields; what is None takes the page's own value.
+    Modules, functions, names with ``_`` and ``jobs`` are none of its fields; what is None takes the page's own value. Where cells
+    have been run before, in Jupyter, their variables are no parameters.
 
     Raises:
         StudyError: for a parameter that the page does not have, or that is another notebook's; see :func:`validate`.
@@ -830,10 +852,13 @@ def page(notebook: str, given: Mapping[str, Any]) -> Page:
         >>> page("dataset", words).scale
         'mini'
     """
+    model = NOTEBOOKS[notebook]
+    stated = _stated(given.get("In", ()))
     parameters = {
         name: value
         for name, value in given.items()
         if not (name.startswith("_") or name in ("In", "Out", "jobs") or isinstance(value, ModuleType) or callable(value))
+        if not stated or name in stated or name in model.model_fields
     }
     name = parameters.get("page")
     file = next((file for file in _files() if file.stem == name), None)
@@ -842,7 +867,6 @@ def page(notebook: str, given: Mapping[str, Any]) -> Page:
     jobs = given.get("jobs", 0)
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 0:
         raise StudyError(f"jobs = {jobs!r}: 0 reads records, n = 1, 2, ... trains what is missing, n runs at a time")
-    model = NOTEBOOKS[notebook]
     for unknown in (name for name in parameters if name not in model.model_fields):
         raise StudyError(f"{notebook}.ipynb has no parameter {unknown!r}: {suggest(unknown, [*model.model_fields, 'jobs'])}")
     return validate(model, {field: value for field, value in parameters.items() if value is not None})

@@ -14,6 +14,7 @@ import nbformat
 import papermill
 import papermill.cli
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from papermill.exceptions import PapermillExecutionError
 
@@ -61,15 +62,19 @@ def test_markdown_is_shown_by_tables_alone(file: Path) -> None:
     assert [cell.source for cell in code(file) if re.search(r"IPython\.display import .*(Markdown|HTML)", cell.source)] == []
 
 
-@by_page
-def test_what_a_notebook_imports_is_no_parameter(name: str) -> None:
-    """Modules, functions and classes: a constant would be taken for a parameter that the page does not have."""
-    trees = [ast.parse(cell.source) for cell in code(paths.NOTEBOOKS / f"{name}.ipynb")]
-    imports: list[ast.stmt] = [node for tree in trees for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    found: dict[str, Any] = {}
-    exec(compile(ast.Module(imports, []), name, "exec"), found)
-    del found["__builtins__"]
-    assert found and [one for one, value in found.items() if not (isinstance(value, ModuleType) or callable(value))] == []
+def test_a_notebook_runs_again_in_its_kernel_and_still_refuses_a_misspelt_parameter(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its cells have assigned meanwhile are no parameters."""
+    shell = InteractiveShell(user_module=ModuleType("notebook"))
+    monkeypatch.setattr(shell, "showtraceback", lambda *_, **__: None)
+    cells = [cell.source for cell in code(paths.NOTEBOOKS / "comparison.ipynb")]
+    (place,) = [place for place, cell in enumerate(cells) if "study.page(" in cell]
+    for cell in [*cells, *cells[: place + 1]]:
+        shell.run_cell(cell, store_history=True, silent=False).raise_error()
+    shell.run_cell(f"{cells[0]}\nsede = 3", store_history=True)
+    with pytest.raises(StudyError, match=r"has no parameter 'sede': did you mean 'seeds'\?"):
+        shell.run_cell(cells[place], store_history=True).raise_error()
 
 
 def test_every_kind_of_page_has_a_notebook_and_a_folder() -> None:
