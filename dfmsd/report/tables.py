@@ -25,9 +25,9 @@ NONE = "–"
 _PAPER = "background: var(--pst-color-background, var(--jp-layout-color0, #fff))"
 _LOOK = {
     "": "font-size: 0.8rem; font-variant-numeric: tabular-nums; border-collapse: collapse; margin: 0.5rem 0",
-    "caption": "caption-side: bottom; text-align: left; font-size: 0.8rem; padding-top: 0.4rem",
+    "caption": "caption-side: bottom; text-align: left; font-size: 0.8rem; padding-top: 0.4rem; min-width: 20rem",
     # Whatever is longer than a narrow screen is read without scrolling the numbers beside it.
-    "caption > div": "position: sticky; left: 0; width: max-content; max-width: min(100%, calc(100vw - 3rem))",
+    "caption > div": "position: sticky; left: 0; max-width: calc(100vw - 3rem)",
     "th > div": "width: max-content; max-width: min(48rem, calc(100vw - 3rem)); white-space: normal",
     "th, td": "padding: 0.2rem 0.4rem; text-align: right; vertical-align: top; white-space: nowrap",
     "thead th": "text-align: center; white-space: normal",
