@@ -96,7 +96,7 @@ def _lines(page: GatesPage, aps: _Aps) -> Iterator[Line]:
         about = {"gate": "teachers", "about": in_words(pair.student, pair.teachers)}
         before = aps.alone(pair.student, 2.0)
         for place, name in enumerate(names):
-            above = {"measured": f"{name} above the untaught student of twice the epochs", "value": values[place] - before}
+            above = {"measured": f"{name} above the untaught student (2E)", "value": values[place] - before}
             limits = bounds.above if place == 0 else None, bounds.most if place == len(names) - 1 else None
             if place > 0:
                 step = {"measured": f"{name} above {names[place - 1]}", "value": values[place] - values[place - 1]}
