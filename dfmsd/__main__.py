@@ -253,14 +253,17 @@ def _run_key(key: str) -> int:
     """Train one run in this process, as an engine's job does, or in those that torchrun has started."""
     from dfmsd.study import campaign, ensure
 
+    waiting: list[str] = []
     for page in (pages.get(name, scale=scale) for scale in scales.SCALES for name in pages.names()):
         if (found := next((one for one in plan.order(page.chains()) if one.key == key), None)) is not None:
             ensure.check_gates([found])
             ready = campaign.ready([page])
-            if found not in plan.order(ready.chains):
-                raise StudyError("; ".join(ready.waiting))
-            ensure.train(found, machine.threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-            return 0
+            if found in plan.order(ready.chains):
+                ensure.train(found, machine.threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+                return 0
+            waiting = waiting or ready.waiting  # another page may have it that need not wait, as the gates
+    if waiting:
+        raise StudyError("; ".join(waiting))
     raise StudyError(f"no page has a run {key!r}: `python -m dfmsd plan PAGE` prints the keys of a page's runs")
 
 

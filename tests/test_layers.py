@@ -83,4 +83,4 @@ def test_the_core_loads_neither_study_nor_report() -> None:
 @pytest.mark.parametrize("name", ["page", "make", "frame", "curves"])
 def test_a_notebook_finds_what_it_needs_in_the_study(name: str) -> None:
     script = f"from dfmsd import study, report\nimport dfmsd.study.frames\nassert callable(study.{name})"
-    subprocess.run([sys.executable, "-c", script], cwd=paths.ROOT, check=True)
+    assert subprocess.run([sys.executable, "-c", script], cwd=paths.ROOT, check=False).returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from dfmsd.study import claims, records, scales, trials
 from dfmsd.study.pages import Page, RowsPage, TuningPage
@@ -35,7 +36,7 @@ def ready(selected: Iterable[Page]) -> Ready:
     asked = claims.asked()
     primary = {name for one in asked.among for name in (one.subject, *one.rivals)}
     found: list[tuple[tuple[int, ...], tuple[Run, ...]]] = []
-    unsettled: dict[str, str] = {}
+    reasons = cache(trials.unsettled)
     held: dict[str, set[str]] = {}
     for page in selected:
         place = PAGES.index(page.page) if page.page in PAGES else len(PAGES)
@@ -44,16 +45,15 @@ def ready(selected: Iterable[Page]) -> Ready:
             continue
         trial = isinstance(page, TuningPage)
         gated = page.scale == scales.GATED and getattr(page, "data", None) is None
-        if gated and not unsettled:
-            unsettled = trials.unsettled(page.scale)
+        unsettled = reasons(page.scale) if gated else {}
         for entry in page.entries:
             decides = name_of(entry.row) in primary and (trial or page.page in asked.pages)
             waits = [name for name in trials.needed(entry.row, trial=trial) if name in unsettled]
-            if waits and gated and records.find(entry.runs[-1].key) is None:
-                held.setdefault(waits[0], set()).add(entry.runs[-1].key)
+            if waits and records.find(entry.runs[-1].key) is None:
+                held.setdefault(unsettled[waits[0]], set()).add(entry.runs[-1].key)
             elif trial:
                 found.append(((1 if decides else 3, place), entry.runs))
             else:
                 found.append(((2, entry.seed, place) if decides else (4, place, entry.seed), entry.runs))
-    lines = [f"{len(keys)} rows or trials must wait: {unsettled[name]}" for name, keys in held.items()]
+    lines = [f"{len(keys)} rows or trials must wait: {reason}" for reason, keys in held.items()]
     return Ready([runs for _, runs in sorted(found, key=lambda one: one[0])], lines)
