@@ -299,7 +299,7 @@ def _network(name: str, scale: Scale) -> NetworkSpec:
 def _run(
     row: Row, scale: Scale, seed: int, split: Literal["val", "tune"], *, done: float = 0.0, share: float = 1.0, **links: Any
 ) -> RunSpec:
-    whole = scale.schedule_of(row.student, length=row.options.length)
+    whole = scale.schedule_of(row.student, taught=links.get("stage") is not None, length=row.options.length)
     # Cumulated, so that the stages' epochs add up to the row's.
     epochs = max(1, round((done + share) * whole.epochs) - round(done * whole.epochs))
     return RunSpec(

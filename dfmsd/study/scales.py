@@ -32,6 +32,8 @@ class _Schedule(Frozen):
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
     warmup: int = Field(ge=0)
+    taught_clip: float = Field(default=ScheduleSpec.model_fields["clip"].default, gt=0)
+    """Maximum norm of the gradient of a student that has a teacher; all other networks have mmdet's."""
 
 
 class Own(Frozen):
@@ -101,12 +103,21 @@ class Scale(Frozen):
             raise StudyError(f"params/scales.yaml: {self.name}: variants has no {variant!r}: {suggest(variant, self.variants)}")
         return self.variants[variant]
 
-    def schedule_of(self, network: str, *, teacher: bool = False, length: float = 1.0) -> ScheduleSpec:
-        """The schedule of a network, by its name in the zoo, to learn or to teach; ``length`` is a factor on the epochs."""
+    def schedule_of(self, network: str, *, teacher: bool = False, taught: bool = False, length: float = 1.0) -> ScheduleSpec:
+        """The schedule of a network, by its name in the zoo.
+
+        Args:
+            network: Its name.
+            teacher: It will teach.
+            taught: It has a teacher.
+            length: A factor on the epochs.
+        """
         family = zoo.family(network)
         own = self._teacher(network) if teacher else self.students.get(family, Own())
         epochs = own.epochs or self.schedule.epochs
-        plain = self.schedule.model_dump() | {"epochs": max(1, round(length * epochs))}
+        plain = self.schedule.model_dump(exclude={"taught_clip"}) | {"epochs": max(1, round(length * epochs))}
+        if taught:
+            plain["clip"] = self.schedule.taught_clip
         return ScheduleSpec(
             **plain, **self.optimizers.get(family, {}), lr=zoo.learning_rate(network, self.name), max_iters=self.rehearsal
         )

@@ -190,7 +190,7 @@ def test_a_runs_config_says_what_its_specification_says() -> None:
     assert model.enhance == spec.stage.enhance.model_dump(exclude={"weak"}) | {"ratios": "r.json"}
     assert config.train_cfg.max_epochs == steps.epochs
     assert config.param_scheduler[0].milestones == [round(steps.epochs * 2 / 3), round(steps.epochs * 11 / 12)]
-    assert (config.optim_wrapper.optimizer.lr, config.optim_wrapper.clip_grad.max_norm) == (steps.lr, 35)
+    assert (config.optim_wrapper.optimizer.lr, config.optim_wrapper.clip_grad.max_norm) == (steps.lr, steps.clip)
     # The second stage of seed 3 begins after the first one's epochs.
     seed = 3 + spec.parent.schedule.epochs
     assert (config.train_dataloader.batch_size, config.randomness.seed, config.custom_hooks[0].seed) == (steps.batch, seed, seed)

@@ -43,6 +43,17 @@ def test_swins_have_their_own_optimiser_and_the_others_keys_do_not_know_of_it(na
     assert "optimizer" not in other.model_dump()
 
 
+@pytest.mark.parametrize(("name", "taught"), [("smoke", 35), ("mini", 10), ("gpu", 35), ("coco", 35)])
+def test_at_mini_the_gradient_of_every_taught_student_is_clipped_at_ten_in_every_stage(name: str, taught: float) -> None:
+    scale = scales.get(name)
+    for recipe in METHODS:
+        row = Row(student="gfl_r50", teachers=("gfl_r101", "gfl_x101"), recipe=recipe)
+        assert {run.schedule.clip for run in chain(row, scale, 0)} == {taught}
+    assert [run.schedule.clip for run in chain(Row(student="gfl_r50", recipe="baseline"), scale, 0)] == [35]
+    if name != "coco":
+        assert teacher_of("gfl_r101", scale).schedule.clip == 35
+
+
 def test_a_family_without_a_learning_rate_is_told_where_it_belongs() -> None:
     with pytest.raises(StudyError, match=r"^dfmsd/study/zoo.yaml: families: fcos: lr has none for the scale tiny"):
         zoo.learning_rate("fcos_r50", "tiny")
