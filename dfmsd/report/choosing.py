@@ -14,7 +14,7 @@ from dfmsd.report import figures
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import pipes, plain, signed
 from dfmsd.report.words import counted, ends
-from dfmsd.study import claims, pages, stats
+from dfmsd.study import claims, stats
 from dfmsd.study.rows import LABELS
 
 NEEDS = {
@@ -178,16 +178,14 @@ def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
 
 
 def missing(frame: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:
-    """Which pairs of student and teachers have no method beside a baseline yet, by the page that has their rows.
+    """Which pairs of student and teachers have no method beside a baseline yet: each ``pair`` with the ``page`` that has its rows.
 
     Args:
         frame: Of the pages whose rows are recipes.
         gained: As :func:`gains` gives it.
     """
     own = frame[(frame["role"] == "row") & (frame["recipe"] != "baseline") & ~frame["pair"].isin(gained["pair"])]
-    pairs = own.drop_duplicates("pair").groupby("page", sort=False)["pair"].agg("; ".join)
-    scale = frame["scale"].iloc[0]
-    return pd.DataFrame({"not run yet": pairs, "command": [pages.get(page, scale=scale).command() for page in pairs.index]})
+    return own.drop_duplicates("pair")[["page", "pair"]]
 
 
 def all_gains(gained: pd.DataFrame) -> pd.DataFrame:

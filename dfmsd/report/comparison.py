@@ -22,7 +22,7 @@ from dfmsd.report.tables import number, plain, safe, signed, styled
 from dfmsd.study import evaluate, frames, records, stats, zoo
 from dfmsd.study.frames import METRICS
 from dfmsd.study.pages import PageSpec
-from dfmsd.study.plan import duration
+from dfmsd.study.plan import duration, plan
 from dfmsd.study.published import also
 from dfmsd.study.rows import JOIN
 from dfmsd.study.stats import Spread
@@ -268,7 +268,7 @@ def results(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
     places = set(frame.set_index(ROW).loc[shown[~shown].index, "place"]) if not shown.all() else set()
     folded = ""
     if places:
-        seconds = words.left(entry.runs for entry in page.entries if entry.place in places)[2]
+        seconds = sum(words.left(plan(entry.runs for entry in page.entries if entry.place in places)))
         time = f"about {duration(seconds)}, one run at a time"
         folded = f"{(~shown).sum()} of {words.counted(len(shown), 'row')} not run yet: {page.command()} runs them, in {time}."
     if not shown.any():

@@ -109,8 +109,8 @@ def pairs(frame: pd.DataFrame, gained: pd.DataFrame) -> str:
         frame: Of the pages with tables.
         gained: As :func:`dfmsd.report.choosing.gains` gives it.
     """
-    left, run = "; ".join(choosing.missing(frame, gained)["not run yet"]).split("; "), gained["pair"].nunique()
-    if left == [""]:
+    left, run = list(choosing.missing(frame, gained)["pair"]), gained["pair"].nunique()
+    if not left:
         return ""
     have = "has" if run == 1 else "have"
     said = f"Of {counted(run + len(left), 'pair')} of student and teachers, {run} {have} a method beside a baseline. "

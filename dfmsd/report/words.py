@@ -10,7 +10,7 @@ from dfmsd.hyper import DFMSD
 from dfmsd.report.tables import number, signed
 from dfmsd.study import plan, records
 from dfmsd.study.divergence import diverged
-from dfmsd.study.pages import Page, describe
+from dfmsd.study.pages import Page, describe, making
 from dfmsd.study.spec import Run
 
 MEASURES = {
@@ -119,14 +119,12 @@ def alike(frame: pd.DataFrame, stride: int) -> str:
     )
 
 
-def left(chains: Iterable[tuple[Run, ...]]) -> tuple[int, int, float]:
-    """How many runs some chains need, how many of them have no result, and how many seconds those take, one at a time.
+def left(planned: Iterable[plan.Planned]) -> list[float]:
+    """How long each run takes that has no result, in seconds.
 
     Records are counted: what else this machine has of the runs, such as weights, changes nothing.
     """
-    planned = plan.plan(chains)
-    missing = [item.whole for item in planned if records.result(item.run.key) is None]
-    return len(planned), len(missing), sum(missing)
+    return [item.whole for item in planned if records.result(item.run.key) is None]
 
 
 def state(pages: Sequence[Page], command: str = "") -> str:
@@ -136,20 +134,15 @@ def state(pages: Sequence[Page], command: str = "") -> str:
         pages: The pages, of one scale.
         command: What makes the others; empty: that of these pages.
     """
-    count, missing, seconds = left(chain for page in pages for chain in page.chains())
-    scale = pages[0].scale
-    amiss = _amiss(plan.order(chain for page in pages for chain in page.chains()))
+    planned, scale = plan.plan(chain for page in pages for chain in page.chains()), pages[0].scale
+    amiss = _amiss(item.run for item in planned)
+    missing = left(planned)
     if not missing:
-        return f"All {counted(count, 'run')} at scale {scale} have a record.{amiss}"
+        return f"All {counted(len(planned), 'run')} at scale {scale} have a record.{amiss}"
     return (
-        f"{count - missing:,} of {counted(count, 'run')} at scale {scale} have a record. "
-        f"`{command or _command(pages)}` makes the others, in about {plan.duration(seconds)}, one at a time.{amiss}"
+        f"{len(planned) - len(missing):,} of {counted(len(planned), 'run')} at scale {scale} have a record. "
+        f"`{command or making(*pages)}` makes the others, in about {plan.duration(sum(missing))}, one at a time.{amiss}"
     )
-
-
-def _command(pages: Sequence[Page]) -> str:
-    """What makes the pages, and no other: so the hours beside it are its own."""
-    return pages[0].command().replace(f" {pages[0].page}", f" {' '.join(page.page for page in pages)}", 1)
 
 
 def _amiss(runs: Iterable[Run]) -> str:

@@ -70,7 +70,12 @@ class Page(Frozen):
 
     def command(self) -> str:
         """What makes what the page shows, as far as it is missing."""
-        return f"python -m dfmsd page {self.page} --scale {self.scale}"
+        return making(self)
+
+
+def making(*shown: Page) -> str:
+    """The command that makes what some pages of one scale show, and no more, as far as it is missing."""
+    return f"python -m dfmsd page {' '.join(page.page for page in shown)} --scale {shown[0].scale}"
 
 
 # Pages whose rows are runs
