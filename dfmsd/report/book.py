@@ -315,9 +315,10 @@ def _drawings() -> dict[str, str]:
     for cell in nbformat.read(paths.pages() / "methods.ipynb", as_version=4).cells:
         shown = [output["data"]["text/html"] for output in cell.get("outputs", ()) if "text/html" in output.get("data", {})]
         if (name := re.search(r'specification\("(\w+)"', cell.source)) and shown:
-            caption = html.escape(cell.metadata["mystnb"]["figure"]["caption"])
-            drawn = f"<figure>{shown[0]}<figcaption>{caption}</figcaption></figure>"
-            found[f"method-{name[1]}"] = f"\n```{{raw}} html\n{drawn}\n```\n"
+            figure = cell.metadata["mystnb"]["figure"]
+            drawn = f"<figure>{shown[0]}<figcaption>{html.escape(figure['caption'])}</figcaption></figure>"
+            there = f"This is {{numref}}`{figure['name']}` of [All methods side by side](../pages/methods.ipynb)."
+            found[f"method-{name[1]}"] = f"\n```{{raw}} html\n{drawn}\n```\n\n{there}\n"
     return found
 
 

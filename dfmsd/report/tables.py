@@ -127,8 +127,11 @@ def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.
         for row, key in keys.dropna().items() if column in frame else ():
             styler.format(partial(_linked, key, shows[column] or number), subset=([row], [column]))
     styles = [{"selector": selector, "props": props} for selector, props in _LOOK.items()]
-    for place in (frame.columns.get_loc(column) for column in words):
-        styles.append({"selector": f"td.col{place}", "props": "text-align: left; white-space: normal; max-width: 24rem"})
+    for column in words:
+        # A wide screen may squeeze words to keep all columns in sight; a narrow one, which scrolls anyhow, does not.
+        least = f"clamp(0rem, 60rem - 100vw, min(12rem, {frame[column].map(lambda value: len(str(value))).max()}ch))"
+        look = f"text-align: left; white-space: normal; min-width: {least}; max-width: 24rem"
+        styles.append({"selector": f"td.col{frame.columns.get_loc(column)}", "props": look})
     return styler.set_table_styles(styles)  # type: ignore[arg-type]
 
 

@@ -74,10 +74,11 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
 def test_a_methods_page_has_the_drawing_of_the_page_of_all_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DFMSD_BOOK", str(tmp_path))
     shown = [new_output("display_data", {"text/html": "<svg>drawn</svg>"})]
-    caption = {"mystnb": {"figure": {"caption": "MGD: a < b."}}}
+    caption = {"mystnb": {"figure": {"caption": "MGD: a < b.", "name": "methods-mgd"}}}
     drawing = new_code_cell('methods.draw(methods.specification("mgd", scale), scene)', outputs=shown, metadata=caption)
     cells = [drawing, new_code_cell("spec")]
     write_atomic(paths.pages() / "methods.ipynb", nbformat.writes(new_notebook(cells=cells)))
     found = book._drawings()
-    assert "<svg>drawn</svg><figcaption>MGD: a &lt; b.</figcaption>" in found.pop("method-mgd")
+    drawn = found.pop("method-mgd")
+    assert "<svg>drawn</svg><figcaption>MGD: a &lt; b.</figcaption>" in drawn and "{numref}`methods-mgd`" in drawn
     assert len(found) == len(METHODS) - 1 and all("Nothing is drawn yet" in text for text in found.values())
