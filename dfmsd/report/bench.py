@@ -17,7 +17,6 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfmsd import losses
@@ -25,7 +24,7 @@ from dfmsd.hyper import METHODS, Kind, for_pair
 from dfmsd.losses import Method
 from dfmsd.losses.fkd import WIDTHS
 from dfmsd.report import step
-from dfmsd.report.step import Work, peak_bytes
+from dfmsd.report.step import Work, peak_bytes, seconds
 from dfmsd.study import machine
 from dfmsd.study.pages import BenchPage
 from dfmsd.study.rows import LABELS
@@ -148,7 +147,7 @@ def measure(page: BenchPage) -> tuple[pd.DataFrame, dict[str, Any]]:
         "rounds": page.repeats,
         "float32 matrix products": torch.get_float32_matmul_precision(),
         "TF32 convolutions": device.type == "cuda" and torch.backends.cudnn.allow_tf32,
-        "clock": "torch.utils.benchmark.Timer",
+        "clock": "time.perf_counter around the call",
     }
     return frame.assign(beside=machine.name()), {"settings": settings}
 
@@ -168,9 +167,9 @@ def _sampled(shapes: Shapes, device: torch.device, rounds: int, copied: int) -> 
     found = [(LABELS[name], "peak MiB", peak_bytes(call, device) / 2**20) for name, call in work.items()]
     for _ in range(rounds):
         for name, call in work.items():
-            rate = 2 * copied / seconds(lambda: target.copy_(source))  # read and written
-            convolution_rate = flops[""] / seconds(convolve)
-            mse, own = seconds(work["mse"]), seconds(call)
+            rate = 2 * copied / seconds(lambda: target.copy_(source), device)  # read and written
+            convolution_rate = flops[""] / seconds(convolve, device)
+            mse, own = seconds(work["mse"], device), seconds(call, device)
             convolutions = flops[name] / convolution_rate
             found += [
                 (LABELS[name], "ms", 1e3 * own),
@@ -247,11 +246,6 @@ def _boxes(count: int, image: tuple[int, int], generator: torch.Generator) -> Te
     sides = whole * 0.02 * 25 ** torch.rand(count, 2, generator=generator)
     corner = (whole - sides) * torch.rand(count, 2, generator=generator)
     return torch.cat([corner, corner + sides], dim=1)
-
-
-def seconds(work: Work) -> float:
-    """How long a call takes, after two that warm up."""
-    return float(Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads()).timeit(1).mean)
 
 
 def convolution_flops(work: Work) -> int:

@@ -52,7 +52,7 @@ def sampled(
     size = f"{len(boxes)} images of {image[0]} x {image[1]}"
     found = [(row, "step peak MiB", peak_bytes(call, device) / 2**20) for row, call in work.items()]
     for _ in range(rounds):
-        took = {row: _seconds(call, device) for row, call in work.items()}
+        took = {row: seconds(call, device) for row, call in work.items()}
         for row, own in took.items():
             found += [
                 (row, "step ms", 1e3 * own),
@@ -112,8 +112,10 @@ def _training(network: Any, image: tuple[int, int], boxes: Sequence[Tensor]) -> 
     return work
 
 
-def _seconds(work: Work, device: torch.device) -> float:
-    """Of one call, which lasts for so long that nothing need warm up."""
+def seconds(work: Work, device: torch.device) -> float:
+    """How long one call takes that was made before, so that nothing need warm up."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     begun = time.perf_counter()
     work()
     if device.type == "cuda":

@@ -454,7 +454,7 @@ class CodePage(MeasuredPage):
 class BenchPage(CodePage):
     """What the losses cost (:mod:`dfmsd.report.bench`): a record a machine; at the scale smoke of tiny maps."""
 
-    repeats: int = Field(default=10, ge=1)
+    repeats: int = Field(default=5, ge=1)
     """Rounds; every method is timed once in each."""
     public: PublicCode
 
