@@ -11,6 +11,7 @@ from dfmsd.report.tables import number, signed
 from dfmsd.study import plan, records
 from dfmsd.study.divergence import diverged
 from dfmsd.study.pages import Page, describe, making
+from dfmsd.study.records import Record
 from dfmsd.study.spec import Run
 
 MEASURES = {
@@ -135,7 +136,9 @@ def state(pages: Sequence[Page], command: str = "") -> str:
         command: What makes the others; empty: that of these pages.
     """
     planned, scale = plan.plan(chain for page in pages for chain in page.chains()), pages[0].scale
-    amiss = _amiss(item.run for item in planned)
+    found = [(item.run, records.result(item.run.key)) for item in planned]
+    known = [(run, record) for run, record in found if record is not None]
+    amiss = _stale(known) + _amiss(known)
     missing = left(planned)
     if not missing:
         return f"All {counted(len(planned), 'run')} at scale {scale} have a record.{amiss}"
@@ -145,7 +148,11 @@ def state(pages: Sequence[Page], command: str = "") -> str:
     )
 
 
-def _amiss(runs: Iterable[Run]) -> str:
-    found = [(run, records.result(run.key)) for run in runs]
-    said = [f"\n- `{run.key}` {describe(run)}: {why}" for run, one in found if one is not None and (why := diverged(one))]
+def _stale(known: Iterable[tuple[Run, Record]]) -> str:
+    count = sum(records.is_stale(record, run) for run, record in known)
+    return f" {counted(count, 'record')} {'is' if count == 1 else 'are'} stale: the code has changed since." * bool(count)
+
+
+def _amiss(known: Iterable[tuple[Run, Record]]) -> str:
+    said = [f"\n- `{run.key}` {describe(run)}: {why}" for run, record in known if (why := diverged(record))]
     return f"\n\n**{counted(len(said), 'run')} diverged**, and the AP is that of a failed training:\n{''.join(said)}" * bool(said)

@@ -12,9 +12,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from dfmsd.hyper import METHODS
-from dfmsd.report import book, choosing, home
+from dfmsd.report import book, choosing, home, words
 from dfmsd.study import claims, frames, pages, paths
 from dfmsd.study.files import write_atomic
+from tests.fixtures_study import publish
 
 
 def hypotheses(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
@@ -69,6 +70,13 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
     assert said[0].startswith(home.OPENING["not run"]) and "cannot recommend" in said[1]
     assert re.search(r"Nothing is run yet\. 0 of \d+ runs at scale mini have a record", said[2])
     assert not re.search(r"\d\.\d AP|[+−]\d|core-hours", "".join(said))
+
+
+def test_how_many_records_are_stale_stands_beside_how_many_there_are(folders: Path) -> None:
+    page = pages.get("table03", scale="smoke")
+    for place, entry in enumerate(entry for entry in page.entries if len(entry.runs) == 1):
+        publish(entry.runs[0], digest="0" * 12 if place < 2 else None)
+    assert " 2 records are stale: the code has changed since." in words.state([page])
 
 
 def test_a_methods_page_has_the_drawing_of_the_page_of_all_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
