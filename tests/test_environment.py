@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from dfmsd.study import doctor, paths
@@ -33,6 +34,13 @@ def _needs(*groups: str) -> dict[str, Requirement]:
 
 def test_the_lock_holds_every_package_that_is_installed_and_no_other() -> None:
     assert doctor.pins() == doctor.installed(), "install what changed, then `make lock`"
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0"])
+def test_what_is_locked_runs_on_every_python_that_the_package_is_for(python: str) -> None:
+    """Debian 12 has 3.11.2: a package may ask for a later one."""
+    asked = {name: importlib.metadata.metadata(name).get("Requires-Python") or "" for name in doctor.pins()}
+    assert {name: what for name, what in asked.items() if not SpecifierSet(what).contains(python)} == {}
 
 
 def test_the_lock_is_within_the_ranges() -> None:
