@@ -227,7 +227,8 @@ def needs(measured: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         found["extra parameters"] = measured.query("metric == 'extra parameters'").set_index("row")["value"]
     measured_costs = costs if "beside" in costs else costs.assign(size="", beside="")
     for (size, machine), lines in measured_costs.query("metric == 'mse ratio'").groupby(["size", "beside"], sort=False):
-        found[f"× MSE, {size}, {machine}"] = lines.set_index("row")["value"]
+        old = ", stale" * bool(lines["stale"].any())
+        found[f"× MSE, {size}, {machine}{old}"] = lines.set_index("row")["value"]
     return found
 
 
