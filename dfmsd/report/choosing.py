@@ -224,7 +224,9 @@ def longer(length: pd.DataFrame) -> str:
     for factor, own in of.items():
         if factor <= 1 or 1 not in of or "baseline" not in own.index or "baseline" not in of[1].index:
             continue
-        gained = (own.loc["baseline"] - of[1].loc["baseline"]).dropna().to_numpy(float).tolist()
+        gained = (own.T["baseline"] - of[1].T["baseline"]).dropna()
+        if gained.empty:
+            continue
         said = ends(f"A student that trains {factor:g} times as long without a teacher", "one of the usual length", fmean(gained))
         said += f" ({', '.join(map(signed, gained))} in {counted(len(gained), 'pair')}, {counted(ours['seed'].nunique(), 'seed')})"
         added = (own - own.loc["baseline"]).drop(index="baseline").mean(axis="columns").dropna()
