@@ -281,7 +281,7 @@ def results(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
     halves = {f"this study, {page.scale}": ours, "AP by seed": aps, "paper, COCO": paper[["AP", "Δ"]], "": note}
     table = pd.concat(halves, axis="columns")[shown].dropna(axis="columns", how="all")
     links = pd.concat({"AP by seed": keys(frame)}, axis="columns")[shown]
-    signs = " ".join([*table.columns.get_level_values(1), *state.reindex(table.index).dropna()])
+    signs = " ".join(map(str, [*table.columns.get_level_values(1), *state.reindex(table.index).dropna()]))
     return styled(table, " ".join(filter(None, [folded, caption(page, frame, signs)])), name="results", links=links)
 
 
