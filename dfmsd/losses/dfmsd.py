@@ -20,7 +20,7 @@ def enhanced_loss(feat_s: Tensor, feat_t: Tensor, *, hidden: Tensor | None, redu
     r"""The error between the features of an enhanced image, Eq. (8).
 
     .. math::
-        L_{aug} = \frac{1}{B} \sum_{chw} M \odot \big( S(\tilde x) - T(\tilde x) \big)^2
+        L_{aug} = \frac{1}{B} \sum_{chw} \big( S(\tilde x) - T(\tilde x) \big)^2
 
     Args:
         feat_s: Student's map of the enhanced images, aligned to the teacher's channels, ``(B, C, H, W)``.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -224,8 +224,11 @@ def longer(length: pd.DataFrame) -> str:
     for factor, own in of.items():
         if factor <= 1 or 1 not in of or "baseline" not in own.index or "baseline" not in of[1].index:
             continue
-        gained = float(np.nanmean(own.loc["baseline"] - of[1].loc["baseline"]))
-        said = ends(f"A student that trains {factor:g} times as long without a teacher", "one of the usual length", gained)
+        gained = (own.T["baseline"] - of[1].T["baseline"]).dropna()
+        if gained.empty:
+            continue
+        said = ends(f"A student that trains {factor:g} times as long without a teacher", "one of the usual length", fmean(gained))
+        said += f" ({', '.join(map(signed, gained))} in {counted(len(gained), 'pair')}, {counted(ours['seed'].nunique(), 'seed')})"
         added = (own - own.loc["baseline"]).drop(index="baseline").mean(axis="columns").dropna()
         more = ", ".join(f"{LABELS[str(recipe)]} {signed(gain)}" for recipe, gain in added.items())
         lines.append(f"{said}; methods that train as long add to that: {more} AP." if more else f"{said}.")

@@ -30,13 +30,12 @@ from dfmsd.study.stats import Spread
 ROW = ["pair", "row"]
 """What tells a row of a table from the others."""
 
-READ = (
-    "AP in percent; Δ: difference to the baseline, seed by seed. Each seed's AP leads to its record. Intervals come from the "
-    "spread of all rows of a student over seeds. †: no row has two seeds, so the interval is over the validation images of the "
-    "first (for Δ image by image), and says nothing about other seeds. This study and the paper differ in data and networks, so "
-    "compare their Δ."
-)
-"""How a table of results is read."""
+READ = {
+    "": "AP in percent. Each seed's AP leads to its record. Intervals come from the spread of all rows of a student over seeds.",
+    "Δ": "Δ: difference to the baseline, seed by seed. This study and the paper differ in data and networks, so compare their Δ.",
+    "†": "†: no row has two seeds, so the interval is over the validation images of the first, and says nothing about other seeds.",
+}
+"""How a table of results is read, by the sign that it must have for that."""
 
 
 def by_seed(frame: pd.DataFrame, metric: str = "AP") -> pd.DataFrame:
@@ -160,12 +159,13 @@ def notes(frame: pd.DataFrame) -> pd.Series[Any]:
     return _by_row(found)
 
 
-def caption(page: PageSpec, frame: pd.DataFrame) -> str:
-    """How a page's table of results is read, with remarks on the paper's numbers and what else it reports."""
+def caption(page: PageSpec, frame: pd.DataFrame, signs: str) -> str:
+    """How a page's table of results is read, as far as it has these signs; remarks on the paper's numbers, what else it reports."""
     parts = "; ".join(frame["remark"].dropna()).split("; ") if "remark" in frame else []  # several rows have one in common
     remarks = "; ".join(dict.fromkeys(filter(None, parts)))
     more = also(page.table) if page.table is not None else []
-    return " ".join([READ, f"Paper: {remarks}." * bool(remarks), *(f"The paper also has: {text}." for text in more)])
+    read = [text for sign, text in READ.items() if sign in signs]
+    return " ".join([*read, f"Paper: {remarks}." * bool(remarks), *(f"The paper also has: {text}." for text in more)])
 
 
 AGAINST = ["Δ mean", "95 %", "pairs", "run", "above in", "higher", "lower", "not settled", "by pair"]
@@ -281,7 +281,8 @@ def results(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
     halves = {f"this study, {page.scale}": ours, "AP by seed": aps, "paper, COCO": paper[["AP", "Δ"]], "": note}
     table = pd.concat(halves, axis="columns")[shown].dropna(axis="columns", how="all")
     links = pd.concat({"AP by seed": keys(frame)}, axis="columns")[shown]
-    return styled(table, " ".join(filter(None, [folded, caption(page, frame)])), name="results", links=links)
+    signs = " ".join(map(str, [*table.columns.get_level_values(1), *state.reindex(table.index).dropna()]))
+    return styled(table, " ".join(filter(None, [folded, caption(page, frame, signs)])), name="results", links=links)
 
 
 def metrics(frame: pd.DataFrame) -> Styler:

@@ -122,10 +122,12 @@ def attended(frame: pd.DataFrame) -> str:
     own = frame[frame["metric"] == "attention"].groupby(["by", "size", "row"], sort=False)["value"].mean().unstack("row")
     if not {HIGH, LOW} <= set(own):
         return ""
-    return "\n".join(
+    lines = [
         f"- The {by} attends to {size} objects {high:.2f} times the mean in high frequencies and {low:.2f} times in low ones."
         for (by, size), high, low in zip(own.index, own[HIGH], own[LOW], strict=True)
-    )
+    ]
+    both = own.index.get_level_values("by").nunique() > 1
+    return "\n".join([*lines, *["- One training of each teacher is not enough to settle how the two differ."] * both])
 
 
 def explained(page: EnhancementPage) -> str:
@@ -137,10 +139,14 @@ def explained(page: EnhancementPage) -> str:
         f"than θ = {page.options.theta:g} of it. "
     )
     if page.view == "augmentation":
-        return f"{said}White frames are the boxes that decide that. Noise and crop are those of Eq. (4)."
+        return (
+            f"{said}White frames are the boxes that decide that. Noise and crop are those of Eq. (4). A crop shows a part of the "
+            "image. For the image as it is we measure the same part, so that objects fill as much of both."
+        )
     return (
-        f"{said}White frames are the annotated boxes. Low frequencies are what passes a Gaussian that halves the amplitude at the "
-        f"border, and high frequencies are the rest, with the image's mean. {words.border(page.cycles)}"
+        f"{said}White frames are the annotated boxes, not those that decide that. Low frequencies are what passes a Gaussian that "
+        "halves the amplitude at the border, and high frequencies are the rest, with the image's mean. "
+        f"{words.border(page.cycles)}"
     )
 
 

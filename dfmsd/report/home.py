@@ -62,8 +62,9 @@ def answer(found: pd.DataFrame) -> str:
         said += f"{_said(first, of_first)}, the mean over {pairs}. It ends above in {of_first['above']} pairs. "
         said += f"A sign test over pairs, corrected for all {len(lines)} hypotheses, gives p = {of_first['holm']:.2g}."
     else:
-        said += f"None of the {of_first['planned']} pairs of student and teachers that compare DFMSD with DMKD is run yet. "
-        said += "[The gates](pages/gates.ipynb) show what students and teachers reach without any method."
+        said += f"None of the {of_first['planned']} pairs of student and teachers that compare DFMSD with "
+        said += "[DMKD](methods/dmkd.md) is run yet. "
+        said += "[The gates](pages/gates.ipynb) show what students reach without a teacher, and what teachers reach."
     rest = [f"- {_said(one, line)} ({one.id}: {line['verdict']}).\n" for one in others if (line := lines[one.id])["pairs"]]
     return f"{said}\n\n{''.join(rest)}"
 

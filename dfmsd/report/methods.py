@@ -225,9 +225,10 @@ def needs(measured: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame({"needs besides features": {label: NEEDS.get(name, NONE) for label, name in labels.items()}})
     if len(measured):
         found["extra parameters"] = measured.query("metric == 'extra parameters'").set_index("row")["value"]
-    measured_costs = costs if "beside" in costs else costs.assign(size="", beside="")
+    measured_costs = costs.assign(**{name: "" for name in ("size", "beside", "stale") if name not in costs})
     for (size, machine), lines in measured_costs.query("metric == 'mse ratio'").groupby(["size", "beside"], sort=False):
-        found[f"× MSE, {size}, {machine}"] = lines.set_index("row")["value"]
+        old = ", stale" * bool(lines["stale"].any())
+        found[f"× MSE, {size}, {machine}{old}"] = lines.set_index("row")["value"]
     return found
 
 

@@ -89,7 +89,7 @@ def figure(page: RegimePage, frame: pd.DataFrame, *, gain: bool = False) -> Figu
             if gain:
                 ax.axhline(0, color=COLOURS["baseline"], linewidth=1, linestyle="--")
             if missing:
-                words = "not run" if not ax.lines[0].get_xdata().size else f"not run: {len(missing)}"  # type: ignore[union-attr]
+                words = "not run" if not ax.lines[0].get_xdata().size else f"points not run: {len(missing)}"  # type: ignore[union-attr]
                 ax.text(0.98, 0.03, words, transform=ax.transAxes, ha="right", va="bottom", **MISSING)
             ax.set_xscale("log", base=2)
             ax.set_xticks(page.values, [f"{value:g}" for value in page.values])

@@ -700,11 +700,11 @@ def _speeds(compared: Sequence[tuple[Claim, _Numbers, _Numbers]]) -> tuple[Verdi
 
 
 def _papers(claim: Claim, compared: Sequence[tuple[Claim, _Numbers, _Numbers]]) -> tuple[str, bool | None]:
-    """The paper's own numbers for a claim: it contradicts itself if one of them is not what the sentence says."""
+    """The paper's own numbers for a claim, beside the sentence's own where these differ; and whether they support it."""
     if claim.ours or claim.metric == "speed":
         return "", None
     if claim.says is not None and claim.prints is not None:
-        return f"{claim.prints:.1f}, the text says {claim.says:.1f}", claim.says == claim.prints
+        return f"{claim.subject['row']}: {claim.prints:.1f} {claim.metric} in the tables, {claim.says:.1f} in the text", None
     found: list[tuple[Claim, float]] = []
     words = []
     for one, subject, rival in compared:
@@ -717,5 +717,5 @@ def _papers(claim: Claim, compared: Sequence[tuple[Claim, _Numbers, _Numbers]]) 
     if not found:
         return "", None
     if claim.says is not None:
-        return f"{words[0]}, the text says {signed(claim.says)}", found[0][1] == claim.says
+        words = [f"{words[0]} in the table, {signed(claim.says)} in the text"]
     return ", ".join(words), all(value > one.least if one.least == 0 else value >= one.least for one, value in found)

@@ -431,15 +431,6 @@ class EnhancementPage(MeasuredPage):
         return digest([self.keys(), self.view, self.images, self.stride, self.cycles, options])
 
 
-class PublicCode(Frozen):
-    """What the methods' released code was measured to take."""
-
-    where: str
-    """The machine and the shapes, in words."""
-    times_mse: dict[str, float]
-    """By method: how many times plain feature MSE's time."""
-
-
 class CodePage(MeasuredPage):
     """A page about this package's code: it looks at no images, and is the same at all scales but smoke."""
 
@@ -456,7 +447,6 @@ class BenchPage(CodePage):
 
     repeats: int = Field(default=5, ge=1)
     """Rounds; every method is timed once in each."""
-    public: PublicCode
 
     def sources(self) -> Sequence[Page]:
         """Itself, and the tables, whose records tell what a whole step took."""

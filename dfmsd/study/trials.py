@@ -47,12 +47,13 @@ def chosen(frame: pd.DataFrame, page: TuningPage) -> pd.DataFrame:
         best = None if any(map(math.isnan, own.values())) else max(own, key=own.__getitem__)
         edge = "" if best is None else {min(own): "the smallest", max(own): "the largest"}.get(best, "")
         taken = used.get(name)
+        note = "not the best" if None not in (best, taken) and best != taken else ""
         lines[row] = {
             "best": best,
             "Δ": None if best is None else own[best],
             "at the edge": edge and f"{edge} share tried: a better one may lie beyond",
             "in use": taken,
-            "note": "not the best" if None not in (best, taken) and best != taken else "",
+            "note": note if taken is None or taken in own else "not among those of the trials",
         }
     return pd.DataFrame.from_dict(lines, orient="index").astype({"best": float, "Δ": float, "in use": float})
 

@@ -71,6 +71,11 @@ def test_notes_say_what_a_number_lacks(frame: pd.DataFrame) -> None:
     assert [notes[OTHER, row] for row, _ in ROWS] == ["†", "not run", "†, no detections"]
 
 
+def test_a_caption_explains_the_signs_that_its_table_has(frame: pd.DataFrame) -> None:
+    said = [comparison.caption(pages.get("structural"), frame, signs) for signs in ("AP", "AP Δ", "AP 2 of 3 seeds †")]
+    assert [[sign in text for sign in "Δ†"] for text in said] == [[False, False], [True, False], [False, True]]
+
+
 def test_a_row_that_cannot_be_run_says_why_and_is_compared_with_nothing(frame: pd.DataFrame) -> None:
     frame.loc[(frame["row"] == "MGD") & (frame["pair"] == OTHER), ["state", "note", "seed"]] = ["cannot be run", "too wide", pd.NA]
     assert comparison.notes(frame)[OTHER, "MGD"] == "cannot be run: too wide"

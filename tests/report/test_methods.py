@@ -132,10 +132,11 @@ def test_a_student_that_is_its_teacher_predicts_the_same_across(tmp_path: Path) 
 def test_costs_stand_beside_needs_for_every_machine() -> None:
     costs = pd.DataFrame(
         {"row": ["MGD", "MGD"], "metric": "mse ratio", "size": "P3", "beside": ["one", "two"], "value": [2.0, 3.0]}
+        | {"stale": [False, True]}
     )
     found = methods.needs(pd.DataFrame(), costs)
     assert list(found.index) == [LABELS[name] for name in METHODS]
-    assert found.loc["MGD", ["× MSE, P3, one", "× MSE, P3, two"]].tolist() == [2.0, 3.0]
+    assert found.loc["MGD", ["× MSE, P3, one", "× MSE, P3, two, stale"]].tolist() == [2.0, 3.0]
 
 
 def documented(file: Path) -> set[str]:

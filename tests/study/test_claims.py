@@ -290,9 +290,13 @@ def test_a_figure_that_is_not_measured_is_not_run() -> None:
         ({"subject": "DFMSD"}, "–, +0.3", True),
         ({"subject": "DFMSD", "least": 0.5}, "–, +0.3", False),
         ({"subject": "DFMSD", "over": "DMKD", "rivals": ["MGD"]}, "+0.6", True),
-        ({"subject": "DFMSD", "says": 0.2}, "–, the text says +0.2", False),
+        (
+            {"subject": "DFMSD", "rivals": [{"row": "DMKD", "student": "gfl_r50"}], "says": 0.2},
+            "+0.3 in the table, +0.2 in the text",
+            True,
+        ),
         ({"rivals": ["DFMSD, stage 1"]}, "", None),
-        ({"says": 42.9, "prints": 42.0}, "42.0, the text says 42.9", False),
+        ({"subject": "DFMSD", "says": 42.9, "prints": 42.0}, "DFMSD: 42.0 AP in the tables, 42.9 in the text", None),
         ({"ours": True, "subject": "DFMSD"}, "", None),
     ],
 )

@@ -46,14 +46,14 @@ def test_weights_are_not_tuned_on_a_seed_of_the_tables() -> None:
 def test_the_best_share_has_the_largest_mean_gain_over_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     found = frame({1: (5.0, 0.0), 2: (3.0, 3.0), 4: (0.0, 5.5)}, {1: (1.0, 1.0), 2: (0.0, 0.0), 4: (2.0, 2.0), 8: (4.0, 3.0)})
     assert trials.gains(found).loc["MGD", [1.0, 2.0, 4.0]].tolist() == [2.5, 3.0, 2.75]
-    monkeypatch.setattr(trials, "in_use", lambda page: {"mgd": 4.0})
+    monkeypatch.setattr(trials, "in_use", lambda page: {"mgd": 4.0, "pkd": 3.0})
     chosen = trials.chosen(found, PAGE)
     assert chosen["best"].tolist() == [2.0, 8.0]
     assert chosen["Δ"].tolist() == [3.0, 3.5]
     # MGD's 4 was the largest of its own shares, though PKD's go further; the best is inside.
     assert chosen.loc["MGD", "at the edge"] == ""
     assert "largest" in chosen.loc["PKD", "at the edge"]
-    assert chosen["note"].tolist() == ["not the best", ""]
+    assert chosen["note"].tolist() == ["not the best", "not among those of the trials"]
 
 
 def test_the_edge_is_that_of_a_methods_own_shares() -> None:
