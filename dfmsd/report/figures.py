@@ -59,7 +59,7 @@ PALETTE = "colorblind"
 COLUMNS = 3
 """Panels side by side."""
 
-MISSING: Any = {"color": "#777777", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+MISSING: Any = {"color": "#555555", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
 """How a panel names what was not run."""
 
 SIZE = 9
