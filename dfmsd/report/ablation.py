@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dfmsd.report import figures
 from dfmsd.report.comparison import by_seed, notes, seeds_of, spreads
-from dfmsd.report.figures import COLOURS
+from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import signed
 from dfmsd.study import frames, stats
 from dfmsd.study.pages import PageSpec
@@ -141,7 +141,7 @@ def figure(moved: pd.DataFrame, scale: str) -> Figure | None:
         for y, (size, change, interval, note) in enumerate(zip(*(shown[c] for c in ("size", "Δ", "95 %", "note")), strict=True)):
             if pd.isna(size):
                 words = note.partition(",")[0].partition(":")[0]
-                ax.annotate(words, (0, y), (6, 0), textcoords="offset points", va="center", color="#777777")
+                ax.annotate(words, (0, y), (6, 0), textcoords="offset points", va="center", color=MISSING["color"])
                 continue
             if interval is not None:
                 low, high = sorted(map(abs, interval))

@@ -122,5 +122,5 @@ def draw_map(
     axis.set(xticks=[], yticks=[], title=title)
     axis.spines[:].set_visible(False)
     if bar is not None:
-        axis.figure.colorbar(shades, ax=axis, label=bar, shrink=0.8)
+        axis.figure.colorbar(shades, ax=axis, label=bar, location="bottom", shrink=0.8, panchor=False)
     return shades

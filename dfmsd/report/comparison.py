@@ -325,8 +325,9 @@ def figure(frame: pd.DataFrame) -> Figure:
         drawn, axes = figures.panels(pairs, 0.8 + 0.4 * len(names), 0.3 + 0.08 * max(map(len, names)))
         for ax, pair in zip(axes, pairs, strict=True):
             ax.grid(axis="y", visible=False)
-            for row, line in values.loc[pair].iterrows():
-                y, seeds, ours = names.index(str(row)), seeds_of(line), first.loc[(pair, row)]
+            for row, line in values.loc[pair].reindex(names).iterrows():
+                y, seeds = names.index(str(row)), seeds_of(line)
+                ours = first.loc[(pair, row)] if (pair, row) in first.index else pd.Series({"state": "no such row"})
                 if not seeds:
                     ax.text(0.98, y, ours["state"], transform=ax.get_yaxis_transform(), ha="right", va="center", **MISSING)
                     continue
@@ -334,7 +335,7 @@ def figure(frame: pd.DataFrame) -> Figure:
                 if ends[pair, row] is not None:  # over images the interval is thin: it is not about seeds
                     wide = 3 if known[pair, row] is not None else 1
                     ax.hlines(y, *ends[pair, row], color=colour, linewidth=wide, alpha=0.6, zorder=2)
-                if ours["recipe"] == "baseline":
+                if row == "baseline":
                     ax.axvline(mean, color=colour, linewidth=1, linestyle="--", zorder=1)
                 ax.scatter(list(seeds.values()), [y + 0.22] * len(seeds), s=12, color=colour, alpha=0.7, zorder=3)
                 ax.scatter(mean, y, s=50, color=colour, edgecolor="white", zorder=4)

@@ -59,7 +59,7 @@ PALETTE = "colorblind"
 COLUMNS = 3
 """Panels side by side."""
 
-MISSING: Any = {"color": "#777777", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+MISSING: Any = {"color": "#555555", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
 """How a panel names what was not run."""
 
 SIZE = 9
@@ -87,9 +87,17 @@ def style() -> Iterator[None]:
 def panels(titles: Iterable[str], height: float = 2.6, left: float = 1.2) -> tuple[Figure, list[Axes]]:
     """A figure with a panel for each title; panels are as wide, and as many in a line, on every page.
 
-    In a pair's words each teacher gets a line. The height is a panel's with its title, ``left`` the room at its side, in inches.
+    A pair's words have a line for the student, one for the first teacher, and one for those that follow. The height is a panel's
+    with its title, ``left`` the room at its side, in inches.
+
+    Example:
+        >>> figure, (ax,) = panels(["FCOS R50 taught by GFL R101, then GFL X101"])
+        >>> print(ax.get_title())
+        FCOS R50
+        taught by GFL R101,
+        then X101
     """
-    titles = [title.replace(TAUGHT, f"\n{TAUGHT.strip()} ").replace(THEN, f"{THEN[0]}\n{THEN[2:]}") for title in titles]
+    titles = list(map(_pair, titles))
     columns = min(len(titles), COLUMNS)
     count = -(-len(titles) // columns)
     figure = Figure(figsize=(left + 2.5 * columns, 0.4 + height * count), layout="constrained")
@@ -99,6 +107,16 @@ def panels(titles: Iterable[str], height: float = 2.6, left: float = 1.2) -> tup
     for ax in axes[len(titles) :]:
         ax.set_axis_off()
     return figure, list(axes[: len(titles)])
+
+
+def _pair(words: str) -> str:
+    """A pair's words in lines; of a teacher of the first one's family only its backbone."""
+    student, taught, teachers = words.partition(TAUGHT)
+    first, *others = teachers.split(THEN)
+    family = first.rpartition(" ")[0] + " "
+    after = THEN.join(other.removeprefix(family) for other in others)
+    lines = f"{student}\n{taught.strip()} {first}" + f"{THEN[0]}\n{THEN[2:]}{after}" * bool(others)
+    return lines.replace("R-CNN ", "R-CNN\N{NO-BREAK SPACE}") if taught else words
 
 
 def alt(title: str, values: pd.Series[Any], show: Callable[[Any], str] = number) -> str:

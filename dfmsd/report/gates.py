@@ -156,9 +156,9 @@ def students(page: GatesPage, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def bound(line: pd.Series[Any]) -> str:
-    """A bound in words."""
+    """A bound in words, which stay in one line."""
     ends = [f"{word} {line[end]:.1f}" for word, end in (("at least", "low"), ("at most", "high")) if pd.notna(line[end])]
-    return ", ".join(ends)
+    return ", ".join(end.replace(" ", "\N{NO-BREAK SPACE}") for end in ends)
 
 
 def figure(page: GatesPage, frame: pd.DataFrame) -> Figure:

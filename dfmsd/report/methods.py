@@ -422,7 +422,7 @@ def _panels(seen: Scene, layout: str) -> tuple[Figure, list[Axes]]:
     """Panels, a letter a cell and ``;`` between rows, of which the first shows the image with its boxes."""
     rows = layout.split(";")
     figure, by_letter = plt.subplot_mosaic(
-        layout, figsize=(1.15 * PANEL * len(rows[0]), PANEL * len(rows) + 0.3), layout="constrained"
+        layout, figsize=(1.15 * PANEL * len(rows[0]), PANEL * len(rows) + 0.6), layout="constrained"
     )
     axes = [by_letter[letter] for letter in sorted(by_letter)]
     draw_image(axes[0], displayed(seen.image), "image", boxes=seen.boxes)
@@ -432,7 +432,7 @@ def _panels(seen: Scene, layout: str) -> tuple[Figure, list[Axes]]:
 def _on_one_scale(
     axes: Sequence[Axes], maps: Mapping[str, Tensor], bar: str, lowest: float = 0.0, highest: float | None = None
 ) -> None:
-    """Maps by their titles, from ``lowest`` to the highest of all, with a bar of the colours beside the last."""
+    """Maps by their titles, from ``lowest`` to the highest of all, with a bar of the colours under the last."""
     top = max(one.max().item() for one in maps.values()) if highest is None else highest
     for place, (axis, (title, one)) in enumerate(zip(axes, maps.items(), strict=False), start=1):
         draw_map(axis, one, title, limits=(lowest, top), bar=bar if place == len(maps) else None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -12,17 +10,21 @@ from matplotlib.lines import Line2D
 from dfmsd.report import comparison, figures
 from dfmsd.report.comparison import ROW, by_seed
 from dfmsd.report.figures import COLOURS, MISSING
+from dfmsd.report.tables import number
 from dfmsd.study.rows import JOIN
 
 
 def path(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
     """Of each pair its baseline, the subject's student after every stage, as rows of their own, and the other rows.
 
-    The subject is the row with several stages; the frame may be one of learning curves.
+    The subject is the row with several stages; the frame may be one of learning curves. Another row's curve has all its stages.
     """
     staged = (frame["row"] == subject) | frame["row"].str.startswith(f"{subject}, stage ")
-    found = frame[(frame["role"] == "row") | ((frame["role"] == "stage") & staged)].copy()
+    found = frame[(frame["role"] == "row") | ((frame["role"] == "stage") & (staged | ("epoch" in frame)))].copy()
     staged, last = staged[found.index], found["row"] == subject
+    found["row"] = found["row"].where(staged, found["row"].str.replace(r", stage \d+$", "", regex=True))
+    found["begin"] = found["begin"].where(staged, 0.0)
+    found["end"] = found["end"].where(staged, found.groupby(ROW)["end"].transform("max"))
     found["stage"] = found["stage"].fillna(found.groupby("place")["stage"].transform("max"))
     found.loc[last, "row"] = [f"{subject}, stage {stage}" for stage in found.loc[last, "stage"]]
     found["first"] = found.groupby("pair")["place"].transform("min")
@@ -48,19 +50,18 @@ def figure(rows: pd.DataFrame, subject: str, teachers: pd.DataFrame) -> Figure:
     for ax, pair in zip(drawn.axes, dict.fromkeys(rows["pair"]), strict=False):
         known = way[way.index.get_level_values("pair") == pair].droplevel("pair")
         ax.plot(known, [names.index(row) for row in known.index], color=COLOURS["dfmsd"], linewidth=1.2, alpha=0.5, zorder=2)
-        ax.set_title(ax.get_title(), fontsize=9, pad=15)
+        ax.set_title(ax.get_title(), fontsize=9, pad=18)
         reached = own[own.index.get_level_values("pair") == pair].droplevel("pair").dropna().sort_values()
-        for name, ap in reached.items() if len(known) else ():
+        for ap in reached if len(known) else ():
             ax.axvline(ap, color="black", linewidth=0.8, linestyle=":", zorder=1)
-            # Above the panel, the weakest to the left; the title has the whole names.
-            side = "left" if name == reached.index[-1] else "right"
-            at: Any = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
-            ax.annotate(str(name).split()[-1], (ap, 1), (0, 2), ha=side, va="bottom", **at)
+        # Above the panel, from weak to strong; the title has the whole names.
+        names_of = ", ".join(f"{str(name).split()[-1]} {number(ap)}" for name, ap in reached.items())
+        ax.annotate(names_of, (1, 1), (0, 2), ha="right", va="bottom", xycoords="axes fraction", textcoords="offset points")
     return figures.described(drawn, f"{drawn.get_label()} {figures.alt('AP of the teachers', own)}")
 
 
 def ends(rows: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """The detection loss in the first and in the last epoch of each row's last stage, the mean over points and seeds.
+    """The detection loss in the first and in the last epoch of each row, or stage, the mean over points and seeds.
 
     Where a curve has its first point after the first epoch, that point counts.
     """
@@ -84,20 +85,19 @@ def learning(rows: pd.DataFrame, curves: pd.DataFrame, subject: str) -> Figure:
     named = lines.loc[(lines["recipe"] == "dfmsd") & (lines["line"] != one), "line"].unique()
     dashes = {line: (4, 2) if line in named else "" for line in palette}
     found, ours = ends(rows, curves), rows[rows["source"] == "ours"].dropna(subset="end")
-    last = ours["end"].max()
     with figures.style():
         drawn, axes = figures.panels(dict.fromkeys(rows["pair"]), 2.6)
         for ax, (pair, own) in zip(axes, ours.groupby("pair", sort=False), strict=True):
-            points = lines[lines["pair"] == pair]
+            points, last = lines[lines["pair"] == pair], own["end"].max()
             look = {"hue": "line", "style": "line", "units": "key", "palette": palette, "dashes": dashes, "linewidth": 1.2}
             if len(points):
                 sns.lineplot(points, x="epoch", y="loss", estimator=None, legend=False, ax=ax, **look)
-            for begin in own.loc[own["begin"] > 0, "begin"].unique():
+            for begin in points.loc[points["begin"] > 0, "begin"].unique():
                 ax.axvline(begin, color="#777777", linewidth=0.8)
             if missing := [row for row in own["row"].unique() if pd.isna(found.loc[(pair, row), "last epoch"])]:
                 words = "\n".join(["not run:", *missing])
                 ax.text(0.98, 0.97, words, transform=ax.transAxes, ha="right", va="top", **MISSING | {"fontsize": 7})
-            ax.set(xlabel="", ylabel="", xticks=sorted({0, *ours["end"]}), xlim=(-0.04 * last, 1.04 * last))
+            ax.set(xlabel="", ylabel="", xticks=sorted({0, *own["end"]}), xlim=(-0.04 * last, 1.04 * last))
         handles = [Line2D([], [], color=palette[one], linestyle="--" if one in named else "-", label=one) for one in palette]
         drawn.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
         drawn.supxlabel("epochs of training, all stages together", fontsize=10)

@@ -127,11 +127,15 @@ def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.
         for row, key in keys.dropna().items() if column in frame else ():
             styler.format(partial(_linked, key, shows[column] or number), subset=([row], [column]))
     styles = [{"selector": selector, "props": props} for selector, props in _LOOK.items()]
-    for column in words:
-        # A wide screen may squeeze words to keep all columns in sight; a narrow one, which scrolls anyhow, does not.
-        least = f"clamp(0rem, 60rem - 100vw, min(12rem, {frame[column].map(lambda value: len(str(value))).max()}ch))"
-        look = f"text-align: left; white-space: normal; min-width: {least}; max-width: 24rem"
-        styles.append({"selector": f"td.col{frame.columns.get_loc(column)}", "props": look})
+    # A wide screen may squeeze words to keep all columns in sight; a narrow one, which scrolls anyhow, does not.
+    least = "min-width: clamp(0rem, 60rem - 100vw, min({}rem, {}ch))".format
+    for at, column in enumerate(frame):
+        label = column[-1] if isinstance(column, tuple) else column
+        styles.append({"selector": f"th.col{at}", "props": least(6, len(str(label)))})
+        if column in words:
+            look = "text-align: left; white-space: normal; max-width: 24rem; "
+            look += least(12, frame[column].map(lambda value: len(str(value))).max())
+            styles.append({"selector": f"td.col{at}", "props": look})
     return styler.set_table_styles(styles)  # type: ignore[arg-type]
 
 

@@ -156,3 +156,23 @@ def _stale(known: Iterable[tuple[Run, Record]]) -> str:
 def _amiss(known: Iterable[tuple[Run, Record]]) -> str:
     said = [f"\n- `{run.key}` {describe(run)}: {why}" for run, record in known if (why := diverged(record))]
     return f"\n\n**{counted(len(said), 'run')} diverged**, and the AP is that of a failed training:\n{''.join(said)}" * bool(said)
+
+
+def hides_background(frame: pd.DataFrame) -> str:
+    """Which networks' features are smaller on objects than beside them on every level, in words.
+
+    Example:
+        >>> lines = [("A", 8, 0.2), ("A", 16, 0.3), ("B", 8, 0.4), ("B", 16, 0.6)]
+        >>> frame = pd.DataFrame(lines, columns=["row", "level", "value"]).assign(metric="objects")
+        >>> for sentence in hides_background(frame).split(": "):
+        ...     print(sentence)
+        Features of A are smaller on objects than on the background (`objects` is 0.20 to 0.30)
+        a mask that hides the largest ones hides background.
+    """
+    means = frame[frame["metric"] == "objects"].groupby(["row", "level"], sort=False)["value"].mean().groupby("row", sort=False)
+    below = means.agg(["min", "max"]).query("max < 0.5")
+    return " ".join(
+        f"Features of {row} are smaller on objects than on the background (`objects` is {low:.2f} to {high:.2f}): "
+        "a mask that hides the largest ones hides background."
+        for row, low, high in below.itertuples()
+    )

@@ -676,7 +676,7 @@ class ExplorePage(ShortPage):
     """A short training to play with, seen from inside."""
 
     method: str = "dfmsd"
-    image: int = Field(default=3, ge=0)
+    image: int = Field(default=1, ge=0)
     """Of the validation images."""
     stride: int = Field(default=8, gt=0)
     """Of the level to look at, in pixels."""

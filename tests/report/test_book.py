@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -244,6 +245,13 @@ def test_a_page_that_the_contents_do_not_name_follows_the_last_of_its_kind(tmp_p
     assert found[place + 1 : place + 4] == ["pages/structural", "pages/table01", "pages/table02"]
     assert found.index("methods/newest") == found.index("methods/mgd") + 1
     assert {f"pages/{name}" for name in pages.names()} <= set(found)
+
+
+def test_what_a_page_documents_is_named_by_its_own_module() -> None:
+    """The source code's links lead back to the name that a page has first, of whatever is defined beside it."""
+    for page in (*paths.book().glob("*.md"), *paths.book().glob("methods/*.md")):
+        for module, name in re.findall(r"auto(?:class|function):: (\S+)\.(\w+)", page.read_text()):
+            assert getattr(import_module(module), name).__module__ == module, f"{page.name}: {name}"
 
 
 @pytest.fixture(scope="module")

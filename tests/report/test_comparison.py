@@ -81,6 +81,8 @@ def test_a_row_that_cannot_be_run_says_why_and_is_compared_with_nothing(frame: p
     assert comparison.notes(frame)[OTHER, "MGD"] == "cannot be run: too wide"
     assert comparison.against(frame, "DFMSD").loc["MGD", "pairs"] == 1
     assert "MGD cannot be run" in comparison.figure(frame).get_label()
+    without = comparison.figure(frame[(frame["row"] != "MGD") | (frame["pair"] != OTHER)])
+    assert [text.get_text() for text in without.axes[1].texts][1] == "no such row"
 
 
 def test_a_subject_is_counted_over_pairs(frame: pd.DataFrame) -> None:

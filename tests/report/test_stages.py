@@ -26,7 +26,8 @@ def frame() -> pd.DataFrame:
     last = rows["row"] == "DFMSD"
     rows.loc[last, ["stage", "begin", "end"]] = [2, 12.0, 24.0]
     before = rows[last].assign(role="stage", row="DFMSD, stage 1", stage=1, begin=0.0, end=12.0, value=[33.0, 36.0], state="ok")
-    other = rows[rows["row"] == "without SFA"].assign(role="stage", row="without SFA, stage 1")
+    rows.loc[rows["row"] == "without SFA", ["begin", "end"]] = [12.0, 24.0]
+    other = rows[rows["row"] == "without SFA"].assign(role="stage", row="without SFA, stage 1", begin=0.0, end=12.0)
     return pd.concat([rows, before, other], ignore_index=True).astype({"stage": "Int64"})
 
 
@@ -43,16 +44,21 @@ def test_the_figure_has_the_teachers_own_ap(frame: pd.DataFrame) -> None:
     drawn = stages.figure(stages.path(frame, "DFMSD"), "DFMSD", teachers)
     assert str(drawn.get_label()).endswith(f"AP of the teachers. {PAIR}: GFL R101 45.0; GFL X101 not run.")
     assert [line.get_xdata()[0] for line in drawn.axes[0].lines if line.get_linestyle() == ":"] == [45.0]
+    assert "R101 45.0" in [text.get_text() for text in drawn.axes[0].texts]
 
 
 def test_curves_end_in_the_mean_of_the_last_epoch(frame: pd.DataFrame) -> None:
     points = [(0.5, 3.0), (1.0, 2.0), (11.5, 1.0), (12.0, 0.5)]
     kept = frame.query("row == 'baseline' and seed == 0").iloc[[0] * len(points)].reset_index(drop=True)
-    curves = stages.path(kept.assign(epoch=[epoch for epoch, _ in points], loss=[loss for _, loss in points]), "DFMSD")
+    kept = kept.assign(epoch=[epoch for epoch, _ in points], loss=[loss for _, loss in points])
+    other = frame[frame["row"].str.startswith("without SFA")].sort_values("begin").assign(epoch=[12.0, 24.0], loss=[5.0, 4.0])
+    curves = stages.path(pd.concat([kept, other], ignore_index=True), "DFMSD")
     way = stages.path(frame, "DFMSD")
     found = stages.ends(way, curves)
     columns = ["begin", "end", "first epoch", "last epoch", "seeds"]
     assert found.loc[(PAIR, "baseline"), columns].tolist() == [0, 12, 2.5, 0.75, 2]
+    assert found.loc[(PAIR, "without SFA"), ["begin", "end"]].tolist() == [0, 24], "all stages of another row are one line"
+    assert found.loc[(PAIR, "without SFA"), ["first epoch", "last epoch"]].tolist() == [5.0, 4.0]
     late = stages.ends(way, curves[curves["epoch"] > 1])
     assert late.loc[(PAIR, "baseline"), "first epoch"] == curves.loc[curves["epoch"] > 1, "loss"].iloc[0], "the first point counts"
     assert found.loc[(PAIR, "DFMSD, stage 2"), ["begin", "end", "seeds"]].tolist() == [12, 24, 1]
