@@ -89,6 +89,12 @@ def test_parameters_are_the_fields_of_the_page_and_make_one(name: str) -> None:
     assert isinstance(pages.page(name, given), pages.NOTEBOOKS[name])
 
 
+@pytest.mark.parametrize("name", ["explore", "loss", "own"])
+def test_a_notebook_of_one_page_shows_by_itself_what_the_page_shows(name: str) -> None:
+    """Its own cell and the model's defaults under the page's file say the same."""
+    assert pages.page(name, parameters(name)) == pages.get(name)
+
+
 @by_page
 def test_every_parameter_is_checked_before_anything_is_made(name: str) -> None:
     """A value of another kind is one clear line, whatever the parameter; None is the page's own."""
