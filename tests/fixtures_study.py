@@ -14,7 +14,7 @@ from dfmsd.study import code, files, paths, records, scales
 from dfmsd.study.records import Provenance, Record
 from dfmsd.study.rows import Options, Row, chain
 from dfmsd.study.scales import Scale
-from dfmsd.study.spec import RunSpec
+from dfmsd.study.spec import Run, RunSpec
 
 
 def smoke(**schedule: Any) -> Scale:
@@ -40,7 +40,7 @@ def diverging(run: RunSpec) -> RunSpec:
     return RunSpec.model_validate(fields | {"schedule": run.schedule.model_copy(update={"lr": 1e12})})
 
 
-def record(run: RunSpec, *, digest: str | None = None, speed: float = 10.0, **fields: Any) -> Record:
+def record(run: Run, *, digest: str | None = None, speed: float = 10.0, **fields: Any) -> Record:
     """A record as training would leave it, with made-up numbers.
 
     Args:
@@ -62,11 +62,11 @@ def record(run: RunSpec, *, digest: str | None = None, speed: float = 10.0, **fi
         code_digest=digest or code.digest(run),
     )
     metrics = {} if fields.get("state") == "nan" else {"AP": 12.5, "AP50": 25.0}
-    content = {"key": run.key, "state": "ok", "spec": run.flat(), "metrics": metrics, "provenance": provenance}
+    content = {"key": run.key, "state": "ok", "spec": run.flat(), "metrics": metrics, "needed": {}, "provenance": provenance}
     return Record.model_validate(content | fields)
 
 
-def publish(run: RunSpec, **changes: Any) -> Record:
+def publish(run: Run, **changes: Any) -> Record:
     """Put a made-up record among the published ones."""
     found = record(run, **changes)
     files.write_atomic(paths.records() / f"{run.key}.json", records.dump(found))

@@ -150,7 +150,8 @@ def state(pages: Sequence[Page], command: str = "") -> str:
 
 def _stale(known: Iterable[tuple[Run, Record]]) -> str:
     count = sum(records.is_stale(record, run) for run, record in known)
-    return f" {counted(count, 'record')} {'is' if count == 1 else 'are'} stale: the code has changed since." * bool(count)
+    are = "is" if count == 1 else "are"
+    return f" {counted(count, 'record')} {are} stale: the code, or a network that they needed, has changed since." * bool(count)
 
 
 def _amiss(known: Iterable[tuple[Run, Record]]) -> str:

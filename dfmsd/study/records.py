@@ -38,6 +38,7 @@ Text = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A line without control characters."""
 
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Amount = Annotated[float, Field(ge=0)]
 
@@ -95,8 +96,10 @@ class Record(_Kept):
     """What made the weights of its terms shares of the detection loss (:func:`dfmsd.balance.factors`)."""
     curve: tuple[dict[Text, float], ...] = ()
     """Learning curve: losses averaged over stretches of iterations."""
-    weights_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    weights_sha256: Sha256 = ""
     """Of the exported detector."""
+    needed: dict[Key, Sha256] | None = Field(default_factory=lambda given: _weights_here(given.get("spec", {})))
+    """The same of the runs that it began with and learned from, as they lay here; None in records that do not tell."""
     note: Text = ""
     provenance: Provenance
 
@@ -250,6 +253,8 @@ def _parsed(model: type[_Kept], file: Path, changed: int, size: int) -> _Kept:
         raise ValueError("it is none")
     said = plain.pop("digest", None)
     fits = said is None or said == _with_digest(plain)["digest"]
+    if model is Record:
+        plain.setdefault("needed", None)  # what lies here now may be another training
     found = model.model_validate_json(json.dumps(plain), strict=True)
     if not fits:
         raise ValueError("its digest is not that of its content: it was edited")
@@ -284,8 +289,30 @@ def failure(key: str) -> Record | None:
 
 
 def is_stale(record: Record, spec: Run) -> bool:
-    """Whether the code behind a record has changed since."""
-    return record.provenance.code_digest != code.digest(spec)
+    """Whether the code behind a record has changed since, or a network that it needed was trained again and has other weights.
+
+    The same run ends in other weights on a processor that rounds otherwise.
+    """
+    if record.provenance.code_digest != code.digest(spec):
+        return True
+    return any(found is not None and _took_others(record, found) for found in (result(need.key) for need in spec.needs()))
+
+
+def _took_others(record: Record, need: Record) -> bool:
+    """Whether a run had other weights of one that it needs than the record of that one says."""
+    if record.needed is None:
+        return datetime.fromisoformat(need.provenance.finished) > datetime.fromisoformat(record.provenance.finished)
+    return record.needed.get(need.key, need.weights_sha256) != need.weights_sha256
+
+
+def _weights_here(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Hashes of the weights here of what a run, as plain data, needs; in the moment when its record is made."""
+    stage = spec.get("stage") or {}
+    parts = [stage.get("balance") or {}, stage.get("enhance") or {}]
+    needed = [spec.get("start"), spec.get("parent"), stage.get("teacher"), *stage.get("beside", ())]
+    needed += [part.get(name) for part, name in zip(parts, ("teacher", "weak"), strict=True)]
+    files_of = {key: paths.runs() / key / "record.json" for key in needed if isinstance(key, str)}
+    return {key: read(file).weights_sha256 for key, file in files_of.items() if file.exists()}
 
 
 def measured(page: MeasuredPage, file: Path | None = None) -> Measured | None:

@@ -36,6 +36,7 @@ WHOLE = record(
     factors={"loss_mgd_rec": 3.0},
     curve=({"iteration": 1, "loss": 2.0}, {"iteration": 2, "loss": 1.0}),
     weights_sha256="a" * 64,
+    needed={"c" * 12: "b" * 64},
 )
 
 
@@ -103,7 +104,7 @@ def test_every_part_of_a_record_is_covered_by_its_digest(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (records.dump(WHOLE)[:500], "Unterminated string"),
+        (records.dump(WHOLE).partition("aaa")[0] + "aaa", "Unterminated string"),
         (b"\xff\xfe\x00", "codec can't decode"),
         ("[" * 100_000, "recursion"),
         ("[]", "it is none"),
@@ -189,6 +190,31 @@ def test_a_record_awaiting_its_move_is_no_failure(folders: Path) -> None:  # noq
 def test_stale_means_that_the_digest_differs() -> None:
     assert not records.is_stale(record(RUN), RUN)
     assert records.is_stale(record(RUN, digest="0" * 12), RUN)
+
+
+def test_a_run_is_stale_when_what_it_needed_was_trained_again_and_has_other_weights(folders: Path) -> None:  # noqa: F811
+    (start,) = RUN.needs()
+    publish(start, weights_sha256="a" * 64)
+    assert not records.is_stale(record(RUN, needed={start.key: "a" * 64}), RUN)
+    assert records.is_stale(record(RUN, needed={start.key: "b" * 64}), RUN)
+
+
+def test_a_record_that_does_not_tell_what_it_needed_is_stale_when_that_is_younger(folders: Path) -> None:  # noqa: F811
+    (start,) = RUN.needs()
+    made = publish(start).provenance
+    old = record(RUN, needed=None)
+    for finished, stale in (("2026-01-01T00:00:00+00:00", False), ("2026-01-01T01:00:01+01:00", True)):
+        publish(start, provenance=made.model_copy(update={"finished": finished}))
+        assert records.is_stale(old, RUN) == stale
+
+
+def test_a_record_from_before_does_not_take_what_lies_here_now_for_what_it_needed(folders: Path) -> None:  # noqa: F811
+    finish(next(iter(RUN.needs())))
+    file = paths.records() / f"{RUN.key}.json"
+    plain = record(RUN).model_dump(mode="json")
+    del plain["needed"]
+    files.write_atomic(file, json.dumps(records._with_digest(plain)))
+    assert records.read(file).needed is None
 
 
 def test_a_record_is_parsed_once_and_anew_when_its_file_changes(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -157,7 +157,10 @@ def test_a_run_killed_at_every_moment_ends_as_one_that_never_was(
 
 def test_stages_methods_and_seeds_of_a_pair_have_the_same_factors_and_read_them_from_one_file() -> None:
     chains = [distilled(smoke()), distilled(smoke(), recipe="dmkd", seed=5)]
-    found = {run.key: train.run(run).factors for run in plan.order(chains)}
+    made = {run.key: train.run(run) for run in plan.order(chains)}
+    for run in plan.order(chains):
+        assert made[run.key].needed == {need.key: made[need.key].weights_sha256 for need in run.needs()}
+    found = {key: one.factors for key, one in made.items()}
     first, second = (found[run.key] for run in chains[0])
     assert first.keys() == {"loss_dfmsd_rec", "loss_dfmsd_sfa"}
     assert second == first | {"loss_dfmsd_aug": first["loss_dfmsd_rec"]}
