@@ -13,7 +13,7 @@ SHORT = {
     "seed": "one training of a student and of its teachers; another seed has other initial weights and another order of images",
     "SFA": "semantic feature alignment: features are compared by their correlation, whatever their size",
     "share": "how large a loss term is relative to the detection loss; at 1 both are equally large",
-    "stale": "made by code, or with a network, that has changed since",
+    "stale": "made by code that has changed since",
     "stride": "the distance between two neighbouring positions of a feature map, in pixels of the image",
     "Δ": "the difference to the baseline of the same student, seed by seed; of AP it is the gain",
     "θ": "the share of an image that objects must cover so that masking enhancement crops it; if they cover less, it adds noise",
@@ -43,7 +43,7 @@ def hover(text: str) -> str:
 
     Example:
         >>> hover("MGD, stale")
-        'MGD, <abbr title="made by code, or with a network, that has changed since">stale</abbr>'
+        'MGD, <abbr title="made by code that has changed since">stale</abbr>'
     """
     seen: set[str] = set()
 

@@ -138,7 +138,7 @@ def state(pages: Sequence[Page], command: str = "") -> str:
     planned, scale = plan.plan(chain for page in pages for chain in page.chains()), pages[0].scale
     found = [(item.run, records.result(item.run.key)) for item in planned]
     known = [(run, record) for run, record in found if record is not None]
-    amiss = _stale(known) + _amiss(known)
+    amiss = _stale(known) + _others(known) + _amiss(known)
     missing = left(planned)
     if not missing:
         return f"All {counted(len(planned), 'run')} at scale {scale} have a record.{amiss}"
@@ -151,7 +151,16 @@ def state(pages: Sequence[Page], command: str = "") -> str:
 def _stale(known: Iterable[tuple[Run, Record]]) -> str:
     count = sum(records.is_stale(record, run) for run, record in known)
     are = "is" if count == 1 else "are"
-    return f" {counted(count, 'record')} {are} stale: the code, or a network that they needed, has changed since." * bool(count)
+    return f" {counted(count, 'record')} {are} stale: the code has changed since." * bool(count)
+
+
+def _others(known: Iterable[tuple[Run, Record]]) -> str:
+    count = sum(records.had_others(record, run) for run, record in known)
+    had = (
+        f" {counted(count, 'run')} had other weights of a start or teacher than those whose record is here, as the same run ends "
+        "in other weights on another kind of processor. The difference between such a run and the rest includes this."
+    )
+    return had * bool(count)
 
 
 def _amiss(known: Iterable[tuple[Run, Record]]) -> str:

@@ -5,7 +5,7 @@ Columns of every frame:
 - ``page``, ``scale``; ``source``: ``ours`` or ``paper``
 - ``row``: what the number is of; ``metric``, ``value``; ``low`` and ``high``: a 95 % interval over images, where there is one
 - ``key``: of the run; ``state``: ``ok``, ``no detections``, ``not run``, ``cannot be run``; of the paper's numbers ``quoted``,
-  ``reconstructed`` or ``lost``; ``stale``: the code behind it, or a network, has changed since; ``note``
+  ``reconstructed`` or ``lost``; ``stale``: the code behind it has changed since; ``note``
 
 Where rows are recipes besides:
 

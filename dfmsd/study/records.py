@@ -289,17 +289,19 @@ def failure(key: str) -> Record | None:
 
 
 def is_stale(record: Record, spec: Run) -> bool:
-    """Whether the code behind a record has changed since, or a network that it needed was trained again and has other weights.
+    """Whether the code behind a record has changed since."""
+    return record.provenance.code_digest != code.digest(spec)
 
-    The same run ends in other weights on a processor that rounds otherwise.
+
+def had_others(record: Record, spec: Run) -> bool:
+    """Whether a run began with, or learned from, other weights than those whose record shows what that network reaches.
+
+    On a processor that rounds otherwise the same run ends in other weights.
     """
-    if record.provenance.code_digest != code.digest(spec):
-        return True
-    return any(found is not None and _took_others(record, found) for found in (result(need.key) for need in spec.needs()))
+    return any(found is not None and _had_others(record, found) for found in (result(need.key) for need in spec.needs()))
 
 
-def _took_others(record: Record, need: Record) -> bool:
-    """Whether a run had other weights of one that it needs than the record of that one says."""
+def _had_others(record: Record, need: Record) -> bool:
     if record.needed is None:
         return datetime.fromisoformat(need.provenance.finished) > datetime.fromisoformat(record.provenance.finished)
     return record.needed.get(need.key, need.weights_sha256) != need.weights_sha256

@@ -192,20 +192,20 @@ def test_stale_means_that_the_digest_differs() -> None:
     assert records.is_stale(record(RUN, digest="0" * 12), RUN)
 
 
-def test_a_run_is_stale_when_what_it_needed_was_trained_again_and_has_other_weights(folders: Path) -> None:  # noqa: F811
+def test_a_record_tells_whether_its_run_had_other_weights_than_those_with_a_record(folders: Path) -> None:  # noqa: F811
     (start,) = RUN.needs()
     publish(start, weights_sha256="a" * 64)
-    assert not records.is_stale(record(RUN, needed={start.key: "a" * 64}), RUN)
-    assert records.is_stale(record(RUN, needed={start.key: "b" * 64}), RUN)
+    assert not records.had_others(record(RUN, needed={start.key: "a" * 64}), RUN)
+    assert records.had_others(record(RUN, needed={start.key: "b" * 64}), RUN)
 
 
-def test_a_record_that_does_not_tell_what_it_needed_is_stale_when_that_is_younger(folders: Path) -> None:  # noqa: F811
+def test_a_run_whose_record_does_not_tell_what_it_needed_had_others_if_those_are_younger(folders: Path) -> None:  # noqa: F811
     (start,) = RUN.needs()
     made = publish(start).provenance
     old = record(RUN, needed=None)
-    for finished, stale in (("2026-01-01T00:00:00+00:00", False), ("2026-01-01T01:00:01+01:00", True)):
+    for finished, others in (("2026-01-01T00:00:00+00:00", False), ("2026-01-01T01:00:01+01:00", True)):
         publish(start, provenance=made.model_copy(update={"finished": finished}))
-        assert records.is_stale(old, RUN) == stale
+        assert records.had_others(old, RUN) == others
 
 
 def test_a_record_from_before_does_not_take_what_lies_here_now_for_what_it_needed(folders: Path) -> None:  # noqa: F811
