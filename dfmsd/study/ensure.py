@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import sys
@@ -295,14 +296,33 @@ def _work(run: Run, threads: int, log: Path, environment: dict[str, str], answer
 
 
 def train(run: Run, threads: int) -> Record:
-    """Train one run in this process, with some threads; on a GPU as many processes load its images."""
+    """Train one run in this process, with some threads; on a GPU as many processes load its images.
+
+    A run whose weights are among the records gets these. On a processor that rounds otherwise it would end in others, and what
+    begins with others cannot be compared with what began with these.
+    """
     import torch
 
     from dfmsd.study import run as training
 
     torch.set_num_threads(threads)
     with files.shared_as(paths.runs()):
+        _take_published(run)
         return training.run(run, workers=threads if torch.cuda.is_available() else 0)
+
+
+def _take_published(run: Run) -> None:
+    """Put a run's published weights where its training would leave them, unless it was trained here or today's code is another."""
+    record, weights = paths.records() / f"{run.key}.json", paths.records() / "weights" / f"{run.key}.pth"
+    if plan.has_weights(run) or not (record.is_file() and weights.is_file()):
+        return
+    found, content, folder = records.read(record), weights.read_bytes(), paths.runs() / run.key
+    if records.is_stale(found, run):
+        return
+    if hashlib.sha256(content).hexdigest() != found.weights_sha256:
+        raise StudyError(f"{weights} is damaged or not of its record: restore it, or delete it to train {run.name} here")
+    files.write_atomic(folder / "student.pth", content)
+    files.write_atomic(folder / "record.json", records.dump(found))
 
 
 def publish(chains: Iterable[tuple[Run, ...]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -233,6 +234,25 @@ def test_publishing_replaces_what_is_stale_or_damaged_by_what_is_not() -> None:
     target.write_text("{")
     assert study.publish([(run,)]) == [run.key]
     assert records.read(target) == record(run)
+
+
+def test_a_run_with_published_weights_is_not_trained_again() -> None:
+    (start,) = baseline().needs()
+    weights, folder = paths.records() / "weights" / f"{start.key}.pth", paths.runs() / start.key
+    files.write_atomic(weights, b"weights")
+    made = publish(start, weights_sha256=hashlib.sha256(b"weights").hexdigest())
+    assert study.train(start, 1) == made
+    assert (folder / "student.pth").read_bytes() == b"weights"
+
+
+def test_published_weights_that_are_damaged_are_refused_and_those_of_other_code_are_left() -> None:
+    (start,) = baseline().needs()
+    files.write_atomic(paths.records() / "weights" / f"{start.key}.pth", b"other")
+    publish(start, weights_sha256=hashlib.sha256(b"weights").hexdigest())
+    with pytest.raises(StudyError, match=rf"{start.key}\.pth is damaged or not of its record: restore it, or delete it"):
+        study.train(start, 1)
+    publish(start, digest="0" * 12)
+    assert study.train(start, 1).provenance.hardware == machine.hardware(), "not trained here"
 
 
 def test_publishing_goes_on_past_a_damaged_record_and_says_so() -> None:
