@@ -137,6 +137,8 @@ def test_papermill_alone_executes_a_table(folders: Path, monkeypatch: pytest.Mon
     cells = run_by_papermill("comparison", folders, *alone, "-p", "jobs", "1")
     shown = "".join(output.get("data", {}).get("text/html", "") for cell in cells for output in cell.outputs)
     assert "not run" not in shown and "<svg" in shown
+    streams = [output for cell in cells for output in cell.outputs if output.output_type == "stream"]
+    assert "2 runs" in streams[0].text and "100%" in streams[0].text, "a bar, as text that stays readable"
     assert len(list(paths.runs().glob("*/record.json"))) == 2, "the run and its start"
 
 
