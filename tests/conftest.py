@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from tests.fixtures_study import folders, publish  # noqa: F401
 
 # Before torch is imported: tests fork, and a fork of a process with OpenMP's threads hangs.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# No test depends on what this user has trained, or adds to it: those that make runs name a folder of their own.
+os.environ["DFMSD_RUNS"] = str(Path(tempfile.gettempdir(), f"dfmsd-no-runs-{os.getpid()}"))
 
 WriteRecord = Callable[..., Record]
 

@@ -585,7 +585,10 @@ def _python(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("before", "module"), [("import dfmsd, dfmsd.stages", "dfmsd.distiller"), ("import mmengine", "dfmsd")])
+@pytest.mark.parametrize(
+    ("before", "module"),
+    [("import dfmsd, dfmsd.stages", "dfmsd.distiller"), ("import mmengine", "dfmsd.distiller"), ("import mmengine", "dfmsd")],
+)
 def test_a_config_registers_everything_quietly_whatever_was_imported_before(before: str, module: str, tmp_path: Path) -> None:
     (tmp_path / "config.py").write_text(f"custom_imports = dict(imports=[{module!r}])")
     code = f"""

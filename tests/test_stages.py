@@ -225,7 +225,8 @@ def test_the_notebook_trains_both_stages(folder: Path, tmp_path: Path) -> None:
         "work_dir": str(tmp_path),
         "switches": {"theta": 0.2},
     }
-    papermill.execute_notebook(paths.NOTEBOOKS / "distil.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False)
+    out, patience = tmp_path / "out.ipynb", 24 * 3600
+    papermill.execute_notebook(paths.NOTEBOOKS / "distil.ipynb", out, parameters, progress_bar=False, start_timeout=patience)
     student = build.built(zoo.network("retinanet_r50", "smoke"), CLASSES)
     for stage in ("stage1", "stage2"):
         checkpoints.load(student, tmp_path / stage / "epoch_1.pth")

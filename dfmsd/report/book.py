@@ -43,6 +43,9 @@ from dfmsd.study.pages import GatesPage, MeasuredPage, Page
 UNUSED = ("__main__", "book", "doctor")
 """Modules that no notebook's outputs depend on."""
 
+PATIENCE = 24 * 3600
+"""For a kernel to start, in seconds: on a busy machine it is slow, and no error; one that dies is told of at once."""
+
 MOST = 8
 """Pages that are executed at a time at most: each may take a gigabyte of memory."""
 
@@ -140,7 +143,7 @@ def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
     kernel = kernel or AsyncKernelManager(kernel_name="python3")
     try:
         assert kernel.kernel_spec is not None
-        kernel.kernel_spec.env = {**kernel.kernel_spec.env, "DFMSD_RUNS": str(job.runs)}
+        kernel.kernel_spec.env = {**kernel.kernel_spec.env, "DFMSD_RUNS": str(job.runs), tables.IN_BOOK: "1"}
         done = papermill.execute_notebook(
             str(job.notebook),
             None,  # where papermill would write, and check, the whole notebook before and after each cell
@@ -150,6 +153,7 @@ def run(job: Job, kernel: AsyncKernelManager | None = None) -> Path:
             resources={"metadata": {"path": str(paths.NOTEBOOKS)}},
             progress_bar=False,
             extra_arguments=["--log-level=CRITICAL"],
+            start_timeout=PATIENCE,
         )
     except PapermillExecutionError as error:
         reason = str(error.evalue).strip().splitlines() or [""]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import os
 import tempfile
 import time
 import warnings
@@ -17,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +46,7 @@ from dfmsd.report.methods import SEED
 from dfmsd.stages import Enhance
 from dfmsd.study import build, code, data, files, pages, paths, plan, records, run, scales, zoo
 from dfmsd.study.hooks import read_curve
+from dfmsd.study.machine import is_live
 from dfmsd.study.pages import ExplorePage, ShortPage
 from dfmsd.study.rows import chain, teacher_of
 from dfmsd.study.spec import RunSpec, StartSpec
@@ -240,11 +239,6 @@ def _silence() -> Iterator[None]:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
-
-
-def is_live() -> bool:
-    """Whether a reader sits before the notebook, so that widgets answer; papermill executes a notebook for later."""
-    return "JPY_SESSION_NAME" in os.environ and find_spec("ipywidgets") is not None
 
 
 def progress(total: int, title: str) -> Any:

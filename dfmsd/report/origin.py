@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from IPython.display import HTML
 
-from dfmsd.report.tables import address, safe
+from dfmsd.report.tables import address, in_book, safe
 from dfmsd.study import pages
 from dfmsd.study.pages import MeasuredPage, Page, PageSpec, ScoreboardPage
 from dfmsd.study.plan import duration
@@ -22,11 +22,12 @@ def of(page: Page) -> HTML:
     if isinstance(page, (PageSpec, ScoreboardPage)):
         shared += ["params/published.yaml", "params/claims.yaml"]
     facts = {"Parameters": ", ".join(map(_link, [own, *shared]))}
-    facts["Notebook"] = f'{_link(notebook)}, <a href="../_sources/pages/{safe(page.page)}.ipynb">as executed</a>'
+    executed = f', <a href="../_sources/pages/{safe(page.page)}.ipynb">as executed</a>'
+    facts["Notebook"] = _link(notebook) + executed * in_book()
     measured = [file.name for file in page.measured_files() if file.exists()] if isinstance(page, MeasuredPage) else []
     if measured:
         facts["Records"] = ", ".join(_link(f"book/records/measured/{name}") for name in measured)
-    jobs = " -p jobs 2" * bool(page.chains() or isinstance(page, MeasuredPage))
+    jobs = " -p jobs 2" * any(isinstance(one, MeasuredPage) or bool(one.chains()) for one in page.sources())
     facts["This command makes what is missing, and the page"] = f"<code>{safe(page.command())}</code>"
     facts["This command runs the notebook alone"] = (
         f"<code>{safe(f'papermill {notebook} out.ipynb -f {own} -p scale {page.scale}{jobs}')}</code>"

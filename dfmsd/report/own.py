@@ -13,10 +13,10 @@ import pandas as pd
 
 from dfmsd.errors import StudyError
 from dfmsd.hyper import weights
-from dfmsd.report.explore import is_live
 from dfmsd.study import ensure, paths, plan, records, scales
 from dfmsd.study.divergence import diverged
 from dfmsd.study.evaluate import basic
+from dfmsd.study.machine import is_live
 from dfmsd.study.pages import OwnPage
 from dfmsd.study.rows import chain, name_of
 from dfmsd.study.scales import Scale

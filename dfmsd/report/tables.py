@@ -22,6 +22,9 @@ from dfmsd.study import paths
 NONE = "–"
 """What stands where there is no number."""
 
+IN_BOOK = "DFMSD_IN_BOOK"
+"""Set where a notebook is executed for the book."""
+
 _PAPER = "background: var(--pst-color-background, var(--jp-layout-color0, #fff))"
 _LOOK = {
     "": "font-size: 0.8rem; font-variant-numeric: tabular-nums; border-collapse: collapse; margin: 0.5rem 0",
@@ -176,6 +179,11 @@ def _linked(key: str, show: Any, value: float) -> str:
 def address(file: str) -> str:
     """Where a file of the study lies, seen from the folder in which a notebook is executed; the book has its own copy there."""
     return (Path(os.path.relpath(paths.ROOT)) / file).as_posix()
+
+
+def in_book() -> bool:
+    """Whether a notebook is executed for the book: links to the book's own pages lead somewhere there, and nowhere else."""
+    return IN_BOOK in os.environ
 
 
 def number(value: float | None) -> str:

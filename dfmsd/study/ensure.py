@@ -213,7 +213,10 @@ def _progress(quiet: bool) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True), disable=quiet, refresh_per_second=2)
+    console = Console(stderr=True)
+    if console.is_jupyter and not machine.is_live():  # a notebook that is read later keeps no widget, but a line at the end
+        console = Console(stderr=True, force_jupyter=False, force_terminal=False)
+    return Progress(*columns, console=console, disable=quiet, refresh_per_second=2)
 
 
 def server() -> ForkServerContext:

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 from dfmsd.errors import StudyError
@@ -75,6 +76,11 @@ def gpus() -> list[str]:
 def cards() -> list[str]:
     """The names of the GPUs that are there, as NVIDIA's own command lists them."""
     return re.findall(r"^GPU \d+: (.+?)(?: \(UUID|$)", output("nvidia-smi", "-L") or "", re.MULTILINE)
+
+
+def is_live() -> bool:
+    """Whether a reader sits before a notebook, so that widgets answer; papermill executes a notebook for later."""
+    return "JPY_SESSION_NAME" in os.environ and find_spec("ipywidgets") is not None
 
 
 def output(*command: str) -> str | None:

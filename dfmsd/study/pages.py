@@ -793,11 +793,6 @@ NOTEBOOKS: dict[str, type[Page]] = {
 AnyPage = TypeVar("AnyPage", bound=Page)
 
 
-def spec(**parameters: Any) -> PageSpec:
-    """A comparison from parameters, as its notebook has them; see :func:`validate`."""
-    return validate(PageSpec, parameters)
-
-
 def validate(model: type[AnyPage], parameters: Mapping[str, Any]) -> AnyPage:
     """A page of some kind from parameters, as a notebook or a YAML has them.
 

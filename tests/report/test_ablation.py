@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from dfmsd.report import ablation
-from dfmsd.study import pages
 from dfmsd.study.pages import PageSpec
 from tests.report.conftest import PAIR, lines
 
@@ -30,7 +29,7 @@ def parts(on: tuple[bool, ...]) -> dict[str, Any]:
 
 def page(*recipes: Any) -> PageSpec:
     group = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": recipes}
-    return pages.spec(page="example", title="t", question="q", groups=[group])
+    return PageSpec(page="example", title="t", question="q", groups=[group])
 
 
 def frame(recipes: dict[str, dict[int, float | None]]) -> pd.DataFrame:

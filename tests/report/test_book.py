@@ -28,7 +28,7 @@ from dfmsd.errors import StudyError
 from dfmsd.report import book, tables
 from dfmsd.study import doctor, ensure, pages, paths, plan, records
 from dfmsd.study.files import write_atomic
-from dfmsd.study.pages import MeasuredPage
+from dfmsd.study.pages import MeasuredPage, PageSpec
 from dfmsd.study.spec import Run, StartSpec
 from tests.conftest import WriteRecord
 from tests.report import conftest
@@ -202,7 +202,7 @@ def test_no_script_of_a_record_or_a_params_file_reaches_the_built_page(
 ) -> None:
     monkeypatch.setenv("DFMSD_BOOK", str(source := copy_book(tmp_path / "study")))
     parameters = rows({"recipe": "dmkd", "name": PAYLOAD}) | {"title": 'One & "two"', "question": PAYLOAD}
-    page = pages.spec(**parameters)
+    page = PageSpec(**parameters)
     conftest.fill(page, write_record)
     for file in paths.records().glob("*.json"):
         write_atomic(file, records.dump(conftest.hostile(records.read(file))))

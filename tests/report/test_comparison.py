@@ -11,6 +11,7 @@ from scipy.stats import t
 
 from dfmsd.report import comparison
 from dfmsd.study import frames, pages
+from dfmsd.study.pages import PageSpec
 from tests.conftest import WriteRecord
 from tests.report.conftest import PAIR, fill, lines
 
@@ -53,7 +54,7 @@ def test_a_gains_interval_is_by_the_same_spread_else_over_images_paired(frame: p
     assert found[PAIR, "MGD"] == pytest.approx((2.5 - reach / sqrt(2), 2.5 + reach / sqrt(2)))  # of the two seeds that both have
     assert found[PAIR, "baseline"] is None and found[OTHER, "MGD"] is None and found[OTHER, "DFMSD"] is None  # without resamples
     group = {"student": "fcos_r50", "teachers": ["gfl_r101"], "recipes": ["baseline", "mse"]}
-    page = pages.spec(page="example", title="t", question="q", scale="mini", seeds=[0], groups=[group])
+    page = PageSpec(page="example", title="t", question="q", scale="mini", seeds=[0], groups=[group])
     for entry, ap, resampled in zip(page.entries, (30.0, 33.0), ([30.0, 32.0, 34.0], [34.0, 35.0, 36.0]), strict=True):
         write_record(entry.runs[-1], 0.0, metrics={"AP": ap}, ap_resamples=resampled)
     # Resample by resample MSE is 4, 3 and 2 above: their quantiles 2.05 and 3.95 around 3, turned around.
@@ -106,7 +107,7 @@ def test_the_papers_numbers_keep_their_marks() -> None:
 
 def test_the_ladder_goes_from_weak_to_strong_with_every_length(write_record: WriteRecord) -> None:
     group = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": ["baseline", TWICE, "dfmsd"]}
-    page = pages.spec(page="example", title="t", question="q", scale="mini", seeds=[0, 1], groups=[group])
+    page = PageSpec(page="example", title="t", question="q", scale="mini", seeds=[0, 1], groups=[group])
     fill(page, write_record)
     found = comparison.ladder(frames.frame(page))
     assert found.index.str.partition(",").get_level_values(0).tolist() == ["FCOS R50", "FCOS R50", "GFL R101", "GFL X101"]

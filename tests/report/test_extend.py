@@ -177,8 +177,8 @@ from dfmsd.__main__ import main
 from dfmsd.report import bench, book, methods
 from dfmsd.study import pages, paths, plan, records
 assert main(["page", "mine", "--scale", "smoke"]) == 0
-smoke = {"scale": "smoke", "jobs": 1}
-papermill.execute_notebook(str(paths.NOTEBOOKS / "brightness.ipynb"), "bright.ipynb", smoke, progress_bar=False)
+smoke, options = {"scale": "smoke", "jobs": 1}, {"progress_bar": False, "start_timeout": book.PATIENCE}
+papermill.execute_notebook(str(paths.NOTEBOOKS / "brightness.ipynb"), "bright.ipynb", smoke, **options)
 # The pages that show all methods do so with no change of their own.
 frame, _ = bench.measure(pages.get("losses", scale="smoke").model_copy(update={"repeats": 1}))
 found = {

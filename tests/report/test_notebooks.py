@@ -57,6 +57,15 @@ def test_cells_define_nothing(file: Path) -> None:
 
 
 @by_name
+def test_no_cell_gives_another_meaning_to_what_a_cell_imports(file: Path) -> None:
+    """Or the cells that use it could not be run again, by a reader who changes one of them."""
+    nodes = [node for cell in code(file) for node in ast.walk(ast.parse(cell.source))]
+    imports = [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+    imported = {name.asname or name.name.partition(".")[0] for node in imports for name in node.names}
+    assert imported.isdisjoint(node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+
+
+@by_name
 def test_markdown_is_shown_by_tables_alone(file: Path) -> None:
     """It makes records' words safe, and shows nothing where there are none."""
     assert [cell.source for cell in code(file) if re.search(r"IPython\.display import .*(Markdown|HTML)", cell.source)] == []
@@ -114,8 +123,8 @@ def test_readmes_command_starts_jupyterlab_at_the_root_of_the_repository() -> No
 
 def run_by_papermill(name: str, folder: Path, *words: str) -> list[Any]:
     """What the command of plain papermill does; returns the code cells."""
-    target = folder / "out.ipynb"
-    papermill.cli.papermill.main([str(paths.NOTEBOOKS / f"{name}.ipynb"), str(target), *words], standalone_mode=False)
+    target, patience = folder / "out.ipynb", ["--start-timeout", str(book.PATIENCE)]
+    papermill.cli.papermill.main([str(paths.NOTEBOOKS / f"{name}.ipynb"), str(target), *patience, *words], standalone_mode=False)
     return code(target)
 
 
@@ -128,6 +137,8 @@ def test_papermill_alone_executes_a_table(folders: Path, monkeypatch: pytest.Mon
     cells = run_by_papermill("comparison", folders, *alone, "-p", "jobs", "1")
     shown = "".join(output.get("data", {}).get("text/html", "") for cell in cells for output in cell.outputs)
     assert "not run" not in shown and "<svg" in shown
+    streams = [output for cell in cells for output in cell.outputs if output.output_type == "stream"]
+    assert "2 runs" in streams[0].text and "100%" in streams[0].text, "a bar, as text that stays readable"
     assert len(list(paths.runs().glob("*/record.json"))) == 2, "the run and its start"
 
 

@@ -7,8 +7,9 @@ import re
 import pandas as pd
 import pytest
 
-from dfmsd.report import origin
+from dfmsd.report import origin, tables
 from dfmsd.study import frames, pages, paths
+from dfmsd.study.pages import PageSpec
 from tests.conftest import WriteRecord
 
 
@@ -17,13 +18,20 @@ def test_files_exist_and_the_command_makes_the_page(name: str, monkeypatch: pyte
     monkeypatch.chdir(paths.NOTEBOOKS)
     page = pages.get(name)
     text = origin.of(page).data
-    files = [file for file in re.findall(r'href="\.\./([^"]+)"', text) if not file.startswith("_sources")]
-    assert files and all((paths.ROOT / file).exists() for file in files)
+    files = re.findall(r'href="\.\./([^"]+)"', text)
+    assert files and all((paths.ROOT / file).exists() for file in files), "elsewhere than in the book, too"
     assert page.command() in text and f"papermill notebooks/{pages.file_of(name).parent.name}.ipynb" in text
 
 
+def test_links_to_the_books_own_pages_are_in_the_book_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    page, executed = pages.get("scoreboard"), "../_sources/pages/scoreboard.ipynb"
+    assert executed not in origin.of(page).data
+    monkeypatch.setenv(tables.IN_BOOK, "1")
+    assert executed in origin.of(page).data
+
+
 def test_provenance_names_each_version_and_commit_once(write_record: WriteRecord) -> None:
-    page = pages.spec(
+    page = PageSpec(
         page="example",
         title="t",
         question="q",

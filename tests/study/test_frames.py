@@ -19,7 +19,7 @@ THETAS = [{"recipe": "dfmsd", "name": f"theta {theta}", "options": {"theta": the
 def page(*recipes: Any, **changes: Any) -> PageSpec:
     group = {"student": "fcos_r50", "teachers": GFL, "recipes": recipes}
     fields = {"page": "example", "title": "t", "question": "q", "scale": "mini", "groups": [group], "seeds": [0, 1]}
-    return pages.spec(**(fields | changes))
+    return PageSpec(**(fields | changes))
 
 
 def lines(found: pd.DataFrame, **wanted: Any) -> pd.DataFrame:

@@ -34,7 +34,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_page_is_one_file(params: Path) -> None:
     (params / "ablation" / "mine.yaml").write_text(yaml.safe_dump(GOOD))
     assert "mine" in pages.names()
-    assert pages.get("mine").chains() == pages.spec(**GOOD).chains()
+    assert pages.get("mine").chains() == PageSpec(**GOOD).chains()
 
 
 def test_two_pages_of_one_name_are_refused(params: Path) -> None:
@@ -53,11 +53,11 @@ def test_a_page_may_be_about_a_users_own_data(params: Path, tmp_path: Path, monk
     assert {run.data.source for run in runs} == {"own"}
     assert {teacher.data.source for run in runs if run.stage for teacher in run.stage.teachers} == {"own"}
     assert {run.key for run in runs}.isdisjoint(
-        run.key for chain in pages.spec(**GOOD | {"scale": "smoke"}).chains() for run in chain
+        run.key for chain in PageSpec(**GOOD | {"scale": "smoke"}).chains() for run in chain
     )
     assert "mine" not in [other.page for other in pages.comparisons("smoke")], "the gates and claims are about the study's data"
     with pytest.raises(StudyError, match=r"none\.yaml is no file: name a YAML"):
-        pages.spec(**own | {"data": "none.yaml"}).chains()
+        PageSpec(**own | {"data": "none.yaml"}).chains()
 
 
 def test_table03_is_complete() -> None:
@@ -106,7 +106,7 @@ def test_scale_and_seeds_can_be_given() -> None:
 )
 def test_a_wrong_page_is_refused_in_one_line(change: dict[str, Any], message: str) -> None:
     with pytest.raises(StudyError) as caught:
-        pages.spec(**(GOOD | change))
+        pages.validate(PageSpec, GOOD | change)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -116,7 +116,7 @@ CROSSKD = {"recipe": "crosskd", "name": "", "impossible": "its heads differ"}
 
 def test_a_row_that_cannot_be_run_keeps_its_place() -> None:
     groups = [GROUP | {"recipes": ["baseline", CROSSKD, "dfmsd"]}]
-    page = pages.spec(**(GOOD | {"groups": groups, "seeds": [0]}))
+    page = PageSpec(**(GOOD | {"groups": groups, "seeds": [0]}))
     assert [entry.place for entry in page.entries] == [0, 2]
     row = page.rows()[1]
     assert isinstance(row, Impossible)
@@ -126,7 +126,7 @@ def test_a_row_that_cannot_be_run_keeps_its_place() -> None:
 def test_a_row_may_be_possible_at_other_scales() -> None:
     recipe = {"recipe": "dfmsd", "name": "inherited", "options": {"inherit": True}, "impossible": "narrow", "possible_at": ["gpu"]}
     groups = [GROUP | {"recipes": [recipe]}]
-    possible = [scale for scale in scales.PUBLIC if pages.spec(**(GOOD | {"groups": groups, "scale": scale})).entries]
+    possible = [scale for scale in scales.PUBLIC if PageSpec(**(GOOD | {"groups": groups, "scale": scale})).entries]
     assert possible == ["gpu"]
 
 
@@ -150,8 +150,8 @@ def _neck(name: str, scale: str) -> Any:
 def test_levels_matched_by_index_need_pyramids_that_differ() -> None:
     by_index = GROUP | {"recipes": [{"recipe": "dfmsd", "name": "by index", "options": {"matching": "index"}}]}
     with pytest.raises(StudyError, match="index changes nothing for FCOS R50 taught by GFL R101, then GFL X101, whose levels"):
-        pages.spec(**(GOOD | {"groups": [by_index]}))
-    pages.spec(**(GOOD | {"groups": [by_index | {"student": "faster_rcnn_r50"}]}))
+        pages.validate(PageSpec, GOOD | {"groups": [by_index]})
+    PageSpec(**(GOOD | {"groups": [by_index | {"student": "faster_rcnn_r50"}]}))
 
 
 @pytest.mark.parametrize("scale", ["smoke", *scales.PUBLIC])
@@ -222,7 +222,7 @@ NOTEBOOK = GOOD | {"scale": None, "seeds": None, "jobs": 0}
 
 def test_a_notebook_is_the_page_of_its_parameters() -> None:
     made = {"In": [""], "_": 3, "study": yaml, "get_ipython": print}
-    assert pages.page("comparison", NOTEBOOK | made) == pages.spec(**GOOD)
+    assert pages.page("comparison", NOTEBOOK | made) == PageSpec(**GOOD)
     assert pages.page("comparison", NOTEBOOK | {"scale": "smoke"}).scale == "smoke"
 
 
