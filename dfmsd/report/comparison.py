@@ -6,7 +6,7 @@ Every function takes lines of :func:`dfmsd.study.frames.frame` and gives a line 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -256,6 +256,20 @@ def _passed(frame: pd.DataFrame) -> str:
     return f"**Students that end above their strongest teacher**: {'; '.join(said)}." if said else ""
 
 
+def fold(page: PageSpec, places: Collection[int], some: str) -> str:
+    """What stands for lines of a table that nothing is run for: how many they are, and what runs them. Empty without any.
+
+    Args:
+        page: The page.
+        places: Of the rows that such a line needs.
+        some: The number of lines in words.
+    """
+    if not places:
+        return ""
+    seconds = sum(words.left(plan(entry.runs for entry in page.entries if entry.place in places)))
+    return f"{some} not run yet: {page.command()} runs them, in about {duration(seconds)}, one run at a time."
+
+
 def results(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
     """Ours first, the paper's beside it, a line for each row that is run or cannot be; of the others how many they are.
 
@@ -266,11 +280,7 @@ def results(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
     aps, state = by_seed(frame), notes(frame)
     shown = aps.notna().any(axis="columns") | state.reindex(aps.index).str.startswith("cannot").eq(True)
     places = set(frame.set_index(ROW).loc[shown[~shown].index, "place"]) if not shown.all() else set()
-    folded = ""
-    if places:
-        seconds = sum(words.left(plan(entry.runs for entry in page.entries if entry.place in places)))
-        time = f"about {duration(seconds)}, one run at a time"
-        folded = f"{(~shown).sum()} of {words.counted(len(shown), 'row')} not run yet: {page.command()} runs them, in {time}."
+    folded = fold(page, places, f"{(~shown).sum()} of {words.counted(len(shown), 'row')}")
     if not shown.any():
         return HTML(f"<p>{safe(folded)}</p>")
     mean, paper = aps.mean(axis="columns"), quoted(frame)

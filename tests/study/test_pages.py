@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -165,6 +165,7 @@ def test_networks_of_one_kind_have_the_same_strides(scale: str) -> None:
         generator = head.get("anchor_generator") or head.get("prior_generator") or {}
         strides.setdefault(network.kind, set()).add(tuple(generator.get("strides") or head.get("strides") or head.point_strides))
     assert all(len(found) == 1 for found in strides.values())
+    assert {stride for found in strides.values() for own in found for stride in own} == set(get_args(pages.Stride))
 
 
 def test_beside_staged_rows_stand_an_untaught_and_a_masked_one_of_equal_length() -> None:
