@@ -80,8 +80,7 @@ def planned(page: ShortPage) -> list[RunSpec]:
     starts of their backbones.
 
     Raises:
-        StudyError: if the scale is too large for a notebook, or the page looks at a level that the method does not work on, or at an
-            image that is not there.
+        StudyError: if the scale is too large for a notebook, or the page's level or image is not there.
     """
     if page.scale not in ("smoke", "mini"):
         raise StudyError(f"scale = {page.scale!r}: a training in a notebook takes mini or smoke")

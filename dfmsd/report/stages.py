@@ -12,8 +12,7 @@ from pandas.io.formats.style import Styler
 from dfmsd.report import comparison, figures
 from dfmsd.report.comparison import ROW, by_seed, over_seeds
 from dfmsd.report.figures import COLOURS, MISSING
-from dfmsd.report.tables import number, safe, styled
-from dfmsd.report.words import counted
+from dfmsd.report.tables import number
 from dfmsd.study.pages import PageSpec
 from dfmsd.study.rows import JOIN
 
@@ -47,16 +46,11 @@ def steps(rows: pd.DataFrame, subject: str) -> pd.DataFrame:
 
 
 def added(page: PageSpec, rows: pd.DataFrame) -> Styler | HTML:
-    """:func:`steps` in the mean over seeds, a line for each stage that is run; of the others how many they are."""
+    """:func:`steps` in the mean over seeds, a line for each stage that is run."""
     found = steps(rows, page.subject)
-    run, way = found.notna().any(axis="columns"), _way(rows, page.subject)
-    places = set(way.loc[way["pair"].isin(found.index[~run].get_level_values("pair")), "place"])
-    folded = comparison.fold(page, places, f"{(~run).sum()} of {counted(len(run), 'stage')}")
-    if not run.any():
-        return HTML(f"<p>{safe(folded)}</p>")
     table = pd.DataFrame({"Δ": found.mean(axis="columns"), "seeds": found.count(axis="columns"), "95 %": over_seeds(found)})
     read = f"AP in percent, seed by seed, scale {page.scale}; intervals from the spread of all seeds of a student."
-    return styled(table[run], " ".join(filter(None, [folded, read])), name="stages")
+    return comparison.folded(page, table, table["seeds"] > 0, read, noun="stage", name="stages")
 
 
 def figure(rows: pd.DataFrame, subject: str, teachers: pd.DataFrame) -> Figure:
