@@ -19,9 +19,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from dfmsd.errors import StudyError, explained, suggest
-from dfmsd.hyper import METHODS, MethodSpec, Share, for_pair
+from dfmsd.errors import StudyError, explained, known, suggest
+from dfmsd.hyper import METHODS, MethodSpec, Share, for_pair, weights
 from dfmsd.study import machine, params, paths, scales, zoo
+from dfmsd.study.published import published
 from dfmsd.study.rows import (
     JOIN,
     Entry,
@@ -126,6 +127,12 @@ class PageSpec(RowsPage):
     """The table, or tables, whose numbers stand beside ours (``params/published.yaml``)."""
     groups: tuple[Group, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _check_table(self) -> Self:
+        if self.table is not None:
+            published(self.table)
+        return self
+
     def rows(self) -> tuple[Row, ...]:
         """All rows, in the order of the table."""
         return tuple(row for group in self.groups for row in group.rows(self.scale))
@@ -151,6 +158,11 @@ class SensitivityPage(PageSpec):
 
     vary: tuple[str, ...] = Field(min_length=1, max_length=2)
     """Fields of :class:`dfmsd.study.rows.Options`, or weights that its ``times`` multiplies."""
+
+    @model_validator(mode="after")
+    def _check_vary(self) -> Self:
+        known("a row", self.vary, {*Options.model_fields, *(weight for name in METHODS for weight in weights(name))}, "option")
+        return self
 
     def values(self, row: Row) -> tuple[float, ...]:
         """A row's values of what is varied; of a weight its factor."""
