@@ -21,7 +21,7 @@ from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import number, plain, safe, signed, styled
 from dfmsd.study import evaluate, frames, records, stats, zoo
 from dfmsd.study.frames import METRICS
-from dfmsd.study.pages import PageSpec
+from dfmsd.study.pages import Page, PageSpec
 from dfmsd.study.plan import duration, plan
 from dfmsd.study.published import also
 from dfmsd.study.rows import JOIN
@@ -165,7 +165,7 @@ def caption(page: PageSpec, frame: pd.DataFrame, signs: str) -> str:
     remarks = "; ".join(dict.fromkeys(filter(None, parts)))
     more = also(page.table) if page.table is not None else []
     read = [text for sign, text in READ.items() if sign in signs]
-    return " ".join([*read, f"Paper: {remarks}." * bool(remarks), *(f"The paper also has: {text}." for text in more)])
+    return " ".join([*read, f"Paper: {remarks}." * bool(remarks), f"The paper also has: {'; '.join(more)}." * bool(more)]).strip()
 
 
 AGAINST = ["Δ mean", "95 %", "pairs", "run", "above in", "higher", "lower", "not settled", "by pair"]
@@ -256,6 +256,26 @@ def _passed(frame: pd.DataFrame) -> str:
     return f"**Students that end above their strongest teacher**: {'; '.join(said)}." if said else ""
 
 
+def folded(page: Page, table: pd.DataFrame, run: pd.Series[bool], caption: str, *, noun: str = "row", **look: Any) -> Styler | HTML:
+    """A table without the lines that nothing is run for; before its caption stands how many they are, and what makes them.
+
+    Args:
+        page: Whose table it is.
+        table: With those lines.
+        run: Which lines are shown, by the table's index.
+        caption: Of the lines that are shown.
+        noun: What the table calls a line.
+        look: As :func:`dfmsd.report.tables.styled` takes it.
+    """
+    said = ""
+    if not run.all():
+        lack = f"{(~run).sum()} of {words.counted(len(run), noun)} not run yet"
+        said = f"{lack}: {page.command()} makes them, in about {duration(sum(words.left(plan(page.chains()))))}, one run at a time."
+    if not run.any():
+        return HTML(f"<p>{safe(said)}</p>")
+    return styled(table[run], " ".join(filter(None, [said, caption])), **look)
+
+
 def results(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
     """Ours first, the paper's beside it, a line for each row that is run or cannot be; of the others how many they are.
 
@@ -265,24 +285,17 @@ def results(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
     """
     aps, state = by_seed(frame), notes(frame)
     shown = aps.notna().any(axis="columns") | state.reindex(aps.index).str.startswith("cannot").eq(True)
-    places = set(frame.set_index(ROW).loc[shown[~shown].index, "place"]) if not shown.all() else set()
-    folded = ""
-    if places:
-        seconds = sum(words.left(plan(entry.runs for entry in page.entries if entry.place in places)))
-        time = f"about {duration(seconds)}, one run at a time"
-        folded = f"{(~shown).sum()} of {words.counted(len(shown), 'row')} not run yet: {page.command()} runs them, in {time}."
-    if not shown.any():
-        return HTML(f"<p>{safe(folded)}</p>")
     mean, paper = aps.mean(axis="columns"), quoted(frame)
     gained = gains(aps).mean(axis="columns")
     ours = pd.DataFrame({"AP": mean, "95 %": intervals(frame), "Δ": gained, "Δ, 95 %": gain_intervals(frame)})
     said = [[state.get(row), f"paper: {mark}" if isinstance(mark, str) else ""] for row, mark in paper["mark"].items()]
     note = pd.DataFrame({"note": ["; ".join(filter(None, own)) for own in said]}, index=aps.index).replace("", None)
     halves = {f"this study, {page.scale}": ours, "AP by seed": aps, "paper, COCO": paper[["AP", "Δ"]], "": note}
-    table = pd.concat(halves, axis="columns")[shown].dropna(axis="columns", how="all")
+    table = pd.concat(halves, axis="columns")
+    table = table.loc[:, table[shown].notna().any()]
     links = pd.concat({"AP by seed": keys(frame)}, axis="columns")[shown]
     signs = " ".join(map(str, [*table.columns.get_level_values(1), *state.reindex(table.index).dropna()]))
-    return styled(table, " ".join(filter(None, [folded, caption(page, frame, signs)])), name="results", links=links)
+    return folded(page, table, shown, caption(page, frame, signs), name="results", links=links)
 
 
 def metrics(frame: pd.DataFrame) -> Styler:
@@ -293,7 +306,9 @@ def metrics(frame: pd.DataFrame) -> Styler:
     order = every[ROW].drop_duplicates().itertuples(index=False, name=None)
     means = means.reindex([line for row in order for line in ((*row, "ours"), (*row, "paper")) if line in means.index])
     mark = marks(every[every["source"] == "paper"])
-    means["mark"] = [mark.get(line[:-1]) if line[-1] == "paper" else None for line in means.index]
+    marked = [mark.get(line[:-1]) if line[-1] == "paper" else None for line in means.index]
+    if any(marked):
+        means["mark"] = marked
     scale = frame["scale"].iloc[0]
     return styled(means.rename(index={"ours": scale}, level="source"), f"Paper: on COCO. Ours: scale {scale}.", name="metrics")
 

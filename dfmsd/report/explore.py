@@ -79,7 +79,7 @@ def planned(page: ShortPage) -> list[RunSpec]:
     starts of their backbones.
 
     Raises:
-        StudyError: if the scale is too large for a notebook, or the page looks at a level that the method does not work on.
+        StudyError: if the scale is too large for a notebook, or the page's level or image is not there.
     """
     if page.scale not in ("smoke", "mini"):
         raise StudyError(f"scale = {page.scale!r}: a training in a notebook takes mini or smoke")
@@ -90,6 +90,8 @@ def planned(page: ShortPage) -> list[RunSpec]:
     runs = [_taught(chain(row, scale, scale.seeds[0])[0], taught, page.epochs) for row in page.rows()]
     if isinstance(page, ExplorePage) and page.stride not in (there := _strides(runs[0])):
         raise StudyError(f"stride = {page.stride}: {page.method} works on strides {', '.join(map(str, there))} of this pair")
+    if isinstance(page, ExplorePage) and page.image >= (count := scale.data.val or 0):
+        raise StudyError(f"image = {page.image}: the validation images are 0 to {count - 1}")
     return runs
 
 

@@ -114,7 +114,7 @@ def pairs(frame: pd.DataFrame, gained: pd.DataFrame) -> str:
     if not left:
         return ""
     have = "has" if run == 1 else "have"
-    said = f"Of {counted(run + len(left), 'pair')} of student and teachers, {run} {have} a method beside a baseline. "
+    said = f"{run} of {counted(run + len(left), 'pair')} of student and teachers {have} a method beside a baseline. "
     return f"\n{said}{EXAMPLE}, for example, is {'not run yet' if EXAMPLE in left else 'run'}.\n"
 
 

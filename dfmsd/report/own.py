@@ -36,12 +36,15 @@ def folder(page: OwnPage) -> Path:
     """Where the data lie, with ``own.yaml``, which names them.
 
     Raises:
-        StudyError: if the scale is too large for a notebook.
+        StudyError: if the scale is too large for a notebook, or there is a file where the folder should be.
     """
     if page.scale not in ("smoke", "mini"):
         raise StudyError(f"scale = {page.scale!r}: a training in a notebook takes mini or smoke")
     parts = paths.data() / f"parts-{counts(page)['train']}"
-    return parts if page.folder is None else Path(page.folder).expanduser().absolute()
+    found = parts if page.folder is None else Path(page.folder).expanduser().absolute()
+    if found.exists() and not found.is_dir():
+        raise StudyError(f"folder = {page.folder!r}: that is a file; name a folder, which need not exist")
+    return found
 
 
 def counts(page: OwnPage) -> dict[str, int]:

@@ -161,11 +161,13 @@ def said(judged: pd.DataFrame) -> str:
 
 
 def brief(numbers: str) -> str:
-    """The numbers of a claim in one line: of three comparisons or more their range.
+    """The numbers of a claim in one line: of three comparisons or more their range, without what a measure is in words.
 
     Example:
         >>> brief("+2.0 [+0.8, +3.2], −0.5 [−0.7, +1.7], +0.4 [−0.8, +1.2] AP (3 seeds)")
         '−0.5 to +2.0 in 3 comparisons, AP (3 seeds)'
+        >>> brief("+0.2, +0.3, +0.4 of correlation (A, less B) (200 images)")
+        '+0.2 to +0.4 in 3 comparisons, of correlation (200 images)'
         >>> brief("+2.0 [+0.8, +3.2] AP (3 seeds)")
         '+2.0 [+0.8, +3.2] AP (3 seeds)'
     """
@@ -174,7 +176,7 @@ def brief(numbers: str) -> str:
     if len(found) < 3:
         return numbers
     low, *_, high = sorted(found, key=lambda one: float(one.replace("−", "-")))
-    rest = re.sub(r".*[+−][\d.e]+[, ]*", "", alone)
+    rest = re.sub(r".*[+−][\d.e]+[, ]*| \([^()]*\)(?=.*\))", "", alone)
     return f"{low} to {high} in {len(found)} comparisons, {rest}".rstrip(", ")
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pandas as pd
 import seaborn as sns
+from IPython.display import HTML
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from pandas.io.formats.style import Styler
 
 from dfmsd.report import comparison, figures
-from dfmsd.report.comparison import ROW, by_seed
+from dfmsd.report.comparison import ROW, by_seed, over_seeds
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import number
+from dfmsd.study.pages import PageSpec
 from dfmsd.study.rows import JOIN
 
 
@@ -40,6 +43,14 @@ def _way(rows: pd.DataFrame, subject: str) -> pd.DataFrame:
 def steps(rows: pd.DataFrame, subject: str) -> pd.DataFrame:
     """What every stage adds to the AP of the student before it, a column for each seed; the first one to the baseline."""
     return by_seed(_way(rows, subject)).groupby("pair", sort=False).diff().drop(index="baseline", level="row", errors="ignore")
+
+
+def added(page: PageSpec, rows: pd.DataFrame) -> Styler | HTML:
+    """:func:`steps` in the mean over seeds, a line for each stage that is run."""
+    found = steps(rows, page.subject)
+    table = pd.DataFrame({"Δ": found.mean(axis="columns"), "seeds": found.count(axis="columns"), "95 %": over_seeds(found)})
+    read = f"AP in percent, seed by seed, scale {page.scale}; intervals from the spread of all seeds of a student."
+    return comparison.folded(page, table, table["seeds"] > 0, read, noun="stage", name="stages")
 
 
 def figure(rows: pd.DataFrame, subject: str, teachers: pd.DataFrame) -> Figure:

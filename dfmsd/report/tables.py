@@ -36,7 +36,7 @@ _LOOK = {
     "thead th": "text-align: center; white-space: normal",
     # The names stay in sight when a narrow screen scrolls the numbers.
     "th.row_heading, th.blank": f"text-align: left; font-weight: normal; position: sticky; left: 0; {_PAPER}",
-    "th.row_heading:first-child": "white-space: normal; min-width: 7rem; max-width: min(24rem, 40vw)",
+    "th.row_heading:first-child": "white-space: normal; max-width: min(24rem, 40vw)",
 }
 _HEAD = "min-width: 0; max-width: 0; overflow: visible; white-space: nowrap; padding-top: 0.8rem; font-weight: bold; z-index: 1"
 """Taking no width, the long name of a group, in a box of its own, runs over the empty cells beside it."""
@@ -131,13 +131,16 @@ def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.
             styler.format(partial(_linked, key, shows[column] or number), subset=([row], [column]))
     styles = [{"selector": selector, "props": props} for selector, props in _LOOK.items()]
     # A wide screen may squeeze words to keep all columns in sight; a narrow one, which scrolls anyhow, does not.
-    least = "min-width: clamp(0rem, 60rem - 100vw, min({}rem, {}ch))".format
+    least = "min-width: clamp({}, 60rem - 100vw, min({}, {}ch))".format
+    names = frame.index.get_level_values(1 if heads else 0).difference([head[0] for head in heads])
+    longest = max((len(str(name)) for name in names), default=0)
+    styles.append({"selector": "th.row_heading:first-child", "props": least("7rem", "40vw", longest)})
     for at, column in enumerate(frame):
         label = column[-1] if isinstance(column, tuple) else column
-        styles.append({"selector": f"th.col{at}", "props": least(6, len(str(label)))})
+        styles.append({"selector": f"th.col{at}", "props": least("0rem", "6rem", len(str(label)))})
         if column in words:
             look = "text-align: left; white-space: normal; max-width: 24rem; "
-            look += least(12, frame[column].map(lambda value: len(str(value))).max())
+            look += least("0rem", "12rem", frame[column].map(lambda value: len(str(value))).max())
             styles.append({"selector": f"td.col{at}", "props": look})
     return styler.set_table_styles(styles)  # type: ignore[arg-type]
 
@@ -184,6 +187,16 @@ def address(file: str) -> str:
 def in_book() -> bool:
     """Whether a notebook is executed for the book: links to the book's own pages lead somewhere there, and nowhere else."""
     return IN_BOOK in os.environ
+
+
+def breakable(name: str) -> str:
+    """A long name as HTML that may break after a slash or an underscore; for a cell, whose text is escaped already.
+
+    Example:
+        >>> breakable("gfl/gfl_r50")
+        'gfl/<wbr>gfl_<wbr>r50'
+    """
+    return re.sub(r"(?<=[/_])", "<wbr>", name)
 
 
 def number(value: float | None) -> str:

@@ -19,9 +19,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from dfmsd.errors import StudyError, explained, suggest
-from dfmsd.hyper import METHODS, MethodSpec, Share, for_pair
+from dfmsd.errors import StudyError, explained, known, suggest
+from dfmsd.hyper import METHODS, MethodSpec, Share, for_pair, weights
 from dfmsd.study import machine, params, paths, scales, zoo
+from dfmsd.study.published import published
 from dfmsd.study.rows import (
     JOIN,
     Entry,
@@ -41,6 +42,9 @@ from dfmsd.study.spec import Frozen, Run, RunSpec, Seed, StartSpec, TeacherSpec,
 
 Network = RunSpec | TeacherSpec
 """The run behind a network, or the published teacher."""
+
+Stride = Literal[4, 8, 16, 32, 64, 128]
+"""Of a level that some network of the zoo has, in pixels."""
 
 
 def _without_html(title: str) -> str:
@@ -123,6 +127,12 @@ class PageSpec(RowsPage):
     """The table, or tables, whose numbers stand beside ours (``params/published.yaml``)."""
     groups: tuple[Group, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _check_table(self) -> Self:
+        if self.table is not None:
+            published(self.table)
+        return self
+
     def rows(self) -> tuple[Row, ...]:
         """All rows, in the order of the table."""
         return tuple(row for group in self.groups for row in group.rows(self.scale))
@@ -148,6 +158,11 @@ class SensitivityPage(PageSpec):
 
     vary: tuple[str, ...] = Field(min_length=1, max_length=2)
     """Fields of :class:`dfmsd.study.rows.Options`, or weights that its ``times`` multiplies."""
+
+    @model_validator(mode="after")
+    def _check_vary(self) -> Self:
+        known("a row", self.vary, {*Options.model_fields, *(weight for name in METHODS for weight in weights(name))}, "option")
+        return self
 
     def values(self, row: Row) -> tuple[float, ...]:
         """A row's values of what is varied; of a weight its factor."""
@@ -328,8 +343,8 @@ class FeaturesPage(MeasuredPage):
     """A network of the zoo that all are compared with; None: each is compared with each."""
     claim: str
     """What the paper says of its figure, as MyST Markdown."""
-    stride: int = 8
-    """Of the level that is drawn, in pixels."""
+    stride: Stride = 8
+    """Of the level that is drawn."""
     images: int = Field(default=200, gt=0)
     """Validation images over which numbers are taken, from the first on."""
     shown: int = Field(default=3, gt=0)
@@ -408,8 +423,8 @@ class EnhancementPage(MeasuredPage):
     """The teacher of the last stage."""
     images: int = Field(default=100, gt=0)
     """Validation images over which numbers are taken, from the first on."""
-    stride: int = 8
-    """Of the level to look at, in pixels."""
+    stride: Stride = 8
+    """Of the level to look at."""
     cycles: float = Field(default=1.0, gt=0)
     """As on the page of spectra."""
     options: Options = Options()
@@ -486,8 +501,8 @@ class MethodsPage(MeasuredPage):
     teacher: str = "retinanet_r101"
     image: int = Field(default=3, ge=0)
     """Of the validation images."""
-    stride: int = 8
-    """Of the level to look at, in pixels."""
+    stride: Stride = 8
+    """Of the level to look at."""
 
     def runs(self) -> dict[str, Network]:
         """The two networks, each trained alone."""
@@ -831,7 +846,7 @@ def _stated(cells: Sequence[str]) -> set[str]:
 def page(notebook: str, given: Mapping[str, Any]) -> Page:
     """A page from the variables of its notebook, ``globals()``: the cell of parameters, and what papermill injects.
 
-    Modules, functions, names with ``_`` and ``jobs`` are none of its fields; what is None takes the page's own value. Where cells
+    Modules, functions, names with ``_`` and ``jobs`` are none of its fields; a scale that is None is the page's own. Where cells
     have been run before, in Jupyter, their variables are no parameters.
 
     Raises:
@@ -859,7 +874,7 @@ def page(notebook: str, given: Mapping[str, Any]) -> Page:
         raise StudyError(f"jobs = {jobs!r}: 0 reads records, n = 1, 2, ... trains what is missing, n runs at a time")
     for unknown in (name for name in parameters if name not in model.model_fields):
         raise StudyError(f"{notebook}.ipynb has no parameter {unknown!r}: {suggest(unknown, [*model.model_fields, 'jobs'])}")
-    return validate(model, {field: value for field, value in parameters.items() if value is not None})
+    return validate(model, {field: value for field, value in parameters.items() if field != "scale" or value is not None})
 
 
 def names() -> list[str]:

@@ -57,7 +57,7 @@ class Options(Frozen, Switches):
     """The variant of the method whose weights the scale has apart from the method's (``variants`` in ``params/scales.yaml``)."""
     times: dict[str, float] = Field(default_factory=dict)
     """Factors on the weights that the scale or the paper sets, of a recipe of one method."""
-    length: float = Field(default=1.0, gt=0)
+    length: float = Field(default=1.0, gt=0, le=100)
     """Factor on the student's epochs, those of all stages together."""
     images: float = Field(default=1.0, gt=0)
     """Factor on the number of the student's labelled images."""

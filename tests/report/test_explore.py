@@ -55,6 +55,7 @@ def planned(**changes: Any) -> RunSpec:
         ({"teacher_epochs": "two"}, "teacher_epochs = 'two'"),
         ({"teacher_epochs": -1.0}, "teacher_epochs = -1.0"),
         ({"image": 2.5}, "image = 2.5"),
+        ({"image": 8}, "image = 8: the validation images are 0 to 7"),
         ({"student": 5}, "student = 5"),
         ({"scale": "tiny"}, "scale = 'tiny'"),
         ({"stride": 7}, "stride = 7: dfmsd works on strides 8, 16, 32, 64, 128 of this pair"),

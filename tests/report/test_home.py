@@ -65,7 +65,7 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
         home.cost([page]),
     ]
     assert home.pairs(frame, choosing.gains(frame)).startswith(
-        "\nOf 3 pairs of student and teachers, 0 have a method beside a baseline."
+        "\n0 of 3 pairs of student and teachers have a method beside a baseline."
     )
     assert said[0].startswith(home.OPENING["not run"]) and "cannot recommend" in said[1]
     assert re.search(r"Nothing is run yet\. 0 of \d+ runs at scale mini have a record", said[2])

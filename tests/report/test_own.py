@@ -45,6 +45,7 @@ def page(**changes: Any) -> OwnPage:
         ({"seed": -1}, "seed = -1"),
         ({"scale": "gpu"}, "takes mini or smoke"),
         ({"folder": "nowhere"}, "nowhere/own.yaml"),
+        ({"folder": __file__}, "test_own.py': that is a file"),
         ({"jobs": 1.5}, "jobs = 1.5"),
     ],
 )

@@ -93,11 +93,15 @@ def test_without_records_a_page_says_so_and_draws(kind: str, folders: Path) -> N
     assert "not run" in html(found["trials" if kind == "tuning" else "table"])
 
 
-def test_shares_stand_from_small_to_large_and_variants_have_colours_of_their_own(folders: Path) -> None:
+def test_shares_stand_from_small_to_large_and_variants_have_colours_of_their_own(write_record: WriteRecord) -> None:
+    fill(page("tuning"), write_record)  # l1 has a trial in common with it
     variants = {"variant_of": "ssim", "weights": ["alpha"]}
     methods = {"l1": variants | {"fixed": {"distance": "l1"}}, "l2": variants | {"fixed": {"distance": "l2"}, "shares": [0.25]}}
     found = shown("tuning", methods=methods)
-    assert list(found["trials"].data) == ["none", "0.25", "1"]
+    trials = found["trials"].data
+    assert list(trials) == ["none", "0.25", "1"]
+    assert trials.index.get_level_values("row").isin(["baseline", "l1"]).sum() == 4, "a line for each pair that has a number"
+    assert "2 of 6 rows not run yet: python -m dfmsd page made-up --scale smoke makes them, in about" in html(found["trials"])
     (drawn,) = [value for value in found.values() if isinstance(value, Figure)]
     colours = [handle.get_color() for handle in drawn.axes[0].get_legend_handles_labels()[0]]
     assert len(set(colours)) == len(colours) == 3, "two variants and the baseline"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from dfmsd.report import stages
-from tests.report.conftest import PAIR, lines
+from dfmsd.study import pages
+from tests.report.conftest import PAIR, html, lines
 
 NAMES = ["baseline", "DFMSD, stage 1", "DFMSD, stage 2", "DMKD", "without SFA"]
 
@@ -37,6 +40,16 @@ def test_the_way_leads_from_the_baseline_through_the_stages(frame: pd.DataFrame)
     steps = stages.steps(way, "DFMSD")
     assert steps.loc[(PAIR, "DFMSD, stage 1")].tolist() == [3.0, 5.0]
     assert steps.loc[(PAIR, "DFMSD, stage 2"), 0] == 5.0 and pd.isna(steps.loc[(PAIR, "DFMSD, stage 2"), 1])
+
+
+@pytest.mark.parametrize("missing", [[], ["DFMSD"], ["DFMSD", "DFMSD, stage 1"]])
+def test_stages_that_are_not_run_are_one_line(frame: pd.DataFrame, missing: list[str], folders: Path) -> None:
+    group = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": ["baseline", "dfmsd"]}
+    page = pages.spec(page="made-up", title="t", question="q", scale="smoke", seeds=[0], groups=[group])
+    frame.loc[frame["row"].isin(missing), "value"] = None
+    shown = html(stages.added(page, stages.path(frame, "DFMSD")))
+    assert [name for name in NAMES[1:3] if f">{name}</th>" in shown] == NAMES[1 : 3 - len(missing)]
+    assert (f"{len(missing)} of 2 stages not run yet: {page.command()} makes them" in shown) == bool(missing)
 
 
 def test_the_figure_has_the_teachers_own_ap(frame: pd.DataFrame) -> None:

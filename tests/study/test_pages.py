@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -100,6 +100,8 @@ def test_scale_and_seeds_can_be_given() -> None:
         ({"title": "<b>"}, "title = '<b>': a title is in places where a theme takes it for HTML: leave out < and >"),
         ({"groups": [GROUP | {"options": {"times": {"alpha": float("inf")}}}]}, "alpha = inf: Input should be a finite number"),
         ({"groups": [GROUP | {"options": {"length": float("nan")}}]}, "length = nan: Input should be"),
+        ({"groups": [GROUP | {"options": {"length": 1e9}}]}, "length = 1000000000.0: Input should be less than or equal to 100"),
+        ({"table": 99}, "the paper has no table 99: valid are"),
         ({"seeds": [float("nan")]}, "seeds.0 = nan: Input should be a finite number"),
         ({"groups": [GROUP | {"teachers": {"a": ["b"] * 99}}]}, "groups.0.teachers = {'a': ['b', 'b'"),
     ],
@@ -165,6 +167,7 @@ def test_networks_of_one_kind_have_the_same_strides(scale: str) -> None:
         generator = head.get("anchor_generator") or head.get("prior_generator") or {}
         strides.setdefault(network.kind, set()).add(tuple(generator.get("strides") or head.get("strides") or head.point_strides))
     assert all(len(found) == 1 for found in strides.values())
+    assert {stride for found in strides.values() for own in found for stride in own} == set(get_args(pages.Stride))
 
 
 def test_beside_staged_rows_stand_an_untaught_and_a_masked_one_of_equal_length() -> None:
@@ -245,6 +248,7 @@ def test_papermill_may_give_one_seed_or_several(given: object, seeds: tuple[int,
         ("comparison", {"jobs": -1}, "jobs = -1"),
         ("comparison", {"scale": "huge"}, "scale = 'huge'"),
         ("tuning", {}, "tuning.ipynb has no parameter 'groups'"),
+        ("sensitivity", {"vary": ["thta"]}, "a row has no option 'thta': did you mean 'theta'?"),
     ],
 )
 def test_wrong_parameters_of_a_notebook_are_refused_in_one_line(notebook: str, change: dict[str, Any], message: str) -> None:
