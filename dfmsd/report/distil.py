@@ -12,14 +12,14 @@ from dfmsd.errors import validated
 from dfmsd.study.spec import Frozen
 
 Pair = tuple[str, str]
-"""A config and a checkpoint."""
+"""A config and a checkpoint: one teacher a stage, whose boxes the notebook can look at."""
 
 
 class Asked(Frozen):
     """The notebook's parameters."""
 
     config: str
-    teachers: tuple[Pair | tuple[Pair, ...], ...] = Field(min_length=1)
+    teachers: tuple[Pair, ...] = Field(min_length=1)
     work_dir: str
     switches: dict[str, Any]
 

@@ -767,6 +767,10 @@ class ChoosingPage(Page):
         """The tables, and the page about length."""
         return [*tables(self.scale), get("length", scale=self.scale)]
 
+    def command(self) -> str:
+        """What makes those pages, too: it has no runs of its own."""
+        return making(*self.sources(), self)
+
 
 class ScoreboardPage(Page):
     """What became of every claim of the papers (:mod:`dfmsd.report.scoreboard`), at each scale that has records."""
@@ -779,6 +783,10 @@ class ScoreboardPage(Page):
         """Every page that a claim may be about: comparisons, and what was measured for figures."""
         measured = [name for name in names() if issubclass(NOTEBOOKS[file_of(name).parent.name], MeasuredPage)]
         return [page for scale in self.scales() for page in (*comparisons(scale), *(get(name, scale=scale) for name in measured))]
+
+    def command(self) -> str:
+        """What makes the pages that it counts, too: all."""
+        return f"python -m dfmsd page --all --scale {self.scale}"
 
 
 NOTEBOOKS: dict[str, type[Page]] = {
