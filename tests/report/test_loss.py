@@ -38,7 +38,7 @@ def test_its_row_is_one_of_table_3s_frame(monkeypatch: pytest.MonkeyPatch) -> No
         ({"rivals": ["huber"]}, "unknown method 'huber'"),
         ({"rivals": ["baseline"]}, "unknown method 'baseline'"),
         ({"epochs": 1e9}, "epochs"),
-        ({"student": None, "teacher": "fcos_r50"}, "its own teacher"),
+        ({"student": "fcos_r50", "teacher": "fcos_r50"}, "its own teacher"),
     ],
 )
 def test_a_wrong_choice_is_one_clear_line(changes: dict[str, Any], message: str) -> None:
