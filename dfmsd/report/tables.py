@@ -6,7 +6,7 @@ import html
 import os
 import re
 import zlib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,8 @@ def styled(frame: pd.DataFrame, caption: str = "", *, name: str = "", links: pd.
     styler.format_index(lambda label: hover(str(label)), axis="columns")
     shows = {column: _show(column) for column in frame} | {safe(key): show for key, show in format.pop("formatter", {}).items()}
     options: dict[str, Any] = {"precision": 1, "na_rep": NONE} | format
+    for column in frame.select_dtypes("float"):
+        shows[column] = _with_minus(shows.get(column) or f"{{:.{options['precision']}f}}")
     styler.format({column: show for column, show in shows.items() if show is not None}, **options)
     for axis in ("index", "columns"):
         styler.hide(names=True, axis=axis)
@@ -155,6 +157,11 @@ def pipes(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         | a teacher | MSE |
     """
     return "".join(f"| {' | '.join(row)} |\n" for row in [heads, ["---"] * len(heads), *rows])
+
+
+def _with_minus(show: str | Callable[[Any], str]) -> Callable[[Any], str]:
+    """A format with a minus sign in the place of a hyphen."""
+    return lambda value: (show.format(value) if isinstance(show, str) else show(value)).replace("-", "−")
 
 
 def _show(column: Hashable) -> Any:

@@ -163,3 +163,9 @@ def test_a_tick_between_two_powers_of_ten_says_its_own_value() -> None:
         tick.label1.get_text() for which in ("major", "minor") for tick in getattr(fitted.axes[0].xaxis, f"get_{which}_ticks")()
     ]
     assert {"10⁻⁵", "2·10⁻⁵", "3·10⁻⁵"} <= set(ticks)
+
+
+def test_a_negative_number_has_a_minus_sign_whatever_its_format() -> None:
+    frame = pd.DataFrame({"Δ": [-1.0], "correlation": [-0.25], "slope": [-2.0], "level": [-8]}, index=["MGD"])
+    shown = tables.styled(frame, precision=2, formatter={"slope": "{:.4g}"}).to_html()
+    assert [text in shown for text in ("−1.0", "−0.25", ">−2<")] == [True] * 3
