@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+import dfmsd.distiller  # noqa: F401  (in silence: what mmdet prints when it is imported names folders)
 from dfmsd.errors import StudyError
 from dfmsd.hyper import weights
 from dfmsd.study import ensure, paths, plan, records, scales

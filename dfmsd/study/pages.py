@@ -22,7 +22,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 from dfmsd.errors import StudyError, explained, known, suggest
 from dfmsd.hyper import METHODS, MethodSpec, Share, for_pair, weights
 from dfmsd.study import machine, params, paths, scales, zoo
-from dfmsd.study.published import published
 from dfmsd.study.rows import (
     JOIN,
     Entry,
@@ -130,6 +129,8 @@ class PageSpec(RowsPage):
     @model_validator(mode="after")
     def _check_table(self) -> Self:
         if self.table is not None:
+            from dfmsd.study.published import published  # not above: runs' processes do without it
+
             published(self.table)
         return self
 
