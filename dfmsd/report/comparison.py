@@ -151,7 +151,7 @@ def notes(frame: pd.DataFrame) -> pd.Series[Any]:
         run = own[own["value"].notna()]
         if run.empty:
             impossible = own[own["state"] == "cannot be run"]
-            found[name] = f"cannot be run: {impossible['note'].iloc[0]}" if len(impossible) else "not run"
+            found[name] = f"cannot be run: {impossible['note'].iloc[0]}" if len(impossible) else str(own["state"].iloc[0])
             continue
         said = [f"{len(run)} of {len(own)} seeds"] * (len(run) < len(own)) + ["†"] * (seeds[name] is None)
         said += [state for state in run["state"].unique() if state != "ok"] + ["stale"] * bool(run["stale"].any())

@@ -8,9 +8,9 @@ import pandas as pd
 
 from dfmsd.hyper import DFMSD
 from dfmsd.report.tables import number, signed
-from dfmsd.study import plan, records
+from dfmsd.study import plan, records, trainings
 from dfmsd.study.divergence import diverged
-from dfmsd.study.pages import Page, describe, making
+from dfmsd.study.pages import GatesPage, Page, RowsPage, TuningPage, describe, making
 from dfmsd.study.records import Record
 from dfmsd.study.spec import Run
 
@@ -138,7 +138,7 @@ def state(pages: Sequence[Page], command: str = "") -> str:
     planned, scale = plan.plan(chain for page in pages for chain in page.chains()), pages[0].scale
     found = [(item.run, records.result(item.run.key)) for item in planned]
     known = [(run, record) for run, record in found if record is not None]
-    amiss = _stale(known) + _others(known) + _amiss(known)
+    amiss = _stale(known) + _others(known) + _left_out(pages) + _amiss(known)
     missing = left(planned)
     if not missing:
         return f"All {counted(len(planned), 'run')} at scale {scale} have a record.{amiss}"
@@ -158,9 +158,20 @@ def _others(known: Iterable[tuple[Run, Record]]) -> str:
     count = sum(records.had_others(record, run) for run, record in known)
     had = (
         f" {counted(count, 'run')} had other weights of a start or teacher than those whose record is here, as the same run ends "
-        "in other weights on another kind of processor. The difference between such a run and the rest includes this."
+        "in other weights on another kind of processor. What that start or teacher reaches is not told of theirs."
     )
     return had * bool(count)
+
+
+def _left_out(shown: Iterable[Page]) -> str:
+    """How many students cannot be compared with the others of their seed."""
+    entries = [entry for page in shown if isinstance(page, RowsPage | TuningPage | GatesPage) for entry in page.entries]
+    keys = sorted({run.key for entry in entries for run in entry.runs} & trainings.left_out())
+    said = (
+        f" {counted(len(keys), 'student')} learned from another training of a network than most of the same seed. Pages leave out: "
+        f"{', '.join(f'`{key}`' for key in keys)}. Without their records they are trained anew."
+    )
+    return said * bool(keys)
 
 
 def _amiss(known: Iterable[tuple[Run, Record]]) -> str:

@@ -636,7 +636,7 @@ def _groups(claim: Claim, side: Mapping[str, Any], pages: Mapping[str, pd.DataFr
 def _of_metric(claim: Claim, lines: pd.DataFrame) -> pd.DataFrame:
     """The lines of the claim's metric; a row that is not run stands for each of its metrics."""
     metric = "images_per_second" if claim.metric == "speed" else claim.metric
-    return lines[(lines["metric"] == metric) | lines["state"].isin(["not run", "cannot be run"])]
+    return lines[(lines["metric"] == metric) | lines["state"].isin(["not run", "other training", "cannot be run"])]
 
 
 def _matching(page: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:

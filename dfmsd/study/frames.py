@@ -4,8 +4,9 @@ Columns of every frame:
 
 - ``page``, ``scale``; ``source``: ``ours`` or ``paper``
 - ``row``: what the number is of; ``metric``, ``value``; ``low`` and ``high``: a 95 % interval over images, where there is one
-- ``key``: of the run; ``state``: ``ok``, ``no detections``, ``not run``, ``cannot be run``; of the paper's numbers ``quoted``,
-  ``reconstructed`` or ``lost``; ``stale``: the code behind it has changed since; ``note``
+- ``key``: of the run; ``state``: ``ok``, ``no detections``, ``not run``, ``cannot be run``, or ``other training`` of a run that is
+  left out (:mod:`dfmsd.study.trainings`); of the paper's numbers ``quoted``, ``reconstructed`` or ``lost``; ``stale``: the code
+  behind it has changed since; ``note``
 
 Where rows are recipes besides:
 
@@ -28,7 +29,7 @@ from typing import Any
 import pandas as pd
 
 from dfmsd import hyper
-from dfmsd.study import plan, records, zoo
+from dfmsd.study import plan, records, trainings, zoo
 from dfmsd.study.pages import GatesPage, MeasuredPage, Page, PageSpec, RegimePage, SensitivityPage, StartsPage, TuningPage
 from dfmsd.study.published import METRICS as METRICS
 from dfmsd.study.published import Published, published
@@ -65,12 +66,20 @@ def frame(page: Page) -> pd.DataFrame:
         >>> found.query("source == 'paper' and row == 'DFMSD' and metric == 'AP'")["value"].tolist()
         [41.2, 36.8, 36.9]
     """
-    found = pd.DataFrame([line for one in page.sources() for line in _lines(one)])
+    left_out = trainings.left_out()
+    found = pd.DataFrame([_or_left_out(line, left_out) for one in page.sources() for line in _lines(one)])
     own = ROWS if "recipe" in found else ()
     found = found.reindex(columns=list(dict.fromkeys([*COMMON, *own, *found.columns])))
     found[["value", "low", "high"]] = found[["value", "low", "high"]].astype(float)
     found["stale"] = found["stale"].eq(True)
     return found.astype({name: "Int64" for name in WHOLE if name in found})
+
+
+def _or_left_out(line: Line, left_out: frozenset[str]) -> Line:
+    """A line as it is shown: of a student that cannot be compared with the others of its seed without its value."""
+    if line.get("role") not in ("row", "stage") or line.get("key") not in left_out:
+        return line
+    return line | {"value": None, "low": None, "high": None, "state": "other training"}
 
 
 def _lines(page: Page) -> Iterator[Line]:

@@ -1,0 +1,75 @@
+"""Which runs a page leaves out because they learned from another training of a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dfmsd.report import words
+from dfmsd.study import frames, trainings
+from dfmsd.study.pages import PageSpec
+from dfmsd.study.spec import RunSpec
+from tests.fixtures_study import finish, folders, publish  # noqa: F401
+
+RECIPES = ["baseline", "mse", "mgd", "pkd"]
+GROUP = {"student": "fcos_r50", "teachers": ("gfl_r101", "gfl_x101"), "recipes": [*RECIPES, "dfmsd"]}
+PAGE = PageSpec(page="table03", title="t", question="q", scale="smoke", groups=[GROUP], seeds=[0, 1])
+
+
+def last(recipe: str, seed: int = 0) -> RunSpec:
+    return next(entry.runs[-1] for entry in PAGE.entries if (entry.row.recipe, entry.seed) == (recipe, seed))
+
+
+def taught(recipe: str, sha: str, hour: int = 0, seed: int = 0, *, local: bool = False) -> str:
+    """A run that learned from a teacher with these weights; its key."""
+    run = last(recipe, seed)
+    made = publish(run)
+    finished = made.provenance.model_copy(update={"finished": f"2026-01-01T{hour:02}:00:00+00:00"})
+    assert run.stage is not None
+    (finish if local else publish)(run, needed={run.stage.teacher.key: sha * 64}, provenance=finished)
+    return run.key
+
+
+def test_runs_with_another_training_than_most_of_their_seed_are_left_out(folders: Path) -> None:  # noqa: F811
+    odd = [taught("mse", "a"), taught("mgd", "b"), taught("pkd", "b")][0]
+    taught("mse", "a", seed=1)
+    publish(last("baseline"))
+    assert trainings.left_out() == {odd}, "with seed 1 it is the only one, and right"
+
+
+def test_of_equally_many_the_later_ones_stay(folders: Path) -> None:  # noqa: F811
+    one, other = taught("mse", "a", hour=2), taught("mgd", "b", hour=1)
+    assert trainings.left_out() == {other}
+    taught("mgd", "b", hour=3)
+    assert trainings.left_out() == {one}
+
+
+def test_of_a_run_in_both_folders_the_one_from_here_counts(folders: Path) -> None:  # noqa: F811
+    odd = [taught("mse", "a"), taught("mgd", "b"), taught("pkd", "b")][0]
+    assert trainings.left_out() == {odd}
+    taught("mse", "b", local=True)
+    assert not trainings.left_out()
+
+
+def test_what_the_stage_before_learned_from_counts(folders: Path) -> None:  # noqa: F811
+    first, second = next(entry.runs for entry in PAGE.entries if (entry.row.recipe, entry.seed) == ("dfmsd", 0))
+    assert first.stage is not None
+    weak = first.stage.teacher
+    publish(first, needed={weak.key: "a" * 64}, weights_sha256="c" * 64)
+    publish(second, needed={first.key: "c" * 64})
+    others = [last("mse"), last("mgd")]
+    for run in others:
+        publish(run, needed={weak.key: "b" * 64})
+    assert trainings.left_out() == {first.key, second.key}
+
+
+def test_a_page_shows_no_number_of_a_run_that_is_left_out(folders: Path) -> None:  # noqa: F811
+    odd = [taught("mse", "a"), taught("mgd", "b"), taught("pkd", "b")][0]
+    frame = frames.frame(PAGE)
+    own = frame[frame["key"] == odd]
+    assert set(own["state"]) == {"other training"} and own[["value", "low", "high"]].isna().all(axis=None)
+    shown = frame[(frame["source"] == "ours") & frame["value"].notna() & (frame["metric"] == "AP")]
+    assert set(shown["recipe"]) == {"mgd", "pkd"}
+    assert (
+        f" 1 student learned from another training of a network than most of the same seed, so pages leave them out (`{odd}`)"
+        in (words.state([PAGE]))
+    )
