@@ -44,7 +44,7 @@ from dfmsd.report.figures import described
 from dfmsd.report.images import first, magnitude, pictures
 from dfmsd.report.methods import SEED
 from dfmsd.stages import Enhance
-from dfmsd.study import build, code, data, files, pages, paths, plan, records, run, scales, zoo
+from dfmsd.study import build, code, data, exports, files, pages, paths, plan, records, run, scales, zoo
 from dfmsd.study.hooks import read_curve
 from dfmsd.study.machine import is_live
 from dfmsd.study.pages import ExplorePage, ShortPage
@@ -86,7 +86,7 @@ def planned(page: ShortPage) -> list[RunSpec]:
     scale = scales.get(page.scale)
     teacher = teacher_of(page.teacher, scale)
     assert isinstance(teacher, RunSpec)
-    taught = teacher if plan.has_weights(teacher) else _short(teacher, page.teacher_epochs)
+    taught = teacher if exports.to_be_had(teacher) else _short(teacher, page.teacher_epochs)
     runs = [_taught(chain(row, scale, scale.seeds[0])[0], taught, page.epochs) for row in page.rows()]
     if isinstance(page, ExplorePage) and page.stride not in (there := _strides(runs[0])):
         raise StudyError(f"stride = {page.stride}: {page.method} works on strides {', '.join(map(str, there))} of this pair")
@@ -123,7 +123,7 @@ def _short(full: RunSpec, epochs: float, **changes: Any) -> RunSpec:
 
 
 def _start(full: StartSpec | None) -> StartSpec | None:
-    if full is None or plan.has_weights(full):
+    if full is None or exports.to_be_had(full):
         return full
     few = {"train": min(START, full.data.train), "val": min(START, full.data.val)}
     return full.model_copy(update={"data": full.data.model_copy(update=few)})
@@ -163,6 +163,7 @@ def distil(student: RunSpec, *, method: Mapping[str, Any] | None = None) -> Live
 def _teacher(teacher: RunSpec) -> tuple[str, dict[str, Any]]:
     """The file of a teacher's weights, and how it was trained; it is trained here if there are none, by one process at a time."""
     if teacher.schedule.max_iters is None:
+        exports.take(teacher)
         record = records.read(paths.runs() / teacher.key / "record.json")
         origin = f"the study's, AP {record.metrics.get('AP', 0.0):.1f}"
         return run.weights(teacher), _story(origin, plan.iterations(teacher), record.provenance.seconds, record.curve)
@@ -188,7 +189,9 @@ def _fit(
 ) -> tuple[nn.Module, nn.Module, list[dict[str, float]], dict[str, Any]]:
     """Train a run in this process, without evaluation or checkpoints: the network before and after, the curve, the story."""
     paths.runs().mkdir(parents=True, exist_ok=True)
-    if spec.start is not None and not plan.has_weights(spec.start):
+    if spec.start is not None:
+        exports.take(spec.start)
+    if spec.start is not None and not exports.are_here(spec.start.key):
         with progress(1, pages.describe(spec.start)) as bar, _silence():
             run.run(spec.start)
             bar.update()

@@ -14,7 +14,7 @@ import pandas as pd
 import dfmsd.distiller  # noqa: F401  (in silence: what mmdet prints when it is imported names folders)
 from dfmsd.errors import StudyError
 from dfmsd.hyper import weights
-from dfmsd.study import ensure, paths, plan, records, scales
+from dfmsd.study import ensure, exports, paths, records, scales
 from dfmsd.study.divergence import diverged
 from dfmsd.study.evaluate import basic
 from dfmsd.study.machine import is_live
@@ -78,7 +78,7 @@ def planned(page: OwnPage) -> dict[str, tuple[RunSpec, ...]]:
 
 def _young(page: OwnPage, scale: Scale) -> Scale:
     starts = [scale.start_of(name) for name in (page.student, *page.teachers)]
-    if scale.start is None or all(start is None or plan.has_weights(start) for start in starts):
+    if scale.start is None or all(start is None or exports.to_be_had(start) for start in starts):
         return scale
     few = scale.start.data.model_copy(
         update={"train": min(STARTS, scale.start.data.train), "val": min(STARTS, scale.start.data.val)}
@@ -129,6 +129,6 @@ def export(chains: Chains, name: str) -> tuple[Path, Path]:
         StudyError: if the row has not been trained here.
     """
     place = paths.runs() / chains[name][-1].key
-    if not plan.has_weights(chains[name][-1]):
+    if not exports.are_here(chains[name][-1].key):
         raise StudyError(f"{name} has not been trained here: set jobs = 2, and run all cells")
     return place / "student.py", place / "student.pth"

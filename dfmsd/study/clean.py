@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfmsd.errors import StudyError
-from dfmsd.study import files, pages, paths, plan, records, scales
+from dfmsd.study import exports, files, pages, paths, plan, records, scales
 from dfmsd.study.spec import Run, ShapesData, digest
 
 HOUR = 3600
@@ -74,14 +74,14 @@ def _of_runs(used: set[str]) -> Iterator[Leftover]:
         lock = paths.runs() / f"{key}.lock"
         if kind == "lock":
             yield Leftover(place, "a lock that nobody holds", lock)
-        elif kind == "left" or (kind == "partial" and plan.has_weights_of(key)):
+        elif kind == "left" or (kind == "partial" and exports.are_here(key)):
             yield Leftover(place, "of a run that has been made again", lock)
         elif kind in ("", "partial") and key not in used and _is_generated(place) and not _asked(key).exists():
             yield Leftover(place, "a run that no page has", lock)
         elif kind in ("", "partial"):
             yield from (Leftover(one, "mmengine's own log", lock) for one in _inside(place) if STAMP.fullmatch(one.name))
     for log in _inside(paths.runs() / "logs"):
-        if plan.has_weights_of(log.stem) or log.stem not in keys:
+        if exports.are_here(log.stem) or log.stem not in keys:
             yield Leftover(log, "the log of a run that is done or gone", paths.runs() / f"{log.stem}.lock")
     for teacher in _inside(paths.runs() / "teachers"):
         if teacher.name not in used and not _asked(teacher.name).exists() and not (paths.runs() / teacher.name).exists():

@@ -24,7 +24,17 @@ ROOT = "dfmsd.study.run"
 APART = frozenset(
     f"dfmsd.{name}"
     for name in (
-        *("errors", "study.code", "study.files", "study.machine", "study.params", "study.paths", "study.plan", "study.records"),
+        *(
+            "errors",
+            "study.code",
+            "study.exports",
+            "study.files",
+            "study.machine",
+            "study.params",
+            "study.paths",
+            "study.plan",
+            "study.records",
+        ),
         # This shows a run while it trains.
         "study.sight",
         # What these decide stands in a run's key, or in what a measured page asks for.

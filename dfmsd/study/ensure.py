@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import multiprocessing
 import os
 import sys
@@ -20,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dfmsd.errors import StudyError
-from dfmsd.study import clean, coco, data, doctor, files, machine, pages, paths, plan, records, scales
+from dfmsd.study import clean, coco, data, doctor, exports, files, machine, pages, paths, plan, records, scales
 from dfmsd.study.pages import MeasuredPage, Page
 from dfmsd.study.records import Record
 from dfmsd.study.spec import CocoData, Run, RunSpec
@@ -92,6 +91,7 @@ def ensure(
     """
     if jobs < 1:
         raise StudyError(f"jobs = {jobs}: at least 1 run at a time is needed")
+    chains = list(chains)
     every = plan.plan(chains, weights=weights)
     planned = [item for item in every if item.state != "done"]
     damaged = [item for item in planned if item.state == "damaged"]
@@ -104,6 +104,8 @@ def ensure(
         data.ensure(spec, progress=not quiet)
     if asked:
         clean.keep((item.run for item in every), asked)
+    for runs in chains if weights else ():
+        exports.take(runs[-1])
     if not todo:
         return outcome
     threads = machine.threads(jobs)
@@ -299,33 +301,16 @@ def _work(run: Run, threads: int, log: Path, environment: dict[str, str], answer
 
 
 def train(run: Run, threads: int) -> Record:
-    """Train one run in this process, with some threads; on a GPU as many processes load its images.
-
-    A run whose weights are among the records gets these. On a processor that rounds otherwise it would end in others, and what
-    begins with others cannot be compared with what began with these.
-    """
+    """Train one run in this process, with some threads; on a GPU as many processes load its images. What is published is taken."""
     import torch
 
     from dfmsd.study import run as training
 
     torch.set_num_threads(threads)
     with files.shared_as(paths.runs()):
-        _take_published(run)
+        for one in (*run.needs(), run):
+            exports.take(one)
         return training.run(run, workers=threads if torch.cuda.is_available() else 0)
-
-
-def _take_published(run: Run) -> None:
-    """Put a run's published weights where its training would leave them, unless it was trained here or today's code is another."""
-    record, weights = paths.records() / f"{run.key}.json", paths.records() / "weights" / f"{run.key}.pth"
-    if plan.has_weights(run) or not (record.is_file() and weights.is_file()):
-        return
-    found, content, folder = records.read(record), weights.read_bytes(), paths.runs() / run.key
-    if records.is_stale(found, run):
-        return
-    if hashlib.sha256(content).hexdigest() != found.weights_sha256:
-        raise StudyError(f"{weights} is damaged or not of its record: restore it, or delete it to train {run.name} here")
-    files.write_atomic(folder / "student.pth", content)
-    files.write_atomic(folder / "record.json", records.dump(found))
 
 
 def publish(chains: Iterable[tuple[Run, ...]]) -> list[str]:

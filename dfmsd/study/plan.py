@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from dfmsd.errors import StudyError
-from dfmsd.study import files, paths, records
+from dfmsd.study import exports, files, paths, records
 from dfmsd.study.records import Provenance
 from dfmsd.study.spec import Frozen, Run, StartSpec
 
@@ -76,27 +76,16 @@ def plan(chains: Iterable[tuple[Run, ...]], *, weights: bool = False) -> list[Pl
     chains, known = list(chains), _known()
     planned = {run.key: _planned(run, known) for run in order(chains)}
     for run in (runs[-1] for runs in chains if weights):
-        if planned[run.key].state == "done" and not has_weights(run):
+        if planned[run.key].state == "done" and not exports.to_be_had(run):
             planned[run.key] = _unrecorded(planned[run.key], "it has a record, but its weights are wanted")
     for item in reversed(list(planned.values())):
         if planned[item.run.key].state in ("done", "damaged"):
             continue
         for needed in item.run.needs():
             found = planned[needed.key]
-            if found.state == "done" and not has_weights(needed):
+            if found.state == "done" and not exports.to_be_had(needed):
                 planned[needed.key] = _unrecorded(found, "it has a record, but others need its weights")
     return list(planned.values())
-
-
-def has_weights(run: Run) -> bool:
-    """Whether a run was trained here, so that others can start from it."""
-    return has_weights_of(run.key)
-
-
-def has_weights_of(key: str) -> bool:
-    """The same of a run by its key."""
-    folder = paths.runs() / key
-    return (folder / "student.pth").is_file() and (folder / "record.json").exists()
 
 
 def iterations(run: Run) -> int:

@@ -17,7 +17,7 @@ from dfmsd.hyper import METHODS
 from dfmsd.report import explore
 from dfmsd.report.images import pictures
 from dfmsd.report.methods import SEED, features
-from dfmsd.study import pages, paths, plan, scales
+from dfmsd.study import exports, pages, paths, scales
 from dfmsd.study.pages import ExplorePage
 from dfmsd.study.spec import RunSpec
 
@@ -81,20 +81,21 @@ def test_epochs_are_passes_over_the_training_images() -> None:
 
 def test_a_teacher_that_the_study_has_trained_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     short = planned()
-    monkeypatch.setattr("dfmsd.study.plan.has_weights", lambda run: True)
+    monkeypatch.setattr("dfmsd.study.exports.to_be_had", lambda run: True)
     run = planned()
     assert run.stage is not None and isinstance(run.stage.teacher, RunSpec)
     assert run.stage.teacher.schedule.max_iters is None
     assert run.key != short.key
 
 
-def test_a_start_travels_along_made_of_few_images_unless_the_study_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_travels_along_made_of_few_images_unless_the_study_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DFMSD_RECORDS", str(tmp_path))
     full = scales.get("mini").start_of("fcos_r50")
     young = planned(scale="mini").start
     assert full is not None and young is not None
     assert young.data.train < full.data.train and young.backbone == full.backbone
-    monkeypatch.setattr("dfmsd.study.plan.has_weights", lambda run: True)
-    assert planned(scale="mini").start == full
+    monkeypatch.delenv("DFMSD_RECORDS")
+    assert planned(scale="mini").start == full, "the book has its weights"
 
 
 @pytest.mark.slow
@@ -107,7 +108,7 @@ def test_the_student_is_trained_each_time_and_the_young_teacher_once(capfd: pyte
     assert second.story.loc["origin"].tolist() == ["kept from an earlier training", "trained in this notebook"]
     # Same seeds, same losses: what the page shows is the study's own training loop.
     assert first.curve == second.curve and first.curve[-1]["iteration"] == 2
-    assert run.start is not None and plan.has_weights(run.start)
+    assert run.start is not None and exports.are_here(run.start.key)
     before, after = (one.student.bbox_head.conv_cls.weight for one in (first.before, first.after))
     assert not torch.equal(before, after)
     for before, after in zip(first.before.teachers[0].parameters(), first.after.teachers[0].parameters(), strict=True):

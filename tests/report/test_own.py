@@ -71,7 +71,7 @@ def test_rows_are_the_student_alone_and_each_method_at_the_pages_length(here: Pa
 
 
 def test_the_studys_starts_are_taken_where_they_are(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dfmsd.study.plan.has_weights", lambda run: True)
+    monkeypatch.setattr("dfmsd.study.exports.to_be_had", lambda run: True)
     (alone,) = own.planned(page(folder=str(here)))["baseline"]
     assert alone.start is not None and alone.start.data.train > own.STARTS
 

@@ -245,6 +245,14 @@ def test_a_run_with_published_weights_is_not_trained_again() -> None:
     assert (folder / "student.pth").read_bytes() == b"weights"
 
 
+def test_a_page_that_looks_into_published_weights_finds_them_where_a_training_leaves_them() -> None:
+    (start,) = baseline().needs()
+    files.write_atomic(paths.records() / "weights" / f"{start.key}.pth", b"weights")
+    publish(start, weights_sha256=hashlib.sha256(b"weights").hexdigest())
+    assert study.ensure([(start,)], weights=True, quiet=True) == study.Outcome()
+    assert (paths.runs() / start.key / "student.pth").read_bytes() == b"weights"
+
+
 def test_published_weights_that_are_damaged_are_refused_and_those_of_other_code_are_left() -> None:
     (start,) = baseline().needs()
     files.write_atomic(paths.records() / "weights" / f"{start.key}.pth", b"other")

@@ -80,6 +80,17 @@ def test_published_records_without_weights_are_done_unless_others_need_them() ->
     assert [key for key, state in states([chain]).items() if state == "done"] == [chain[0].key]
 
 
+def test_published_weights_need_no_training() -> None:
+    run = baseline()
+    (start,) = run.needs()
+    publish(start)
+    assert states([(run,)]) == {start.key: "missing", run.key: "missing"}
+    files.write_atomic(paths.records() / "weights" / f"{start.key}.pth", b"weights")
+    assert states([(run,)]) == {start.key: "done", run.key: "missing"}
+    publish(start, digest="0" * 12)  # of other code
+    assert states([(run,)]) == {start.key: "missing", run.key: "missing"}
+
+
 def test_estimates_are_the_median_speed_of_alike_runs() -> None:
     for seed, speed in enumerate((10.0, 20.0, 60.0)):
         finish(baseline(seed=seed), speed=speed)

@@ -23,7 +23,7 @@ from mmengine.fileio import LocalBackend
 
 from dfmsd import checkpoints
 from dfmsd.errors import StudyError
-from dfmsd.study import build, files, hooks, paths, plan, records, shapes
+from dfmsd.study import build, exports, files, hooks, paths, plan, records, shapes
 from dfmsd.study import rows as stages
 from dfmsd.study import run as train
 from dfmsd.study.records import Record
@@ -140,7 +140,7 @@ def test_a_run_killed_at_every_moment_ends_as_one_that_never_was(
     for moment in moments:
         assert in_child(STUDENT, MOMENTS[moment]) == 9, f"nobody died {moment}"
         assert records.find(STUDENT.key) is None, moment
-        assert not plan.has_weights(STUDENT), moment
+        assert not exports.are_here(STUDENT.key), moment
         assert plan.plan([(STUDENT,)])[-1].state in ("missing", "partial"), moment
     found = train.run(STUDENT)
     assert result(found) == result(whole)

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from pydantic import ValidationError
 
 from dfmsd.errors import StudyError
-from dfmsd.study import build, data, paths, plan, records, scales, start, zoo
+from dfmsd.study import build, data, exports, paths, plan, records, scales, start, zoo
 from dfmsd.study import run as train
 from dfmsd.study.data import Split
 from dfmsd.study.spec import RunSpec, StartSpec
@@ -122,7 +122,7 @@ def test_a_killed_start_is_made_anew_and_ends_in_the_same_weights() -> None:
             train.run(START)
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == 9
-    assert not plan.has_weights(START)
+    assert not exports.are_here(START.key)
     assert 0 < plan.progress(START.key) <= 1
     assert plan.plan([(RUN,)])[0].state == "partial"
     record = train.run(START)
