@@ -14,7 +14,7 @@ from dfmsd.report import figures
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import pipes, plain, signed
 from dfmsd.report.words import counted, ends
-from dfmsd.study import claims, stats
+from dfmsd.study import hypotheses, stats
 from dfmsd.study.rows import LABELS
 
 NEEDS = {
@@ -51,7 +51,7 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     taught = found[found["row"] == found["recipe"].map(LABELS)].join(alone, on=same, how="inner")
     taught = taught[taught["recipe"] != "baseline"]
     pairs = zip(taught["student"], taught["teachers"], strict=True)
-    kinds = pd.Series([KINDS[claims.alike(*pair)] for pair in pairs], taught.index, dtype=object)
+    kinds = pd.Series([KINDS[hypotheses.alike(*pair)] for pair in pairs], taught.index, dtype=object)
     gain, cost = taught["value"] - taught["alone_value"], taught["alone_speed"] / taught["speed"]
     return taught.assign(gain=gain, kind=kinds, cost=cost)
 

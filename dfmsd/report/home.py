@@ -11,7 +11,7 @@ import yaml
 from dfmsd.report import choosing, figures, scoreboard
 from dfmsd.report.tables import number, pipes, plain, signed
 from dfmsd.report.words import bracketed, counted, ends, state
-from dfmsd.study import claims, frames, pages, paths
+from dfmsd.study import frames, hypotheses, pages, paths
 from dfmsd.study.pages import Page
 
 OPENING = {"supported": "**Yes.**", "contradicted": "**No.**", "not settled": "**Not settled.**", "not run": "**Not known yet.**"}
@@ -35,7 +35,7 @@ def screen() -> dict[str, str]:
     board, length = pages.get("scoreboard"), pages.get("length")
     shown = [page for page in board.sources() if page.scale == board.scale]
     frame = pd.concat([frames.frame(page) for page in shown])
-    found = claims.hypotheses(frame)
+    found = hypotheses.judged(frame)
     tables = frame[frame["page"].isin([page.page for page in pages.get("choosing").sources() if page.page != length.page])]
     gained = choosing.gains(tables)
     everything = [page for page in map(pages.get, pages.names()) if page.scale == board.scale]
@@ -51,10 +51,10 @@ def answer(found: pd.DataFrame) -> str:
     """The answer in words, as Markdown.
 
     Args:
-        found: As :func:`dfmsd.study.claims.hypotheses` gives it, of one scale.
+        found: As :func:`dfmsd.study.hypotheses.judged` gives it, of one scale.
     """
     lines = {str(line["id"]): line for line in found.to_dict("records")}
-    first, *others = (one for one in claims.asked().among)
+    first, *others = (one for one in hypotheses.asked().among)
     of_first = lines[first.id]
     said = f"{OPENING[of_first['verdict']]} "
     if of_first["pairs"]:
@@ -69,7 +69,7 @@ def answer(found: pd.DataFrame) -> str:
     return f"{said}\n\n{''.join(rest)}"
 
 
-def _said(asked: claims.Hypothesis, line: Mapping[Any, Any]) -> str:
+def _said(asked: hypotheses.Hypothesis, line: Mapping[Any, Any]) -> str:
     interval = None if pd.isna(line["low"]) else (line["low"], line["high"])
     rival = " or ".join(RIVALS.get(name, name) for name in asked.rivals)
     if asked.by_type:

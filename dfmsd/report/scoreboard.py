@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dfmsd.report import figures
 from dfmsd.report.tables import plain, signed
-from dfmsd.study import claims
+from dfmsd.study import hypotheses
 from dfmsd.study.claims import VERDICTS
 
 COLOURS: dict[str, str] = dict(zip(VERDICTS, ("#0072B2", "#D55E00", "#999999", "#FFFFFF"), strict=True))
@@ -35,8 +35,8 @@ def summary(asked: pd.DataFrame, judged: pd.DataFrame, chance: pd.DataFrame) -> 
     return "\n".join(lines)
 
 
-def hypotheses(found: pd.DataFrame) -> pd.DataFrame:
-    """What :func:`dfmsd.study.claims.hypotheses` gives, as a table by the hypothesis's words."""
+def over_pairs(found: pd.DataFrame) -> pd.DataFrame:
+    """What :func:`dfmsd.study.hypotheses.judged` gives, as a table by the hypothesis's words."""
     table = found.set_index(found["id"] + ": " + found["text"])
     interval = [None if pd.isna(low) else (low, high) for low, high in zip(table["low"], table["high"], strict=True)]
     return pd.DataFrame(
@@ -56,7 +56,7 @@ def hypotheses(found: pd.DataFrame) -> pd.DataFrame:
 
 def forest(found: pd.DataFrame) -> Figure:
     """The estimate of each hypothesis with its interval, and the difference that its pairs can detect."""
-    asked = {one.id: one for one in claims.asked().among}
+    asked = {one.id: one for one in hypotheses.asked().among}
     with figures.style():
         drawn = Figure(figsize=(7.5, 1.0 + 0.4 * len(found)), layout="constrained")
         ax = drawn.subplots()
@@ -88,11 +88,11 @@ def forest(found: pd.DataFrame) -> Figure:
     return figures.described(drawn, figures.alt(f"Mean difference in AP over pairs by hypothesis, scale {scale}", values, signed))
 
 
-def compared(asked: claims.Hypothesis) -> str:
+def compared(asked: hypotheses.Hypothesis) -> str:
     """The two sides of a hypothesis in few words.
 
     Example:
-        >>> [compared(one) for one in claims.asked().among][5:7]
+        >>> [compared(one) for one in hypotheses.asked().among][5:7]
         ['DFMSD − DMKD, other type − own type', 'SSIM − l2 or MSE']
     """
     sides = f"{asked.subject} − {' or '.join(name.removeprefix('DFMSD, ') for name in asked.rivals)}"

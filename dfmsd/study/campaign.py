@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from dfmsd.study import claims, records, scales, trials
+from dfmsd.study import hypotheses, records, scales, trials
 from dfmsd.study.pages import Page, RowsPage, TuningPage
 from dfmsd.study.rows import name_of
 from dfmsd.study.spec import Run
@@ -33,7 +33,7 @@ class Ready:
 
 def ready(selected: Iterable[Page]) -> Ready:
     """The chains of some pages in order, but for those whose method's weights are not settled yet by its trials."""
-    asked = claims.asked()
+    asked = hypotheses.asked()
     primary = {name for one in asked.among for name in (one.subject, *one.rivals)}
     found: list[tuple[tuple[int, ...], tuple[Run, ...]]] = []
     reasons = cache(trials.unsettled)

@@ -1,4 +1,4 @@
-"""What is decided (``params/claims.yaml``): the study's hypotheses over all pairs, and the papers' claims, each in its place."""
+"""The papers' claims (``params/claims.yaml``), each decided in its place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, ConfigDict
 from scipy.special import stdtr
 
 from dfmsd.errors import StudyError, suggest, validated
-from dfmsd.study import files, frames, pages, params, paths, scales, stats, zoo
+from dfmsd.study import files, frames, pages, params, paths, scales, stats
 from dfmsd.study.pages import Page
 from dfmsd.study.spec import Frozen, digest
 from dfmsd.study.stats import Spread
@@ -29,9 +29,6 @@ VERDICTS: tuple[Verdict, ...] = ("supported", "contradicted", "not settled", "no
 
 FALSE = 0.1
 """The share of verdicts on claims that may be chance."""
-
-LEVEL = 0.05
-"""Of the hypotheses, all of them together."""
 
 PAIR = ("student", "teachers")
 """What a rival has in common with its subject, unless the claim says otherwise."""
@@ -51,25 +48,6 @@ def _side(given: object) -> object:
 
 Side = Annotated[dict[str, str | float], BeforeValidator(_side)]
 """Lines of the frame: the value of each column that tells them from others. What a subject leaves out may be anything."""
-
-
-class Hypothesis(Frozen):
-    """A question of the study's own, put before its runs: one row is above another over all pairs that have both."""
-
-    id: str
-    text: str
-    subject: str
-    rivals: tuple[str, ...]
-    """A pair's rival is the first of these rows that it has."""
-    by_type: bool = False
-    """Whether the lead is asked to be larger with teachers of another type than with those of the student's own."""
-
-
-class Hypotheses(Frozen):
-    """All of them, and where their pairs are."""
-
-    pages: tuple[str, ...]
-    among: tuple[Hypothesis, ...]
 
 
 class Claim(Frozen):
@@ -134,19 +112,17 @@ class _Section(Frozen):
 
 
 class _File(Frozen):
-    hypotheses: Hypotheses
+    hypotheses: dict[str, Any]
+    """For :mod:`dfmsd.study.hypotheses`."""
     sections: tuple[_Section, ...]
-
-
-def _file() -> _File:
-    return validated(_File, "params/claims.yaml", params.read(paths.PARAMS / "claims.yaml"), part="field")
 
 
 @cache
 def claims() -> tuple[Claim, ...]:
     """All claims, in the order of the file."""
     found: dict[str, Claim] = {}
-    for section in _file().sections:
+    file = validated(_File, "params/claims.yaml", params.read(paths.PARAMS / "claims.yaml"), part="field")
+    for section in file.sections:
         for own in section.claims:
             where = f"params/claims.yaml: claim {own.get('id')}"
             claim = validated(Claim, where, (section.model_extra or {}) | own, part="field")
@@ -156,121 +132,6 @@ def claims() -> tuple[Claim, ...]:
             if claim.page not in pages.names():
                 raise StudyError(f"{where}: unknown page {claim.page!r}: {suggest(claim.page, pages.names())}")
     return tuple(found.values())
-
-
-@cache
-def asked() -> Hypotheses:
-    """The study's hypotheses."""
-    return _file().hypotheses
-
-
-# Hypotheses
-
-
-def hypotheses(frame: pd.DataFrame, among: Hypotheses | None = None) -> pd.DataFrame:
-    """What becomes of the study's hypotheses, a line each, for each scale of the frame.
-
-    A pair of student and teachers has one difference, the mean over the seeds that both rows have. Pairs are the replicates:
-    :func:`dfmsd.study.stats.over_pairs` gives estimate and interval, an exact sign test over pairs (of two types of teachers a rank
-    test) the p-value, Holm's rule allows for the number of hypotheses. A hypothesis is *supported* if its p-value so adjusted is
-    below 5 % and the interval lies above 0, *contradicted* if it lies below, else *not settled*.
-
-    Columns: ``scale, id, text, verdict``; ``estimate, low, high`` in AP; ``pairs``, how many of them are ``above`` 0 (with two
-    types of teachers: of each), and how many are ``planned``; ``seeds``, the fewest and most that a pair has; ``p, holm``;
-    ``detectable``, the mean difference that this many pairs detect with a power of 80 %; ``stale``.
-
-    Args:
-        frame: Of several pages: :func:`dfmsd.study.frames.frame`.
-        among: The hypotheses; None: the study's.
-
-    Raises:
-        StudyError: if two runs of one pair and seed have one name.
-    """
-    among = among or asked()
-    lines = []
-    for scale, own in frame.groupby("scale", sort=False):
-        rows = _rows(own[own["page"].isin(among.pages)])
-        found = [_hypothesis(one, rows) for one in among.among]
-        adjusted = stats.holm([1.0 if line["p"] is None else line["p"] for line in found])
-        for one, line, holm in zip(among.among, found, adjusted, strict=True):
-            line["holm"] = None if line["p"] is None else holm
-            low, high = line["low"], line["high"]
-            verdict: Verdict = "not settled" if line["pairs"] else "not run"
-            if low is not None and high is not None and holm <= LEVEL and not low <= 0 <= high:
-                verdict = "supported" if low > 0 else "contradicted"
-            lines.append({"scale": scale, "id": one.id, "text": one.text, "verdict": verdict} | line)
-    columns = ["scale", "id", "text", "verdict", "estimate", "low", "high", "pairs", "above", "planned", "seeds", "p", "holm"]
-    table = pd.DataFrame(lines, columns=[*columns, "detectable", "stale"])
-    return table.astype(dict.fromkeys(("estimate", "low", "high", "p", "holm", "detectable"), float))
-
-
-Rows = Mapping[tuple[str, str], Mapping[str, Mapping[int, float]]]
-"""AP by pair, row and seed; a row that is not run has no seeds."""
-
-
-@dataclass(frozen=True)
-class _Rows:
-    values: Rows
-    stale: frozenset[tuple[str, str, str]]
-
-
-def _rows(frame: pd.DataFrame) -> _Rows:
-    """AP of every row, a pair counted once whichever pages show it."""
-    if "role" not in frame:
-        return _Rows({}, frozenset())
-    own = frame[(frame["role"] == "row") & (frame["source"] == "ours") & (frame["metric"] == "AP") & frame["seed"].notna()]
-    own = own.drop_duplicates([*PAIR, "row", "key"])
-    same = own[own.duplicated([*PAIR, "row", "seed"])]
-    if len(same):
-        line = same.iloc[0]
-        raise StudyError(f"two runs of {line['pair']} are called {line['row']!r} (page {line['page']}): name one otherwise")
-    found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
-    stale = set()
-    for student, teachers, row, seed, value, old in own[[*PAIR, "row", "seed", "value", "stale"]].itertuples(index=False):
-        seeds = found.setdefault((student, teachers), {}).setdefault(row, {})
-        if not pd.isna(value):
-            seeds[int(seed)] = float(value)
-            stale |= {(student, teachers, row)} if old else set()
-    return _Rows(found, frozenset(stale))
-
-
-def _hypothesis(asked: Hypothesis, rows: _Rows) -> dict[str, Any]:
-    differences: dict[tuple[str, str], list[float]] = {}
-    stale, planned = False, 0
-    for pair, own in rows.values.items():
-        rival = next((row for row in asked.rivals if row in own), None)
-        if rival is None or asked.subject not in own:
-            continue
-        planned += 1
-        if difference := stats.difference(own[asked.subject], own[rival]):
-            differences[pair] = list(difference.values.values())
-            stale |= bool({(*pair, asked.subject), (*pair, rival)} & rows.stale)
-    groups = [list(differences.values())]
-    if asked.by_type:
-        groups = [[own for pair, own in differences.items() if alike(*pair) == own_type] for own_type in (False, True)]
-    means = [[fmean(seeds) for seeds in group] for group in groups]
-    found: dict[str, Any] = dict.fromkeys(("estimate", "low", "high", "p", "detectable"))
-    if all(groups):
-        estimate, interval = stats.over_pairs(*groups)
-        low, high = interval or (None, None)
-        p = stats.rank_test(*means) if asked.by_type else stats.sign_test(means[0])
-        found = {"estimate": estimate, "low": low, "high": high, "p": p, "detectable": stats.detectable(*means)}
-    counts = sorted({len(seeds) for seeds in differences.values()})
-    return found | {
-        "pairs": len(differences) if all(groups) else 0,
-        "above": ", ".join(f"{sum(mean > 0 for mean in group)} of {len(group)}" for group in means),
-        "planned": planned,
-        "seeds": " to ".join(map(str, dict.fromkeys(counts[:1] + counts[-1:]))),
-        "stale": stale,
-    }
-
-
-def alike(student: str, teachers: str) -> bool:
-    """Whether all teachers are of the student's type."""
-    return {zoo.family(name) for name in teachers.split(" → ")} == {zoo.family(student)}
-
-
-# Claims
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from dfmsd.hyper import METHODS
 from dfmsd.report import book, choosing, home, words
-from dfmsd.study import claims, frames, pages, paths
+from dfmsd.study import frames, hypotheses, pages, paths
 from dfmsd.study.files import write_atomic
 from tests.fixtures_study import publish
 
 
-def hypotheses(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
+def made_up(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
     line = {
         "verdict": verdict,
         "estimate": 0.52,
@@ -30,7 +30,7 @@ def hypotheses(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
         "holm": 0.0146,
     }
     empty = line | {"verdict": "not run", "estimate": None, "low": None, "high": None, "pairs": 0}
-    lines = [{"id": one.id} | empty for one in claims.asked().among]
+    lines = [{"id": one.id} | empty for one in hypotheses.asked().among]
     lines[0] |= line | of_first
     lines[5] |= line | {"estimate": -0.2, "verdict": "not settled"}
     lines[7] |= line | {"low": None, "high": None}
@@ -38,7 +38,7 @@ def hypotheses(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
 
 
 def test_the_answer_is_that_of_the_first_hypothesis_with_its_estimate_and_interval() -> None:
-    first, _, *others = home.answer(hypotheses()).splitlines()
+    first, _, *others = home.answer(made_up()).splitlines()
     assert first == (
         "**Yes.** DFMSD ends 0.5 AP above DMKD [−0.7, +1.7], the mean over 14 pairs of student and teachers, at equal length of "
         "training. It ends above in 13 of 14 pairs. A sign test over pairs, corrected for all 8 hypotheses, gives p = 0.015."
@@ -52,7 +52,7 @@ def test_the_answer_is_that_of_the_first_hypothesis_with_its_estimate_and_interv
 
 @pytest.mark.parametrize("verdict", ["contradicted", "not settled"])
 def test_an_answer_that_is_no_yes_says_so_first(verdict: str) -> None:
-    assert home.answer(hypotheses(verdict)).startswith(home.OPENING[verdict])
+    assert home.answer(made_up(verdict)).startswith(home.OPENING[verdict])
 
 
 def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
@@ -60,7 +60,7 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
     page = pages.get("table03")
     frame = frames.frame(page)
     said = [
-        home.answer(claims.hypotheses(frame)),
+        home.answer(hypotheses.judged(frame)),
         home.recommendation(choosing.gains(frame), frame.assign(length=1.0)),
         home.cost([page]),
     ]

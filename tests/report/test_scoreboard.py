@@ -63,7 +63,7 @@ def test_hypotheses_are_a_table_and_a_figure_whether_they_are_run_or_not() -> No
     ]
     names = "scale id text verdict estimate low high pairs above planned seeds p holm detectable stale".split()
     found = pd.DataFrame(lines, columns=names)
-    table = scoreboard.hypotheses(found)
+    table = scoreboard.over_pairs(found)
     assert table.loc["H1: A teaches"].tolist() == ["supported", 0.8, (0.4, 1.2), "13 of 14", "14 of 17", "3", 0.002, 0.016, 0.6]
     assert "0.4 to 1.2" in styled(table).to_html() and table.loc["H2: B teaches", "pairs run"] == "0 of 17"
     assert str(scoreboard.forest(found).get_label()).endswith("H1 +0.8; H2 not run.")

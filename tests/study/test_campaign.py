@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dfmsd.study import campaign, claims, pages, trials
+from dfmsd.study import campaign, hypotheses, pages, trials
 from dfmsd.study.pages import RowsPage
 from dfmsd.study.spec import RunSpec
 from tests.conftest import WriteRecord
@@ -26,7 +26,7 @@ def test_what_decides_most_comes_first_and_nothing_is_lost(monkeypatch: pytest.M
 
 def test_every_hypothesis_has_its_first_seed_before_any_has_its_second(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "unsettled", lambda scale: {})
-    asked = claims.asked()
+    asked = hypotheses.asked()
     selected = [pages.get(name, scale="mini") for name in asked.pages]
     entries = {entry.runs[-1].key: entry for page in selected if isinstance(page, RowsPage) for entry in page.entries}
     chains = campaign.ready(selected).chains

@@ -16,10 +16,9 @@ from scipy.stats import binom, false_discovery_control, t
 
 from dfmsd.errors import StudyError
 from dfmsd.report import book
-from dfmsd.study import claims, frames, pages, paths
-from dfmsd.study.claims import Claim, Hypotheses, hypotheses, judged, under_null
+from dfmsd.study import claims, frames, hypotheses, pages, paths
+from dfmsd.study.claims import Claim, judged, under_null
 from dfmsd.study.pages import PageSpec, ScoreboardPage
-from dfmsd.study.stats import detectable
 from tests.conftest import WriteRecord
 
 Values = Sequence[float | None]
@@ -348,47 +347,6 @@ def test_where_nothing_differs_verdicts_are_as_rare_as_promised(seeds: int) -> N
     assert binom.sf(round(times * four["contradicted"].sum()) - 1, times * len(four), 0.1) > 0.01
 
 
-def test_a_hypothesis_is_decided_over_pairs() -> None:
-    """Eight pairs, one of which is on two pages; 0.5 to 1.2 above DMKD, less above MSE, and nothing of a third."""
-    pairs = [(f"student {place}", "fcos_r101") for place in range(8)]
-    rows = [row("DMKD", (30.0, 31.0), pair) for pair in pairs]
-    rows += [row("DFMSD", (30.5 + place / 10, 31.5 + place / 10), pair) for place, pair in enumerate(pairs)]
-    again = [line | {"page": "other"} for line in (*rows[0], *rows[8])]
-    mse = [row("MSE", (30.7 + place / 10 * (-1) ** place, None), pair) for place, pair in enumerate(pairs)]
-    three = [
-        {"id": name, "text": "t", "subject": "DFMSD", "rivals": rivals}
-        for name, rivals in (("A", ["DMKD"]), ("B", ["no such row", "MSE"]), ("C", ["SSIM"]))
-    ]
-    asked = Hypotheses.model_validate({"pages": ["example", "other"], "among": three})
-    found = hypotheses(frame(*rows, again, *mse), asked).set_index("id")
-    assert found.loc["A", "estimate"] == pytest.approx(0.85) and found.loc["A", "p"] == pytest.approx(2 / 2**8)
-    assert found["holm"].tolist()[:2] == pytest.approx([3 * 2 / 2**8, min(1.0, 2 * found.loc["B", "p"])])
-    assert found["verdict"].tolist() == ["supported", "not settled", "not run"]
-    assert found["pairs"].tolist() == [8, 8, 0] and found["above"].tolist()[0] == "8 of 8"
-    assert found["seeds"].tolist() == ["2", "1", ""] and pd.isna(found.loc["C", "p"])
-    assert 0.6 < found.loc["A", "low"] < found.loc["A", "high"] < 1.1
-    assert found.loc["A", "detectable"] == pytest.approx(detectable([0.5 + place / 10 for place in range(8)]))
-    clash = [line | {"key": "another run"} for line in rows[8]]
-    with pytest.raises(StudyError, match=r"two runs of .* are called 'DFMSD'"):
-        hypotheses(frame(*rows, clash), asked)
-
-
-def test_a_lead_by_type_of_teachers_compares_two_groups_of_pairs() -> None:
-    own = [
-        ("fcos_r50", "fcos_r101 → fcos_x101"),
-        ("gfl_r50", "gfl_r101"),
-        ("retinanet_r50", "retinanet_r101"),
-        ("reppoints_r50", "reppoints_x101"),
-    ]
-    others = [(student, "mask_rcnn_swint → fcos_x101") for student, _ in own]
-    rows = [row("DMKD", (30.0,), pair) for pair in own + others]
-    rows += [row("DFMSD", (30.0 + place / 10,), pair) for place, pair in enumerate(own + others)]
-    lead = {"id": "A", "text": "t", "subject": "DFMSD", "rivals": ["DMKD"], "by_type": True}
-    (line,) = hypotheses(frame(*rows), Hypotheses.model_validate({"pages": ["example"], "among": [lead]})).iloc
-    assert line["estimate"] == pytest.approx(0.4) and line["p"] == pytest.approx(2 / 70)
-    assert (line["above"], line["verdict"]) == ("4 of 4, 3 of 4", "supported")
-
-
 def test_a_frame_judges_the_claims_whose_pages_it_has() -> None:
     found = frame(row("DFMSD", (31.0,)), row("DMKD", (30.0,)))
     elsewhere = [{"row": "DFMSD", "page": "other"}]
@@ -402,7 +360,7 @@ def test_every_claim_of_the_study_finds_its_rows_or_its_figure(folders: Path) ->
     assert found["id"].is_unique
     assert len({(one.section, one.text, str(one.subject)) for one in claims.claims()}) == len(found), "no claim is listed twice"
     assert set(found["verdict"]) == {"not run"}
-    asked = hypotheses(frame)
+    asked = hypotheses.judged(frame)
     assert asked["id"].tolist() == [f"H{place}" for place in range(1, 9)] and set(asked["verdict"]) == {"not run"}
     assert (asked.set_index("id")["planned"].drop("H7") >= 12).all() and (asked["planned"] >= 8).all()
 
