@@ -251,7 +251,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _run_key(key: str) -> int:
     """Train one run in this process, as an engine's job does, or in those that torchrun has started."""
-    from dfmsd.study import campaign, ensure
+    from dfmsd.study import campaign, ensure, processes
 
     waiting: list[str] = []
     for page in (pages.get(name, scale=scale) for scale in scales.SCALES for name in pages.names()):
@@ -259,7 +259,7 @@ def _run_key(key: str) -> int:
             ensure.check_gates([found])
             ready = campaign.ready([page])
             if found in plan.order(ready.chains):
-                ensure.train(found, machine.threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+                processes.train(found, machine.threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
                 return 0
             waiting = waiting or ready.waiting  # another page may have it that need not wait, as the gates
     if waiting:
@@ -269,7 +269,7 @@ def _run_key(key: str) -> int:
 
 def _page(arguments: argparse.Namespace) -> int:
     from dfmsd.report import book
-    from dfmsd.study import campaign, ensure
+    from dfmsd.study import campaign, committed, ensure
 
     selected = _selected(arguments)
     # The runs of all pages at once keep all jobs busy. What fails costs the pages that show it, and no other.
@@ -286,7 +286,7 @@ def _page(arguments: argparse.Namespace) -> int:
             with files.plain_words():
                 book.measure(page, arguments.jobs)
                 if page.scale != "smoke":
-                    ensure.publish(page.chains())
+                    committed.publish(page.chains())
                 print(f"{page.page}: {book.execute(page)}", flush=True)
         except Exception as error:
             complaints.append(f"{page.page}: {error}")
@@ -307,11 +307,11 @@ def _book(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from dfmsd.study import ensure
+    from dfmsd.study import committed
 
     arguments.all = arguments.all or not arguments.pages
     others = [runs for name in pages.names() for scale in scales.SCALES for runs in pages.get(name, scale=scale).chains()]
-    result = ensure.check(_selected(arguments), others=others)
+    result = committed.check(_selected(arguments), others=others)
     for name, found in vars(result).items():
         print("\n  ".join([f"{name}: {len(found)}", *found]))
     return 1 if result.damaged else 0

@@ -36,7 +36,7 @@ from papermill.exceptions import PapermillExecutionError
 from dfmsd.errors import StudyError
 from dfmsd.hyper import METHODS
 from dfmsd.report import gates, glossary, home, tables
-from dfmsd.study import claims, ensure, machine, pages, params, paths, plan, records, scales
+from dfmsd.study import claims, ensure, machine, pages, params, paths, plan, processes, records, scales
 from dfmsd.study.files import read_text, write_atomic
 from dfmsd.study.pages import GatesPage, MeasuredPage, Page
 
@@ -225,7 +225,7 @@ def _measure_all(selected: Iterable[Page]) -> None:
     """Measure for pages side by side, each in one of as many processes as there are cores."""
     workers = os.cpu_count() or 1
     given = (dict(os.environ), machine.threads(workers))
-    with ProcessPoolExecutor(workers, ensure.server(), ensure.enter, given) as pool:
+    with ProcessPoolExecutor(workers, processes.server(), processes.enter, given) as pool:
         waiting = [pool.submit(measure, page, 1) for page in selected]
         try:
             for done in waiting:

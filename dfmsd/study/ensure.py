@@ -1,28 +1,20 @@
-"""Make sure that what a page shows is there: train what is missing, measure, publish the records, compare them with the pages."""
+"""Make sure that what a page shows is there: train what is missing, and measure."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import sys
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext
-from pathlib import Path
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dfmsd.errors import StudyError
-from dfmsd.study import clean, coco, data, doctor, exports, files, machine, pages, paths, plan, records, scales
+from dfmsd.study import clean, data, doctor, exports, files, machine, pages, paths, plan, processes, records, scales
 from dfmsd.study.pages import MeasuredPage, Page
-from dfmsd.study.records import Record
-from dfmsd.study.spec import CocoData, Run, RunSpec
+from dfmsd.study.spec import Run, RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,20 +24,6 @@ if TYPE_CHECKING:
 
 POLL = 0.3
 """Seconds between looks at running processes."""
-
-PRELOADED = [
-    "dfmsd.study.run",
-    "dfmsd.study.preload",
-    "torch._dynamo",  # by torch's optimisers
-    "torch.utils.cpp_extension",  # by mmengine, to write down its environment,
-    "yapf.yapflib.yapf_api",  # and to write down a config, even as it is
-    "mmdet.engine",
-    "mmdet.visualization",
-]
-"""What every run's process would import anew, imported once in the server that they are forked from.
-
-It counts at the scale ``smoke``, whose runs are short. Nothing here may ask for a GPU: forked processes could not use it then.
-"""
 
 
 @dataclass
@@ -62,11 +40,6 @@ class Outcome:
         """A line for each run that was not trained."""
         skipped = [f"{run.key} ({pages.describe(run)}): skipped, since a run that it needs failed" for run in self.skipped]
         return [*(f"{key} {message}" for key, message in self.failed.items()), *skipped]
-
-
-def log_file(run: Run) -> Path:
-    """Where a run writes what it prints."""
-    return paths.runs() / "logs" / f"{run.key}.log"
 
 
 @files.plain_words()
@@ -111,10 +84,10 @@ def ensure(
     threads = machine.threads(jobs)
     gpus = machine.gpus() if jobs > 1 else []
     with files.shared_as(paths.runs()):
-        log_file(next(iter(todo.values())).run).parent.mkdir(parents=True, exist_ok=True)
+        processes.log_file(next(iter(todo.values())).run).parent.mkdir(parents=True, exist_ok=True)
     waiting = dict(todo)  # none before what it needs
     lost = set(outcome.failed)
-    running: dict[str, _Child] = {}
+    running: dict[str, processes.Child] = {}
     with _progress(quiet) as bar:
         total = bar.add_task(f"{len(todo)} runs", total=sum(item.whole for item in todo.values()))
         try:
@@ -127,7 +100,7 @@ def ensure(
                     elif len(running) < jobs and not needs & (waiting.keys() | running.keys()):
                         taken = [child.gpu for child in running.values()]
                         gpu = min(gpus, key=taken.count) if len(gpus) > 1 else None
-                        running[key] = _Child(waiting.pop(key).run, threads, gpu)
+                        running[key] = processes.Child(waiting.pop(key).run, threads, gpu)
                         running[key].task = bar.add_task(pages.describe(item.run), total=item.whole)
                 for key, child in list(running.items()):
                     over = child.is_over()
@@ -138,7 +111,9 @@ def ensure(
                         if (message := child.message()) is None:
                             outcome.done.append(child.run)
                         else:
-                            outcome.failed[key] = f"({pages.describe(child.run)}): {message}; its log: {log_file(child.run)}"
+                            outcome.failed[key] = (
+                                f"({pages.describe(child.run)}): {message}; its log: {processes.log_file(child.run)}"
+                            )
                             lost.add(key)
                 bar.update(total, completed=sum(task.completed for task in bar.tasks if task.id != total))
                 if running:  # for an answer, as is_over is: of a process whose server is dead its sentinel is always ready
@@ -219,184 +194,3 @@ def _progress(quiet: bool) -> Progress:
     if console.is_jupyter and not machine.is_live():  # a notebook that is read later keeps no widget, but a line at the end
         console = Console(stderr=True, force_jupyter=False, force_terminal=False)
     return Progress(*columns, console=console, disable=quiet, refresh_per_second=2)
-
-
-def server() -> ForkServerContext:
-    """What forks processes from a server that has imported torch."""
-    # To ask the CUDA runtime for devices in the server would break the processes.
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
-
-
-def enter(environment: dict[str, str], threads: int) -> None:
-    """Begin a process of the server's: with this environment and so many threads; its parent's end is its end."""
-    import torch
-
-    files.end_with_parent()
-    os.environ.clear()
-    os.environ.update(environment)
-    torch.set_num_threads(threads)
-
-
-class _Child:
-    """A run, whose needs have been trained, in a process of its own with some threads and, out of several GPUs, one."""
-
-    def __init__(self, run: Run, threads: int, gpu: str | None = None) -> None:
-        context = server()
-        self.run = run
-        self.gpu = gpu
-        self.task = TaskID(0)
-        # Which GPUs there are, torch asks when it first needs one: not in the server.
-        environment = dict(os.environ) | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
-        self.answer, answer = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(run, threads, log_file(run), environment, answer))
-        try:
-            self.process.start()
-        except (EOFError, ConnectionError):
-            raise StudyError("the server that processes are forked from was killed: call again; runs go on from here") from None
-        answer.close()
-
-    def is_over(self) -> bool:
-        """Whether it has answered, or ended without an answer: how, the server that it was forked from knows if it lives."""
-        return self.answer.poll()
-
-    def message(self) -> str | None:
-        """Why a process that has ended did not succeed; None if it did."""
-        with contextlib.suppress(EOFError):
-            answer: str | None = self.answer.recv()
-            return answer
-        self.process.join()
-        code = self.process.exitcode or 0
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-        return f"its process {how}; called again, it goes on from its last checkpoint"
-
-
-def _work(run: Run, threads: int, log: Path, environment: dict[str, str], answer: Connection) -> None:
-    """A run in its own process: prints go to its log."""
-    enter(environment, threads)
-    message: str | None = None
-    partial = paths.runs() / f"{run.key}.partial"
-    again = f"; if it does so again, delete {partial}, and it starts afresh" if partial.exists() else ""
-    try:
-        with files.shared_as(paths.runs()), files.plain_words(log):
-            files.check(log)
-            with log.open("a", buffering=1) as stream:
-                os.dup2(stream.fileno(), 1)
-                os.dup2(stream.fileno(), 2)
-        train(run, threads)
-    except StudyError as error:
-        message = str(error)
-        with contextlib.suppress(OSError):
-            print(f"error: {message}")
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            traceback.print_exc()
-        message = f"crashed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]}){again}"
-    answer.send(message)
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    os._exit(0 if message is None else 1)
-
-
-def train(run: Run, threads: int) -> Record:
-    """Train one run in this process, with some threads; on a GPU as many processes load its images. What is published is taken."""
-    import torch
-
-    from dfmsd.study import run as training
-
-    torch.set_num_threads(threads)
-    with files.shared_as(paths.runs()):
-        for one in (*run.needs(), run):
-            exports.take(one)
-        return training.run(run, workers=threads if torch.cuda.is_available() else 0)
-
-
-def publish(chains: Iterable[tuple[Run, ...]]) -> list[str]:
-    """Copy the records of these runs into the book, as they are; returns the keys that were written there.
-
-    A published record stays, unless it is damaged, or stale while the one from here is not.
-
-    Raises:
-        StudyError: if a record from here is damaged; the others are published.
-    """
-    new, damaged = [], []
-    for run in plan.order(chains):
-        source, target = paths.runs() / run.key / "record.json", paths.records() / f"{run.key}.json"
-        if not source.exists():
-            continue
-        try:
-            record = records.read(source)
-        except StudyError as error:
-            damaged.append(str(error))
-            continue
-        before = None
-        with contextlib.suppress(StudyError):
-            before = records.read(target) if target.exists() else None
-        if before is None or (records.is_stale(before, run) and not records.is_stale(record, run)):
-            with files.plain_words(target):
-                files.write_atomic(target, records.dump(record))
-            new.append(run.key)
-    if damaged:
-        raise StudyError(f"{len(damaged)} not published: {'; '.join(damaged)}")
-    return new
-
-
-@dataclass(frozen=True)
-class Check:
-    """How the published records stand to the pages."""
-
-    stale: list[str]
-    """Records whose code has changed since."""
-    missing: list[str]
-    """Runs of the pages without a record."""
-    unused: list[str]
-    """Records that no page uses."""
-    damaged: list[str]
-    """Messages about records that cannot be read."""
-
-
-def check(selected: Iterable[Page], *, others: Iterable[tuple[Run, ...]] = ()) -> Check:
-    """Compare the published records with what pages want.
-
-    Whether a page uses the records of a COCO that is not here cannot be told: they do not count as unused.
-
-    Args:
-        selected: The pages in question.
-        others: What other pages, or these at other scales, may use.
-    """
-    selected = list(selected)
-    runs = {run.key: run for run in plan.order(chain for page in selected for chain in page.chains())}
-    used = runs.keys() | {run.key for run in plan.order(others)}
-    result = Check([], [], [], [])
-    for file in sorted(paths.records().glob("*.json")):
-        try:
-            record = records.read(file)
-        except StudyError as error:
-            result.damaged.append(str(error))
-            continue
-        if file.stem in runs and records.is_stale(record, runs[file.stem]):
-            result.stale.append(file.stem)
-        if file.stem not in used and not _of_absent_coco(record):
-            result.unused.append(file.stem)
-    result.missing.extend(key for key in runs if not (paths.records() / f"{key}.json").exists())
-    for page in selected:
-        if not isinstance(page, MeasuredPage):
-            continue
-        if not page.measured_file().exists():
-            result.missing.append(page.measured_file().stem)
-        for file in page.measured_files():
-            try:
-                measured = records.measured(page, file)
-            except StudyError as error:
-                result.damaged.append(str(error))
-                continue
-            if measured is not None and (reasons := records.stale_reasons(measured, page)):
-                result.stale.append(f"{file.stem} ({'; '.join(reasons)})")
-    return result
-
-
-def _of_absent_coco(record: Record) -> bool:
-    here = scales.get("coco").data
-    return record.spec["data"]["source"] == "coco" and isinstance(here, CocoData) and here.digest == coco.ABSENT

@@ -221,7 +221,7 @@ def read(file: Path) -> Record:
 
     Raises:
         StudyError: if it is damaged or edited, or its content does not belong to its name. In a run's folder, records of earlier
-            code have no digest; :func:`dfmsd.study.ensure.publish` gives them one.
+            code have no digest; :func:`dfmsd.study.committed.publish` gives them one.
     """
     mend = "delete it and run its page again; finished runs are not repeated"
     record = _load(Record, file, mend)

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from dfmsd.errors import StudyError
+from dfmsd.study import committed, files, machine, pages, paths, plan, processes, records
 from dfmsd.study import ensure as study
-from dfmsd.study import files, machine, pages, paths, plan, records
 from dfmsd.study.spec import RunSpec, StageSpec, digest
 from tests.fixtures_study import baseline, distilled, diverging, finish, folders, publish, record, smoke  # noqa: F401
 
@@ -67,7 +67,7 @@ def test_a_chain_is_trained_once_and_what_failed_costs_only_its_students() -> No
     assert "loss is not finite at iteration" in first.failed[bad_teacher.key]
     assert first.skipped == [orphan]
     assert [line.split(" (")[0] for line in first.complaints()] == [bad_teacher.key, orphan.key]
-    assert all("Epoch(train)" in study.log_file(run).read_text() for run in first.done if isinstance(run, RunSpec))
+    assert all("Epoch(train)" in processes.log_file(run).read_text() for run in first.done if isinstance(run, RunSpec))
 
     recorded = [paths.runs() / run.key / "record.json" for run in first.done]
     before = [(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in recorded]
@@ -92,7 +92,7 @@ def tell_gpu(run: RunSpec, threads: int, log: Path, environment: dict[str, str],
 def test_each_job_has_a_gpu_of_its_own_as_far_as_they_go(
     gpus: list[str], given: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study, "_work", tell_gpu)
+    monkeypatch.setattr(processes, "_work", tell_gpu)
     monkeypatch.setattr(machine, "cards", lambda: [])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if gpus:
@@ -124,7 +124,7 @@ def test_a_run_that_is_killed_is_reported_and_stays_resumable() -> None:
     outcome = study.ensure([(ENDLESS,)], quiet=True)
     killer.join()
     message = "its process was killed by signal 9; called again, it goes on from its last checkpoint"
-    assert outcome.failed == {ENDLESS.key: f"({pages.describe(ENDLESS)}): {message}; its log: {study.log_file(ENDLESS)}"}
+    assert outcome.failed == {ENDLESS.key: f"({pages.describe(ENDLESS)}): {message}; its log: {processes.log_file(ENDLESS)}"}
     assert plan.plan([(ENDLESS,)])[-1].state == "partial"
 
 
@@ -134,9 +134,9 @@ def test_a_run_outlives_the_server_that_it_was_forked_from_and_is_not_waited_for
 ) -> None:
     monkeypatch.setenv("DFMSD_DATA", str(tmp_path / "data"))
     lock = paths.data() / f"shapes-{digest(ENDLESS.data.model_dump(mode='json'))}.lock"
-    study.log_file(ENDLESS).parent.mkdir(parents=True)
+    processes.log_file(ENDLESS).parent.mkdir(parents=True)
     with files.locked(lock):
-        child = study._Child(ENDLESS, threads=1)
+        child = processes.Child(ENDLESS, threads=1)
         wait_for(lambda: (paths.runs() / f"{ENDLESS.key}.partial").exists())  # and now it waits for the data
         os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
         wait_for(lambda: child.process.exitcode is not None)
@@ -176,7 +176,7 @@ def test_a_run_that_another_process_trains_is_left_to_it() -> None:
     run = baseline()
     with files.locked(paths.runs() / f"{run.key}.lock", f"run {run.key} is being trained"):
         outcome = study.ensure([(run,)], quiet=True)
-    message = f"run {run.key} is being trained by process {os.getpid()}: wait for it; its log: {study.log_file(run)}"
+    message = f"run {run.key} is being trained by process {os.getpid()}: wait for it; its log: {processes.log_file(run)}"
     assert outcome.failed == {run.key: f"({pages.describe(run)}): {message}"}
 
 
@@ -214,12 +214,12 @@ def test_publishing_copies_what_is_here_once() -> None:
     run = baseline()
     chains = [(run,)]
     source = finish(run)
-    assert study.publish(chains) == [run.key]
+    assert committed.publish(chains) == [run.key]
     target = paths.records() / f"{run.key}.json"
     assert target.read_text() == source.read_text()
     before = target.stat()
     finish(run, speed=99.0)
-    assert study.publish(chains) == []
+    assert committed.publish(chains) == []
     assert target.stat() == before, "retraining for the weights does not touch what is published"
 
 
@@ -228,11 +228,11 @@ def test_publishing_replaces_what_is_stale_or_damaged_by_what_is_not() -> None:
     target = paths.records() / f"{run.key}.json"
     publish(run, digest="0" * 12)
     finish(run, digest="1" * 12)
-    assert study.publish([(run,)]) == [], "one stale record is no better than another"
+    assert committed.publish([(run,)]) == [], "one stale record is no better than another"
     finish(run)
-    assert study.publish([(run,)]) == [run.key]
+    assert committed.publish([(run,)]) == [run.key]
     target.write_text("{")
-    assert study.publish([(run,)]) == [run.key]
+    assert committed.publish([(run,)]) == [run.key]
     assert records.read(target) == record(run)
 
 
@@ -241,7 +241,7 @@ def test_a_run_with_published_weights_is_not_trained_again() -> None:
     weights, folder = paths.records() / "weights" / f"{start.key}.pth", paths.runs() / start.key
     files.write_atomic(weights, b"weights")
     made = publish(start, weights_sha256=hashlib.sha256(b"weights").hexdigest())
-    assert study.train(start, 1) == made
+    assert processes.train(start, 1) == made
     assert (folder / "student.pth").read_bytes() == b"weights"
 
 
@@ -258,9 +258,9 @@ def test_published_weights_that_are_damaged_are_refused_and_those_of_other_code_
     files.write_atomic(paths.records() / "weights" / f"{start.key}.pth", b"other")
     publish(start, weights_sha256=hashlib.sha256(b"weights").hexdigest())
     with pytest.raises(StudyError, match=rf"{start.key}\.pth is damaged or not of its record: restore it, or delete it"):
-        study.train(start, 1)
+        processes.train(start, 1)
     publish(start, digest="0" * 12)
-    assert study.train(start, 1).provenance.hardware == machine.hardware(), "not trained here"
+    assert processes.train(start, 1).provenance.hardware == machine.hardware(), "not trained here"
 
 
 def test_publishing_goes_on_past_a_damaged_record_and_says_so() -> None:
@@ -268,7 +268,7 @@ def test_publishing_goes_on_past_a_damaged_record_and_says_so() -> None:
     finish(first).write_text("{")
     finish(second)
     with pytest.raises(StudyError, match=r"1 not published: record .* is damaged"):
-        study.publish([(first,), (second,)])
+        committed.publish([(first,), (second,)])
     assert (paths.records() / f"{second.key}.json").exists()
     assert not (paths.records() / f"{first.key}.json").exists()
 
@@ -290,7 +290,7 @@ def test_check_tells_stale_missing_unused_and_damaged() -> None:
     files.write_atomic(paths.records() / f"{damaged.key}.json", "{")
     page = Given(page="mine", title="Mine", question="Why?", given=(fresh, stale, missing, damaged))
     figure = pages.get("fig04", scale="mini")
-    found = study.check([page, figure], others=[(other,), *figure.chains()])
+    found = committed.check([page, figure], others=[(other,), *figure.chains()])
     assert found.stale == [stale.key]
     assert found.unused == [unused.key]
     assert {missing.key, "fig04-mini"} < set(found.missing)

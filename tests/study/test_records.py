@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from dfmsd.errors import StudyError
-from dfmsd.study import ensure, files, pages, paths, plan, records
+from dfmsd.study import committed, ensure, files, pages, paths, plan, records
 from tests.fixtures_study import baseline, finish, folders, publish, record  # noqa: F401
 
 RUN = baseline()
@@ -136,7 +136,7 @@ def test_what_is_no_file_in_the_place_of_a_record_is_told(folders: Path) -> None
             (place.rmdir if place.is_dir() else place.unlink)()
         place.parent.rmdir()
     (paths.records() / f"{RUN.key}.json").mkdir(parents=True)
-    assert len(ensure.check([pages.get("shapes")]).damaged) == 1
+    assert len(committed.check([pages.get("shapes")]).damaged) == 1
 
 
 def test_a_record_of_earlier_code_counts_in_its_runs_folder_and_is_published_with_a_digest(folders: Path) -> None:  # noqa: F811
@@ -152,9 +152,9 @@ def test_a_record_of_earlier_code_counts_in_its_runs_folder_and_is_published_wit
         StudyError, match=f"^record {there} has no digest, so nothing tells whether it was edited: delete it and run"
     ):
         records.read(there)
-    assert ensure.publish([(RUN,)]) == [RUN.key]
+    assert committed.publish([(RUN,)]) == [RUN.key]
     assert records.read(there) == record(RUN)
-    assert ensure.publish([(RUN,)]) == []
+    assert committed.publish([(RUN,)]) == []
 
 
 def test_a_record_in_another_runs_folder_is_refused(folders: Path) -> None:  # noqa: F811
