@@ -277,14 +277,14 @@ def folded(page: Page, table: pd.DataFrame, run: pd.Series[bool], caption: str, 
 
 
 def results(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
-    """Ours first, the paper's beside it, a line for each row that is run or cannot be; of the others how many they are.
+    """Ours first, the paper's beside it, a line for each row that is run, cannot be or is left out; how many the others are.
 
     Args:
         page: The page.
         frame: Its rows, which may be of single stages.
     """
     aps, state = by_seed(frame), notes(frame)
-    shown = aps.notna().any(axis="columns") | state.reindex(aps.index).str.startswith("cannot").eq(True)
+    shown = aps.notna().any(axis="columns") | state.reindex(aps.index).fillna("not run").ne("not run")
     mean, paper = aps.mean(axis="columns"), quoted(frame)
     gained = gains(aps).mean(axis="columns")
     ours = pd.DataFrame({"AP": mean, "95 %": intervals(frame), "Δ": gained, "Δ, 95 %": gain_intervals(frame)})

@@ -138,3 +138,16 @@ def test_a_finding_names_what_is_told_apart_what_the_paper_says_otherwise_and_st
 
 def test_without_a_run_there_is_no_finding() -> None:
     assert comparison.findings(lines({("baseline", "baseline"): {0: None}, ("DFMSD", "dfmsd"): {0: None}}), "DFMSD") == ""
+
+
+def test_a_row_that_is_left_out_stands_in_its_table_without_a_number(write_record: WriteRecord) -> None:
+    group = {"student": "fcos_r50", "teachers": ["gfl_r101"], "recipes": ["mse", "mgd", "pkd", "amd"]}
+    page = PageSpec(page="table03", title="t", question="q", scale="mini", seeds=[0], groups=[group])
+    for entry, sha in zip(page.entries, "aab", strict=False):
+        run = entry.runs[-1]
+        assert run.stage is not None
+        write_record(run, 30.0, needed={run.stage.teacher.key: sha * 64})
+    found = comparison.results(page, frames.frame(page))
+    assert found.data.index.get_level_values("row").tolist()[1:] == ["MSE", "MGD", "PKD"], "AMD is not run"
+    line = found.data.xs("PKD", level="row").iloc[0]
+    assert line["", "note"] == "other training" and line.drop(("", "note")).isna().all()
