@@ -37,8 +37,9 @@ def take(run: Run) -> None:
     record, content, folder = records.read(paths.records() / f"{run.key}.json"), found.read_bytes(), paths.runs() / run.key
     if hashlib.sha256(content).hexdigest() != record.weights_sha256:
         raise StudyError(f"{found} is damaged or not of its record: restore it, or delete it to train {run.name} here")
-    files.write_atomic(folder / "student.pth", content)
-    files.write_atomic(folder / "record.json", records.dump(record))
+    with files.shared_as(paths.runs()):
+        files.write_atomic(folder / "student.pth", content)
+        files.write_atomic(folder / "record.json", records.dump(record))
 
 
 def _published(run: Run) -> Path | None:
