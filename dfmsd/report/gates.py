@@ -10,7 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from dfmsd.report import figures
+from dfmsd.report import figures, tables
 from dfmsd.report.figures import COLOURS, MISSING, PALETTE
 from dfmsd.study import pages, plan, scales, stats, zoo
 from dfmsd.study.pages import GatesPage
@@ -137,7 +137,7 @@ def consequences(found: pd.DataFrame, page: GatesPage) -> str:
         lines.append(f"- **Gate {number} ({name}) fails.** {page.touches[gate]}")  # type: ignore[index]
         for (measured, value), same in own.groupby(["measured", "value"], sort=False):
             about = "; ".join(dict.fromkeys(same["about"]))
-            lines.append(f"  - {measured}: {value:.1f}, where {bound(same.iloc[0])} is asked ({about}).")
+            lines.append(f"  - {measured}: {tables.number(value)}, where {bound(same.iloc[0])} is asked ({about}).")
     if lines:
         return "\n".join(lines)
     return "No gate that has been measured fails."

@@ -158,7 +158,7 @@ def _others(known: Iterable[tuple[Run, Record]]) -> str:
     count = sum(records.had_others(record, run) for run, record in known)
     had = (
         f" {counted(count, 'run')} had other weights of a start or teacher than those whose record is here, as the same run ends "
-        "in other weights on another kind of processor. What that start or teacher reaches is not told of theirs."
+        "in other weights on another kind of processor. The AP shown for such a teacher is of another training than theirs."
     )
     return had * bool(count)
 
