@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from dfmsd.errors import StudyError
-from dfmsd.report import gates
+from dfmsd.report import gates, tables
 from dfmsd.study import ensure, frames, pages, scales
 from dfmsd.study.pages import GatesPage
 from dfmsd.study.rows import JOIN, Impossible, Row, chain
@@ -102,7 +102,10 @@ def test_a_gate_fails_beyond_its_bound(
     said = gates.consequences(gates.judged(page, frames.frame(page), cost), page)
     assert page.touches[gate] in said  # type: ignore[index]
     failed = gates.judged(page, frames.frame(page), cost).query("verdict == 'failed'")
-    assert all(f"{one['measured']}: {one['value']:.1f}, where {gates.bound(one)} is asked" in said for _, one in failed.iterrows())
+    assert all(
+        f"{one['measured']}: {tables.number(one['value'])}, where {gates.bound(one)} is asked" in said
+        for _, one in failed.iterrows()
+    )
 
 
 def test_a_bound_itself_passes(page: GatesPage, write_record: WriteRecord) -> None:
