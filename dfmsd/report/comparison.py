@@ -19,7 +19,7 @@ from pandas.io.formats.style import Styler
 from dfmsd.report import figures, words
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import number, plain, safe, signed, styled
-from dfmsd.study import evaluate, frames, records, stats, zoo
+from dfmsd.study import evaluate, frames, stats, zoo
 from dfmsd.study.frames import METRICS
 from dfmsd.study.pages import Page, PageSpec
 from dfmsd.study.plan import duration, plan
@@ -110,16 +110,11 @@ def gain_intervals(frame: pd.DataFrame) -> pd.Series[Any]:
         seeds, spread = seeds_of(line), known[_student((pair, row))]
         if seeds and spread is None:
             first = min(seeds)
-            found.append(evaluate.basic(seeds[first], _paired(of.loc[(pair, row), first], of.loc[(pair, "baseline"), first])))
+            resampled = frames.resampled(of.loc[(pair, row), first], of.loc[(pair, "baseline"), first])
+            found.append(evaluate.basic(seeds[first], resampled))
         else:
             found.append(stats.estimate(seeds, spread and spread.times(2)).interval if seeds else None)
     return pd.Series(found, index=values.index, dtype=object)
-
-
-def _paired(*keys: str) -> list[float]:
-    """The difference of two runs on each resample of the images; without any where one has none."""
-    one, other = (record.ap_resamples if (record := records.result(key)) else () for key in keys)
-    return list(np.subtract(one, other)) if len(one) == len(other) else []
 
 
 def quoted(frame: pd.DataFrame) -> pd.DataFrame:

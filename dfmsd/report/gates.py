@@ -135,9 +135,9 @@ def consequences(found: pd.DataFrame, page: GatesPage) -> str:
     for gate, own in found[found["verdict"] == FAILED].groupby("gate", sort=False):
         number, name = GATES[str(gate)].split()
         lines.append(f"- **Gate {number} ({name}) fails.** {page.touches[gate]}")  # type: ignore[index]
-        for (measured, value), same in own.groupby(["measured", "value"], sort=False):
+        for (measured, _), same in own.groupby(["measured", "value"], sort=False):
             about = "; ".join(dict.fromkeys(same["about"]))
-            lines.append(f"  - {measured}: {tables.number(value)}, where {bound(same.iloc[0])} is asked ({about}).")
+            lines.append(f"  - {measured}: {tables.number(same.iloc[0]['value'])}, where {bound(same.iloc[0])} is asked ({about}).")
     if lines:
         return "\n".join(lines)
     return "No gate that has been measured fails."

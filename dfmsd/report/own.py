@@ -14,7 +14,7 @@ import pandas as pd
 import dfmsd.distiller  # noqa: F401  (in silence: what mmdet prints when it is imported names folders)
 from dfmsd.errors import StudyError
 from dfmsd.hyper import weights
-from dfmsd.study import ensure, exports, paths, records, scales
+from dfmsd.study import ensure, exports, frames, paths, records, scales
 from dfmsd.study.divergence import diverged
 from dfmsd.study.evaluate import basic
 from dfmsd.study.machine import is_live
@@ -117,8 +117,8 @@ def trained(chains: Chains, *, jobs: int) -> pd.DataFrame:
             lines[name]["diverged"] = amiss
         lines[name] |= {"AP": record.metrics["AP"], "95 %": record.ap_interval, "minutes": seconds / 60, "key": record.key}
         if first is not None and first.key != record.key:
-            gain, pairs = record.metrics["AP"] - first.metrics["AP"], zip(record.ap_resamples, first.ap_resamples, strict=False)
-            lines[name] |= {"Δ": gain, "Δ, 95 %": basic(gain, [one - other for one, other in pairs])}
+            gain = record.metrics["AP"] - first.metrics["AP"]
+            lines[name] |= {"Δ": gain, "Δ, 95 %": basic(gain, frames.resampled(record.key, first.key))}
     return pd.DataFrame.from_dict(lines, orient="index")
 
 

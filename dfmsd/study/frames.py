@@ -272,6 +272,12 @@ def _curve(record: Record, begin: float, end: float) -> Iterator[Mapping[str, fl
         yield {"epoch": begin + (end - begin) * point["iteration"] / record.curve[-1]["iteration"], "loss": own}
 
 
+def resampled(*keys: str) -> list[float]:
+    """How far one run's AP is above another's on each resample of the images; without any where one of the two has none."""
+    one, other = (record.ap_resamples if (record := records.result(key)) else () for key in keys)
+    return [a - b for a, b in zip(one, other, strict=True)] if len(one) == len(other) else []
+
+
 def origins(page: Page) -> pd.DataFrame:
     """Where a page's numbers come from, a line for each run with a result: ``key, network, distilled`` and its provenance.
 
