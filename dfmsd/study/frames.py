@@ -248,6 +248,18 @@ def _measured(page: MeasuredPage) -> Iterator[Line]:
             yield {"source": "ours", "state": "ok", "stale": stale} | {str(name): value for name, value in line.items()}
 
 
+def networks(page: MeasuredPage) -> pd.DataFrame:
+    """What each network that a page looks into reaches by itself, by the page's name for it: ``network, AP, key``.
+
+    A network without a result, and a published one, have no AP.
+    """
+    lines = {}
+    for name, run in page.runs().items():
+        record = records.result(run.key) if isinstance(run, RunSpec) else None
+        lines[name] = {"network": zoo.label(run.network.name), "AP": record and record.metrics["AP"], "key": record and run.key}
+    return pd.DataFrame.from_dict(lines, orient="index").astype({"AP": float})
+
+
 def curves(page: PageSpec) -> pd.DataFrame:
     """The learning curves behind a page's rows: the student's own detection loss over the epochs since its first.
 

@@ -10,6 +10,7 @@ import pytest
 
 from dfmsd.study import frames, pages, records, rows
 from dfmsd.study.pages import PageSpec
+from dfmsd.study.spec import RunSpec
 from tests.conftest import WriteRecord
 
 GFL = ("gfl_r101", "gfl_x101")
@@ -156,3 +157,22 @@ def test_a_page_plans_its_chains_once_and_reads_a_record_once(write_record: Writ
     frames.curves(again)
     assert len(planned) == 6
     assert len(read) <= 6
+
+
+def test_what_networks_reach_that_a_page_looks_into(write_record: WriteRecord) -> None:
+    page = pages.get("fig05")
+    assert isinstance(page, pages.MeasuredPage)
+    first, *others = page.runs().items()
+    assert isinstance(first[1], RunSpec)
+    write_record(first[1], 41.5)
+    found = frames.networks(page)
+    assert found.index.tolist() == [first[0], *dict(others)] and found["AP"].tolist()[0] == 41.5
+    assert found["key"].tolist()[0] == first[1].key and found["AP"].isna().sum() == len(others)
+
+
+def test_differences_on_resampled_images_want_both_runs(write_record: WriteRecord) -> None:
+    one, other = (entry.runs[-1] for entry in page("baseline").entries)
+    write_record(one, 30.0, ap_resamples=(30.0, 31.5))
+    assert frames.resampled(one.key, other.key) == []
+    write_record(other, 29.0, ap_resamples=(29.0, 29.5))
+    assert frames.resampled(one.key, other.key) == [1.0, 2.0]
