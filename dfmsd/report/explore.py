@@ -191,10 +191,10 @@ def _fit(
     paths.runs().mkdir(parents=True, exist_ok=True)
     if spec.start is not None:
         exports.take(spec.start)
-    if spec.start is not None and not exports.are_here(spec.start.key):
-        with progress(1, pages.describe(spec.start)) as bar, _silence():
-            run.run(spec.start)
-            bar.update()
+        if not exports.are_here(spec.start.key):
+            with progress(1, pages.describe(spec.start)) as bar, _silence():
+                run.run(spec.start)
+                bar.update()
     with tempfile.TemporaryDirectory(prefix="explore-", dir=paths.runs()) as place:
         config = _config(spec, Path(place), teacher, method)
         watch = _Watch(pages.describe(spec) if method is None else f"{zoo.label(spec.name)}, {method['type']}")

@@ -268,7 +268,7 @@ def curves(page: PageSpec) -> pd.DataFrame:
     lines = []
     runs = {run.key: run for entry in page.entries for run in entry.runs}
     result = frame(page)
-    rows = result[result["role"].isin(["row", "stage"]) & (result["state"] != "not run") & result["key"].isin(runs)]
+    rows = result[result["role"].isin(["row", "stage"]) & result["value"].notna() & result["key"].isin(runs)]
     kept = ["place", "pair", "row", "role", "recipe", "stage", "seed", "key", "begin", "end"]
     for line in rows.drop_duplicates(["place", "stage", "seed"])[kept].to_dict("records"):
         record = records.result(str(line["key"]))

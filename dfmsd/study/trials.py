@@ -63,10 +63,12 @@ def unsettled(scale: str) -> dict[str, str]:
     found = {}
     for page in (pages.get(name, scale=scale) for name in pages.names()):
         if isinstance(page, TuningPage):
-            best = chosen(frames.frame(page), page)
+            frame = frames.frame(page)
+            best, apart = chosen(frame, page), set(frame.loc[frame["state"] == "other training", "recipe"])
             for name, (label, line) in zip(page.methods, best.iterrows(), strict=True):
                 if math.isnan(line["best"]):
-                    found[name] = f"{label} has trials without a record: `{page.command()}` makes them"
+                    apart_too = ", or left out, whose records must be deleted first" if apart & {name, "baseline"} else ""
+                    found[name] = f"{label} has trials without a record{apart_too}: `{page.command()}` makes them"
                 elif line["note"]:
                     found[name] = f"{label}'s best share in its trials is {line['best']:g}: set it in params/scales.yaml"
     return found

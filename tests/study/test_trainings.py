@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dfmsd.report import words
-from dfmsd.study import frames, trainings
-from dfmsd.study.pages import PageSpec
+from dfmsd.study import frames, pages, trainings, trials
+from dfmsd.study.pages import PageSpec, TuningPage
 from dfmsd.study.spec import RunSpec
 from tests.fixtures_study import finish, folders, publish  # noqa: F401
 
@@ -71,3 +71,24 @@ def test_a_page_shows_no_number_of_a_run_that_is_left_out(folders: Path) -> None
     assert set(shown["recipe"]) == {"mgd", "pkd"}
     said = words.state([PAGE])
     assert " 1 student learned from another training " in said and f"`{odd}`" in said
+
+
+def test_a_run_that_is_left_out_has_no_learning_curve_on_its_page(folders: Path) -> None:  # noqa: F811
+    curve = ({"iteration": 1, "loss": 2.0}, {"iteration": 2, "loss": 1.0})
+    for recipe, sha in (("mse", "a"), ("mgd", "b"), ("pkd", "b")):
+        run = last(recipe)
+        assert run.stage is not None
+        publish(run, curve=curve, needed={run.stage.teacher.key: sha * 64})
+    assert set(frames.curves(PAGE)["recipe"]) == {"mgd", "pkd"}
+
+
+def test_a_method_that_waits_for_trials_that_are_left_out_says_what_to_delete(folders: Path) -> None:  # noqa: F811
+    page = pages.get("shares", scale="mini")
+    assert isinstance(page, TuningPage)
+    assert "must be deleted first" not in trials.unsettled("mini")["mse"]
+    for entry in page.entries:
+        run = entry.runs[-1]
+        if run.stage is not None and run.network.name == "fcos_r50" and entry.row.recipe in ("mse", "dmkd"):
+            publish(run, needed={run.stage.teacher.key: ("a" if entry.row.recipe == "dmkd" else "b") * 64})
+    waiting = trials.unsettled("mini")
+    assert "must be deleted first" in waiting["dmkd"] and "must be deleted first" not in waiting["mse"]
