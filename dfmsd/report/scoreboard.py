@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pandas as pd
@@ -160,36 +159,16 @@ def said(judged: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def brief(numbers: str) -> str:
-    """The numbers of a claim in one line: of three comparisons or more their range, without what a measure is in words.
-
-    Example:
-        >>> brief("+2.0 [+0.8, +3.2], −0.5 [−0.7, +1.7], +0.4 [−0.8, +1.2] AP (3 seeds)")
-        '−0.5 to +2.0 in 3 comparisons, AP (3 seeds)'
-        >>> brief("+0.2, +0.3, +0.4 of correlation (A, less B) (200 images)")
-        '+0.2 to +0.4 in 3 comparisons, of correlation (200 images)'
-        >>> brief("+2.0 [+0.8, +3.2] AP (3 seeds)")
-        '+2.0 [+0.8, +3.2] AP (3 seeds)'
-    """
-    alone = re.sub(r" \[[^]]*\]", "", numbers)
-    found = re.findall(r"[+−][\d.]+(?:e[+−]?\d+)?", alone)
-    if len(found) < 3:
-        return numbers
-    low, *_, high = sorted(found, key=lambda one: float(one.replace("−", "-")))
-    rest = re.sub(r".*[+−][\d.e]+[, ]*| \([^()]*\)(?=.*\))", "", alone)
-    return f"{low} to {high} in {len(found)} comparisons, {rest}".rstrip(", ")
-
-
 def board(judged: pd.DataFrame) -> pd.DataFrame:
-    """Every claim, by its section and words: verdict and numbers at each scale, and the paper's own; ours are marked."""
+    """Every claim, by its section and words: verdict and numbers in a line at each scale, and the paper's; ours are marked."""
     own = judged.assign(verdict=judged["verdict"] + judged["stale"].map({True: ", stale", False: ""}))
     contradicts = own["paper_supports"].map({False: ", contradicts"}).fillna("")
     own["paper"] = (own["paper_numbers"] + contradicts).mask(own["ours"], "ours")
     index = ["section", "text"]
     found = {}
     for scale, lines in own.groupby("scale", sort=False):
-        for column in ("verdict", "numbers"):
-            found[str(scale), column] = lines.set_index(index)[column]
+        found[str(scale), "verdict"] = lines.set_index(index)["verdict"]
+        found[str(scale), "numbers"] = lines.set_index(index)["brief"]
         found[str(scale), "p"] = lines.set_index(index)["p"].map(
             lambda p: "" if pd.isna(p) else f"{p:.2g}".replace("-", "−")
         )  # a line breaks at a hyphen

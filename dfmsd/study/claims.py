@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import sqrt
@@ -140,6 +140,8 @@ class Judgement:
 
     verdict: Verdict
     numbers: str = ""
+    brief: str = ""
+    """The same in one line: of three comparisons or more their range, without what a measure is in words."""
     p: float | None = None
     """Of the claim alone, two-sided."""
     adjusted: float | None = None
@@ -297,25 +299,28 @@ class _Asked:
         supports = 1.0 if None in found else max(above for above, _ in both)
         return supports, min(1.0, len(found) * min(below for _, below in both))
 
-    def numbers(self, values: Mapping[Cell, float], spreads: Mapping[Cell, Spread | None]) -> str:
-        """Its comparisons in words."""
+    def numbers(self, values: Mapping[Cell, float], spreads: Mapping[Cell, Spread | None]) -> tuple[str, str]:
+        """Its comparisons in words, and in one line."""
         found = [one for one in self.contrasts if one]
         if not found:
-            return ""
-        show = _digits if self.claim.unit else signed
-        parts = []
+            return "", ""
+        show, unit = _digits if self.claim.unit else signed, self.claim.unit or self.claim.metric
+        means, parts = [], []
         for one in found:
             mean, of_mean = one.estimate(values, spreads)
             ends = stats.t_interval(mean, of_mean)
             stride = f"stride {one.level} " if one.level is not None else ""
+            means.append(mean)
             parts.append(stride + show(mean) + (f" [{show(ends[0])}, {show(ends[1])}]" if ends else ""))
-        words = f"{', '.join(parts)} {self.claim.unit or self.claim.metric}"
+        over = ""
         if (images := min(len(one.images) for one in found)) > 1:
-            words += f" ({images} images)"
+            over = f" ({images} images)"
         elif seeds := min(one.seeds for one in found):
-            words += f" ({seeds} seed{'s' * (seeds != 1)})"
+            over = f" ({seeds} seed{'s' * (seeds != 1)})"
         left = len(self.contrasts) - len(found)
-        return f"{words}; {left} not run" if left else words
+        over += f"; {left} not run" * bool(left)
+        whole = f"{', '.join(parts)} {unit}{over}"
+        return whole, _brief(whole, means, show, f" {unit.partition(' (')[0]}", over)
 
 
 class _Board:
@@ -375,7 +380,7 @@ class _Board:
             numbers, stale = one.numbers(self.values, spreads), any(own.stale for own in one.contrasts if own)
             if one.claim.metric == "speed":
                 verdict, numbers, stale = _speeds(one.run)
-            found.append(Judgement(verdict, numbers, p, adjusted, stale, *one.papers))
+            found.append(Judgement(verdict, *numbers, p, adjusted, stale, *one.papers))
         return found
 
     def simulated(self, rng: np.random.Generator) -> list[Verdict]:
@@ -544,39 +549,53 @@ def signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", "−")
 
 
+def _ratio(value: float) -> str:
+    return f"{value:.2f}"
+
+
 def _digits(value: float) -> str:
     return f"{round(value, 9) + 0:+.2g}".replace("-", "−")  # no rounding errors, no negative zero
 
 
-def _speeds(compared: Sequence[tuple[Claim, _Numbers, _Numbers]]) -> tuple[Verdict, str, bool]:
+def _brief(whole: str, values: Sequence[float], show: Callable[[float], str], unit: str = "", rest: str = "") -> str:
+    """The range of the numbers of three comparisons or more; of fewer what says them all."""
+    if len(values) < 3:
+        return whole
+    return f"{show(min(values))} to {show(max(values))}{unit} in {len(values)} comparisons{rest}"
+
+
+def _speeds(compared: Sequence[tuple[Claim, _Numbers, _Numbers]]) -> tuple[Verdict, tuple[str, str], bool]:
     """Speeds on the same hardware, which decide nothing."""
     ratios = []
     for _, subject, rival in compared:
         ours, theirs = (side.lines.groupby("hardware")["value"].max() for side in (subject, rival))
         ratios += [float(ours[machine] / theirs[machine]) for machine in sorted(set(ours.index) & set(theirs.index))[:1]]
     if not compared or len(ratios) < len(compared):
-        return "not run", "", False
-    numbers = ", ".join(f"{ratio:.2f}" for ratio in ratios) + " of the speed, measured beside other processes"
-    return "not settled", numbers, any(subject.stale or rival.stale for _, subject, rival in compared)
+        return "not run", ("", ""), False
+    unit, rest = " of the speed", ", measured beside other processes"
+    whole = ", ".join(map(_ratio, ratios)) + unit + rest
+    stale = any(subject.stale or rival.stale for _, subject, rival in compared)
+    return "not settled", (whole, _brief(whole, ratios, _ratio, unit, rest)), stale
 
 
 def _papers(claim: Claim, compared: Sequence[tuple[Claim, _Numbers, _Numbers]]) -> tuple[str, bool | None]:
-    """The paper's own numbers for a claim, beside the sentence's own where these differ; and whether they support it."""
+    """The paper's own numbers for a claim in one line, beside the sentence's own where these differ; whether they support it."""
     if claim.ours or claim.metric == "speed":
         return "", None
     if claim.says is not None and claim.prints is not None:
         return f"{claim.subject['row']}: {claim.prints:.1f} {claim.metric} in the tables, {claim.says:.1f} in the text", None
     found: list[tuple[Claim, float]] = []
-    words = []
+    parts = []
     for one, subject, rival in compared:
         ours, theirs = subject.papers(), rival.papers()
         if ours is None or theirs is None:
-            words.append("–")
+            parts.append("–")
             continue
         found.append((one, round(ours - theirs, 1) + 0.0))  # no negative zero
-        words.append(signed(found[-1][1]))
+        parts.append(signed(found[-1][1]))
     if not found:
         return "", None
+    words = _brief(", ".join(parts), [value for _, value in found], signed)
     if claim.says is not None:
-        words = [f"{words[0]} in the table, {signed(claim.says)} in the text"]
-    return ", ".join(words), all(value > one.least if one.least == 0 else value >= one.least for one, value in found)
+        words = f"{parts[0]} in the table, {signed(claim.says)} in the text"
+    return words, all(value > one.least if one.least == 0 else value >= one.least for one, value in found)

@@ -17,7 +17,8 @@ def judged() -> pd.DataFrame:
         ("c", "2: two", "C helps", True, "not run", "", None, False, "", None),
     ]
     names = ["id", "section", "text", "ours", "verdict", "numbers", "p", "stale", "paper_numbers", "paper_supports"]
-    return pd.DataFrame(claims, columns=names).assign(scale="mini", page="table03")
+    found = pd.DataFrame(claims, columns=names).assign(scale="mini", page="table03")
+    return found.assign(brief=found["numbers"])
 
 
 def test_every_claim_is_counted_once_beside_what_chance_makes_of_it(judged: pd.DataFrame) -> None:
@@ -39,7 +40,7 @@ def test_every_claim_is_counted_once_beside_what_chance_makes_of_it(judged: pd.D
 
 
 def test_the_board_has_both_scales_and_what_the_paper_contradicts(judged: pd.DataFrame) -> None:
-    both = pd.concat([judged, judged.assign(scale="coco", verdict="not run", numbers="", p=None, stale=False)])
+    both = pd.concat([judged, judged.assign(scale="coco", verdict="not run", brief="", p=None, stale=False)])
     found = scoreboard.board(both)
     numbers = ["not settled, stale", "−1.0 AP (1 seed)", "0.4", "not run", "", ""]
     assert found.loc[("1: one", "B helps")].tolist() == [*numbers, "−0.2, contradicts"]

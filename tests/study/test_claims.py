@@ -182,6 +182,18 @@ def test_a_rival_that_one_pair_lacks_is_judged_on_the_others() -> None:
     assert verdict(found, claim(subject="DFMSD", rivals=["MGD"]))["numbers"] == "+2.0 [+2.0, +2.0] AP (3 seeds)"
 
 
+def test_three_comparisons_or_more_are_their_range_in_one_line() -> None:
+    rivals = ["MGD", "FGD", "FKD"]
+    rows = [row("DFMSD", (30.0,) * 2), *(row(name, (value,) * 2) for name, value in zip(rivals, (28.0, 30.5, 29.6), strict=True))]
+    found = frame(*rows, noise())
+    assert verdict(found, claim(subject="DFMSD", rivals=rivals))["brief"] == "−0.5 to +2.0 AP in 3 comparisons (2 seeds)"
+    two = verdict(found, claim(subject="DFMSD", rivals=rivals[:2]))
+    assert two["brief"] == two["numbers"] and two["numbers"].startswith("+2.0 [")
+    levels = frame(seen("after", UP, UP, UP), seen("before", *[[0.0] * 12] * 3))
+    asked = figure(unit="of correlation (of two networks, over positions)")
+    assert verdict(levels, asked)["brief"] == "+0.2 to +0.2 of correlation in 3 comparisons (12 images)"
+
+
 def test_a_row_that_cannot_be_run_decides_nothing() -> None:
     impossible = row("DMKD", (None,), GFL, state="cannot be run")
     found = frame(row("DFMSD", (32.0,) * 3), row("DMKD", (30.0,) * 3), row("DFMSD", (1.0,) * 3, GFL), impossible)
