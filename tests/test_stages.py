@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 
 from dfmsd import checkpoints, stages
 from dfmsd.errors import StudyError
+from dfmsd.report import book
 from dfmsd.stages import Enhance, Switches
 from dfmsd.study import build, paths, zoo
 from tests.fixtures_detectors import CLASSES, project
@@ -225,8 +226,8 @@ def test_the_notebook_trains_both_stages(folder: Path, tmp_path: Path) -> None:
         "work_dir": str(tmp_path),
         "switches": {"theta": 0.2},
     }
-    out, patience = tmp_path / "out.ipynb", 24 * 3600
-    papermill.execute_notebook(paths.NOTEBOOKS / "distil.ipynb", out, parameters, progress_bar=False, start_timeout=patience)
+    out = tmp_path / "out.ipynb"
+    papermill.execute_notebook(paths.NOTEBOOKS / "distil.ipynb", out, parameters, progress_bar=False, start_timeout=book.PATIENCE)
     student = build.built(zoo.network("retinanet_r50", "smoke"), CLASSES)
     for stage in ("stage1", "stage2"):
         checkpoints.load(student, tmp_path / stage / "epoch_1.pth")

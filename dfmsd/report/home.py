@@ -26,9 +26,6 @@ RIVALS = {
 }
 """What a sentence calls a row that its own name does not explain."""
 
-EVERYTHING = "python -m dfmsd page --all"
-"""The command that trains whatever is missing."""
-
 
 def screen() -> dict[str, str]:
     """The parts of the first screen by their names, and what each method did, as Markdown."""
@@ -131,4 +128,5 @@ def cost(shown: list[Page]) -> str:
         hours = (made["seconds"] * made["threads"]).sum() / 3600
         said = f"{counted(len(made), 'run')} took {hours:,.0f} core-hours; the last one ended on {max(made['finished'])[:10]}."
     version = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text())["version"]
-    return f"{said} {state(shown, EVERYTHING)}\n\nVersion {version}.\n"
+    command = pages.get("scoreboard", scale=shown[0].scale).command()
+    return f"{said} {state(shown, command)}\n\nVersion {version}.\n"

@@ -70,7 +70,7 @@ def test_a_page_shows_no_number_of_a_run_that_is_left_out(folders: Path) -> None
     shown = frame[(frame["source"] == "ours") & frame["value"].notna() & (frame["metric"] == "AP")]
     assert set(shown["recipe"]) == {"mgd", "pkd"}
     said = words.state([PAGE])
-    assert " 1 student learned from another training " in said and f"`{odd}`" in said
+    assert " 1 run learned from another training " in said and f"`{odd}`" in said
 
 
 def test_a_run_that_is_left_out_has_no_learning_curve_on_its_page(folders: Path) -> None:  # noqa: F811
