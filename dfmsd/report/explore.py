@@ -363,7 +363,8 @@ class Pick:
             image=ipywidgets.IntSlider(self.page.image, 0, last, continuous_update=False),
             stride=ipywidgets.Dropdown(options=levels, value=self.page.stride),
             method=ipywidgets.Dropdown(options=list(METHODS), value=self.page.method),
-            ratio=ipywidgets.Dropdown(options=ratios, value=self.page.ratio),
+            # By its place: a value of None would show nothing.
+            ratio=ipywidgets.Dropdown(options=ratios, index=list(ratios.values()).index(self.page.ratio)),
             theta=ipywidgets.FloatSlider(self.page.theta, min=0.0, max=1.0, step=0.05, continuous_update=False),
         )
         display(box)

@@ -17,7 +17,7 @@ from dfmsd.hyper import METHODS
 from dfmsd.report import explore
 from dfmsd.report.images import pictures
 from dfmsd.report.methods import SEED, features
-from dfmsd.study import exports, pages, paths, scales
+from dfmsd.study import build, exports, pages, paths, scales, zoo
 from dfmsd.study.pages import ExplorePage
 from dfmsd.study.spec import RunSpec
 
@@ -177,3 +177,18 @@ def test_a_teacher_is_looked_at_as_the_page_says(capsys: pytest.CaptureFixture[s
     # What cannot be is said in a line, and changes nothing.
     pick.picked(stride=7)
     assert capsys.readouterr().out.startswith("stride = 7: dmkd works on strides 8") and pick.page.stride == 16
+
+
+@pytest.mark.parametrize(("ratio", "label"), [(None, "the method's own"), (0.33, "33%")])
+def test_every_picker_shows_what_is_picked_at_first(monkeypatch: pytest.MonkeyPatch, ratio: float | None, label: str) -> None:
+    page = pages.page("explore", GIVEN | {"ratio": ratio})
+    shown: list[Any] = []
+    assert isinstance(page, ExplorePage)
+    monkeypatch.setattr(explore, "is_live", lambda: True)
+    monkeypatch.setattr(explore, "display", shown.append)
+    explore.Pick(build.built(zoo.network("retinanet_r101", "smoke"), 4), page)._ipython_display_()
+    assert {one.description: one.label for one in shown[-1].children if hasattr(one, "label")} == {
+        "stride": "8",
+        "method": "dfmsd",
+        "ratio": label,
+    }
