@@ -164,12 +164,12 @@ def _others(known: Iterable[tuple[Run, Record]]) -> str:
 
 
 def _left_out(shown: Iterable[Page]) -> str:
-    """How many runs of students cannot be compared with the others of their seed."""
+    """How many runs of students cannot be compared with the others of their student and seed."""
     entries = [entry for page in shown if isinstance(page, RowsPage | TuningPage | GatesPage) for entry in page.entries]
     keys = sorted({run.key for entry in entries for run in entry.runs} & trainings.left_out())
     said = (
-        f" {counted(len(keys), 'run')} learned from another training of a network than most of the same seed. Pages leave out: "
-        f"{', '.join(f'`{key}`' for key in keys)}. Without their records they are trained anew."
+        f" {counted(len(keys), 'run')} learned from another training of a network than most of the same student and seed. "
+        f"Pages leave out: {', '.join(f'`{key}`' for key in keys)}. Without their records they are trained anew."
     )
     return said * bool(keys)
 

@@ -1,7 +1,8 @@
-"""Which training of a network the runs of a seed learned from, where there are several.
+"""Which training of a network the runs of a student and a seed learned from, where there are several.
 
-The same run ends in other weights on another kind of processor. Two students of one seed, of which one learned from one training of
-a teacher and the other from another, differ by that, too. So pages show of each seed the runs that had the training that most had.
+The same run ends in other weights on another kind of processor. Two runs of one student and seed, of which one learned from one
+training of a teacher and the other from another, differ by that, too. So pages show of each student and seed the runs that had the
+training that most had. Rows of other students are compared with rows of their own: they may have had another.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ from dfmsd.errors import StudyError
 from dfmsd.study import paths, records
 from dfmsd.study.records import Record
 
-Block = tuple[str, int]
-"""A network's run, by its key, and the seed of those that began with it or learned from it."""
+Block = tuple[str, str, int]
+"""A network's run, by its key, and what began with it or learned from it: student and seed."""
 
 
 def left_out() -> frozenset[str]:
-    """Keys of the runs that had another training of some network than most of their seed; of equally many the later ones stay."""
+    """Keys of the runs that had another training of some network than most of their student and seed.
+
+    Of equally many the later ones stay.
+    """
     known = _all()
-    used = {key: {(need, record.spec["seed"]): sha for need, sha in _had(record, known)} for key, record in known.items()}
+    used: dict[str, dict[Block, str]] = {}
+    for key, record in known.items():
+        student, seed = record.spec["network"]["name"], record.spec["seed"]
+        used[key] = {(need, student, seed): sha for need, sha in _had(record, known)}
     votes: dict[Block, Counter[str]] = {}
     for key in sorted(used, key=lambda key: known[key].provenance.finished, reverse=True):
         for block, sha in used[key].items():
@@ -43,8 +50,8 @@ def _all() -> dict[str, Record]:
 
 
 def _had(record: Record, known: Mapping[str, Record]) -> Iterator[tuple[str, str]]:
-    """The runs that a run needed, and that these needed, each with the hash of its weights."""
+    """The runs that a run, and the stages before it, needed, each with the hash of its weights."""
     for key, sha in (record.needed or {}).items():
         yield key, sha
-        if key in known and known[key].weights_sha256 == sha:
+        if key in known and known[key].weights_sha256 == sha and known[key].spec["stage"]:
             yield from _had(known[key], known)

@@ -13,10 +13,11 @@ from tests.fixtures_study import finish, folders, publish  # noqa: F401
 RECIPES = ["baseline", "mse", "mgd", "pkd"]
 GROUP = {"student": "fcos_r50", "teachers": ("gfl_r101", "gfl_x101"), "recipes": [*RECIPES, "dfmsd"]}
 PAGE = PageSpec(page="table03", title="t", question="q", scale="smoke", groups=[GROUP], seeds=[0, 1])
+OTHER = PageSpec(page="table06", title="t", question="q", scale="smoke", groups=[GROUP | {"student": "gfl_r50"}], seeds=[0])
 
 
-def last(recipe: str, seed: int = 0) -> RunSpec:
-    return next(entry.runs[-1] for entry in PAGE.entries if (entry.row.recipe, entry.seed) == (recipe, seed))
+def last(recipe: str, seed: int = 0, page: PageSpec = PAGE) -> RunSpec:
+    return next(entry.runs[-1] for entry in page.entries if (entry.row.recipe, entry.seed) == (recipe, seed))
 
 
 def taught(recipe: str, sha: str, hour: int = 0, seed: int = 0, *, local: bool = False) -> str:
@@ -29,11 +30,30 @@ def taught(recipe: str, sha: str, hour: int = 0, seed: int = 0, *, local: bool =
     return run.key
 
 
-def test_runs_with_another_training_than_most_of_their_seed_are_left_out(folders: Path) -> None:  # noqa: F811
+def test_runs_with_another_training_than_most_of_their_student_and_seed_are_left_out(folders: Path) -> None:  # noqa: F811
     odd = [taught("mse", "a"), taught("mgd", "b"), taught("pkd", "b")][0]
     taught("mse", "a", seed=1)
     publish(last("baseline"))
     assert trainings.left_out() == {odd}, "with seed 1 it is the only one, and right"
+    run, own = last("mse", page=OTHER), last("mse")
+    assert run.stage is not None and own.stage is not None and run.stage.teacher.key == own.stage.teacher.key
+    publish(run, needed={run.stage.teacher.key: "a" * 64})
+    assert trainings.left_out() == {odd}, "another student is compared with rows of its own"
+
+
+def test_what_a_teacher_began_with_does_not_part_students(folders: Path) -> None:  # noqa: F811
+    group = GROUP | {"teachers": ("retinanet_r101", "retinanet_x101")}
+    crossed = PageSpec(page="table01", title="t", question="q", scale="smoke", groups=[group], seeds=[0])
+    begun = set()
+    for page, sha in ((PAGE, "a"), (crossed, "b")):
+        run = last("mse", page=page)
+        assert run.stage is not None
+        teacher = run.stage.teacher
+        (start,) = teacher.needs()
+        begun.add(start.key)
+        publish(teacher, needed={start.key: sha * 64}, weights_sha256=sha * 64)
+        publish(run, needed={teacher.key: sha * 64})
+    assert len(begun) == 1 and not trainings.left_out(), "two teachers, which began with two trainings of one start"
 
 
 def test_of_equally_many_the_later_ones_stay(folders: Path) -> None:  # noqa: F811
