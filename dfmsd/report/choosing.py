@@ -166,6 +166,8 @@ def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
     lines = []
     for one in found.values():
         cheaper = one["cheapest"] if one and one["cheapest"] != one["method"] else ""
+        if one and one["interval"] is None:
+            cheaper = "not known: one pair, one seed"
         own = {"highest gain": one["method"], "Δ": one["gain"], "95 %": one["interval"], "pairs": one["pairs"]} if one else {}
         if one and one["gain"] <= 0:
             own["highest gain"] = f"none: even {one['method']} does not gain"
@@ -205,7 +207,7 @@ def of_method(gained: pd.DataFrame, row: str) -> str:
     for kind, one in by_method(own).droplevel("row").iterrows():
         gain = ends(f"{kind}: {row}", "the same student without a teacher", one["Δ"], one["95 %"])
         pairs = f"the mean over {counted(one['pairs'], 'pair')}"
-        lines.append(f"- {gain}, {pairs}. A training takes {one['× time']:.2f} times as long as without.\n")
+        lines.append(f"- {gain}, {pairs}. Beside other processes, a training took {one['× time']:.1f} times as long as without.\n")
     means = own.groupby(["pair", "page"], sort=False, as_index=False)["gain"].mean()
     rows = [(plain(pair), signed(gain), f"[{page}](../pages/{page}.ipynb)") for pair, page, gain in means.to_numpy()]
     return f"{''.join(lines)}\n{pipes(['student and teachers', 'gain in AP', 'its rows'], rows)}"

@@ -27,6 +27,7 @@ def made_up(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
         "pairs": 14,
         "above": "13 of 14",
         "planned": 17,
+        "seeds": "1",
         "holm": 0.0146,
     }
     empty = line | {"verdict": "not run", "estimate": None, "low": None, "high": None, "pairs": 0}
@@ -40,8 +41,8 @@ def made_up(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
 def test_the_answer_is_that_of_the_first_hypothesis_with_its_estimate_and_interval() -> None:
     first, _, *others = home.answer(made_up()).splitlines()
     assert first == (
-        "**Yes.** DFMSD ends 0.5 AP above DMKD [−0.7, +1.7], the mean over 14 pairs of student and teachers, at equal length of "
-        "training. It ends above in 13 of 14 pairs. A sign test over pairs, corrected for all 8 hypotheses, gives p = 0.015."
+        "**Yes.** DFMSD ends 0.5 AP above DMKD [−0.7, +1.7], the mean over 14 of 17 pairs of student and teachers with 1 seed each, at "
+        "equal length of training. It ends above in 13 of 14 pairs. A sign test over pairs, corrected for all 8 hypotheses, gives p = 0.015."
     )
     assert others == [
         "- With teachers of another type, DFMSD's lead over DMKD is 0.2 AP smaller [−0.7, +1.7] than with teachers of "
