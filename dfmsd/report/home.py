@@ -57,7 +57,8 @@ def answer(found: pd.DataFrame) -> str:
     if of_first["pairs"]:
         pairs = f"{of_first['pairs']} of {counted(of_first['planned'], 'pair')} of student and teachers"
         seeds = f"{of_first['seeds']} seed{'s' * (of_first['seeds'] != '1')} each"
-        said += f"{_said(first, of_first)}, the mean over {pairs} with {seeds}, at equal length of training. It ends above in {of_first['above']} pairs. "
+        said += f"{_said(first, of_first)}, the mean over {pairs} with {seeds}, at equal length of training. "
+        said += f"It ends above in {of_first['above']} pairs. "
         said += f"A sign test over pairs, corrected for all {len(lines)} hypotheses, gives p = {of_first['holm']:.2g}."
     else:
         said += f"None of the {of_first['planned']} pairs of student and teachers that compare DFMSD with "

@@ -41,8 +41,9 @@ def made_up(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
 def test_the_answer_is_that_of_the_first_hypothesis_with_its_estimate_and_interval() -> None:
     first, _, *others = home.answer(made_up()).splitlines()
     assert first == (
-        "**Yes.** DFMSD ends 0.5 AP above DMKD [−0.7, +1.7], the mean over 14 of 17 pairs of student and teachers with 1 seed each, at "
-        "equal length of training. It ends above in 13 of 14 pairs. A sign test over pairs, corrected for all 8 hypotheses, gives p = 0.015."
+        "**Yes.** DFMSD ends 0.5 AP above DMKD [−0.7, +1.7], the mean over 14 of 17 pairs of student and teachers with 1 seed "
+        "each, at equal length of training. It ends above in 13 of 14 pairs. A sign test over pairs, corrected for all 8 "
+        "hypotheses, gives p = 0.015."
     )
     assert others == [
         "- With teachers of another type, DFMSD's lead over DMKD is 0.2 AP smaller [−0.7, +1.7] than with teachers of "
