@@ -44,7 +44,7 @@ PHONE = 390
 def copy_book(study: Path) -> Path:
     """The book's sources in a folder of their own, beside what they quote from."""
     study.mkdir(parents=True, exist_ok=True)
-    for name in ("dfmsd", "params", "CITATION.cff"):
+    for name in ("dfmsd", "params", "configs", "CITATION.cff"):
         (study / name).symlink_to(paths.ROOT / name)
     made = shutil.ignore_patterns("_build", "pages", "records")
     return Path(shutil.copytree(paths.ROOT / "book", study / "book", ignore=made))
