@@ -26,6 +26,9 @@ if __name__ == "__main__" and sys.argv[1:] == ["doctor"]:
 
 from dfmsd.errors import StudyError, suggest
 from dfmsd.study import clean, doctor, files, machine, pages, paths, plan, records, scales
+from dfmsd.study.pages.base import Page
+from dfmsd.study.pages.measured import MeasuredPage
+from dfmsd.study.pages.scale import GatesPage
 from dfmsd.study.rows import RECIPES, Row, chain
 
 COMMANDS = {
@@ -167,7 +170,7 @@ class _Output:
             raise StudyError(f"what is printed cannot be written: {error.strerror}") from None
 
 
-def _selected(arguments: argparse.Namespace) -> list[pages.Page]:
+def _selected(arguments: argparse.Namespace) -> list[Page]:
     names = pages.names() if arguments.all else arguments.pages
     if not names:
         raise StudyError(f"name a page ({', '.join(pages.names())}) or say --all")
@@ -192,7 +195,7 @@ def _plan(arguments: argparse.Namespace) -> None:
     for item in planned:
         state = f"{item.progress:.0%}" if item.state == "partial" else item.state
         left = plan.duration(item.seconds) if item.state != "done" else ""
-        print(f"{item.run.key}  {state:8} {left:>8}  {pages.describe(item.run)}{f'  ({item.note})' if item.note else ''}")
+        print(f"{item.run.key}  {state:8} {left:>8}  {plan.describe(item.run)}{f'  ({item.note})' if item.note else ''}")
     done, left = sum(item.state == "done" for item in planned), plan.duration(sum(item.seconds for item in planned))
     print(f"{len(planned)} runs, {done} done; the rest takes about {left}, one at a time")
 
@@ -208,7 +211,7 @@ def _for_engines(planned: Sequence[plan.Planned]) -> list[dict[str, object]]:
             "seconds": round(item.seconds),
             "gpus": int(item.run.scale in ("gpu", "coco")),
             "memory": round(item.memory),
-            "about": pages.describe(item.run),
+            "about": plan.describe(item.run),
         }
         for key, item in left.items()
     ]
@@ -242,7 +245,7 @@ def _run(arguments: argparse.Namespace) -> int:
     outcome = ensure.ensure([runs], jobs=arguments.jobs, asked=arguments.command_line)
     for run in runs:
         if run.key not in outcome.failed and (record := records.find(run.key)) is not None:
-            print(f"{run.key}  {pages.describe(run)}: AP {record.metrics['AP']:.1f}  {paths.runs() / run.key}")
+            print(f"{run.key}  {plan.describe(run)}: AP {record.metrics['AP']:.1f}  {paths.runs() / run.key}")
             if why := diverged(record):
                 print(f"warning: {run.key} diverged: {why}. Smaller weights or a lower learning rate may help.", file=sys.stderr)
     print("".join(f"error: {line}\n" for line in outcome.complaints()), end="", file=sys.stderr)
@@ -274,11 +277,11 @@ def _page(arguments: argparse.Namespace) -> int:
     selected = _selected(arguments)
     # The runs of all pages at once keep all jobs busy. What fails costs the pages that show it, and no other.
     # The gates come first, as methods wait for them.
-    rows = [page for page in selected if not isinstance(page, pages.MeasuredPage)]
+    rows = [page for page in selected if not isinstance(page, MeasuredPage)]
     asked = "" if arguments.seeds is None else arguments.command_line  # of other seeds a page knows nothing
     complaints: list[str] = []
     for first in (True, False):
-        if own := [page for page in rows if isinstance(page, pages.GatesPage) == first]:
+        if own := [page for page in rows if isinstance(page, GatesPage) == first]:
             ready = campaign.ready(own)
             complaints += ensure.ensure(ready.chains, jobs=arguments.jobs, asked=asked).complaints() + ready.waiting
     for page in selected:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dfmsd.study import build, pages, paths, rows, scales, zoo
+from dfmsd.study import build, pages, paths, plan, rows, scales, zoo
 from dfmsd.study.spec import RunSpec
 
 COMPARED = ("table05", "table06", "structural")
@@ -91,7 +91,7 @@ def texts() -> Iterator[tuple[str, RunSpec, str]]:
         work_dirs = [f"work_dirs/{place}" + f"/stage{run.stage.index}" * (len(runs) > 1) for run in runs]
         for run, work_dir in zip(runs, work_dirs, strict=True):
             words = {
-                "title": pages.describe(run).rpartition(", seed")[0],
+                "title": plan.describe(run).rpartition(", seed")[0],
                 "schedule": SCHEDULES[run.schedule.epochs],
                 "work_dir": work_dir,
                 "student": run.network.config,

@@ -20,6 +20,7 @@ from dfmsd.report import book
 from dfmsd.study import ensure as study
 from dfmsd.study import pages, paths, plan, records, trials, zoo
 from dfmsd.study.ensure import Outcome
+from dfmsd.study.pages.measured import MeasuredPage
 from tests.fixtures_study import baseline, finish, folders, publish  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("folders")
@@ -182,7 +183,7 @@ def test_a_failed_run_costs_a_page_nothing_else(
     assert (paths.records() / f"{runs[0].key}.json").exists()
     assert err.splitlines() == [
         f"error: {runs[1].key} (a teacher): loss is not finite",
-        f"error: {runs[2].key} ({pages.describe(runs[2])}): skipped, since a run that it needs failed",
+        f"error: {runs[2].key} ({plan.describe(runs[2])}): skipped, since a run that it needs failed",
         "error: shapes: its notebook failed",
     ]
 
@@ -220,7 +221,7 @@ def test_a_measured_page_is_measured_by_its_notebooks_module(executed: list[str]
     monkeypatch.setitem(sys.modules, "dfmsd.report.spectra", SimpleNamespace(measure=measure))
     assert status("page", "fig06", "--scale", "smoke") == 0
     page = pages.get("fig06", scale="smoke")
-    assert isinstance(page, pages.MeasuredPage)
+    assert isinstance(page, MeasuredPage)
     found = records.measured(page)
     assert found is not None
     assert found.frame == {"row": ["fig06"], "value": [1.0]}

@@ -14,7 +14,7 @@ from dfmsd.report.comparison import by_seed, notes, seeds_of, spreads
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import signed
 from dfmsd.study import frames, stats
-from dfmsd.study.pages import PageSpec
+from dfmsd.study.pages.comparison import PageSpec
 from dfmsd.study.rows import Options
 
 PARTS = {"sal": "stage-wise adaptation", "me": "masking enhancement", "sfa": "semantic alignment"}

@@ -26,7 +26,7 @@ from dfmsd.losses.fkd import WIDTHS
 from dfmsd.report import step
 from dfmsd.report.step import Work, peak_bytes, seconds
 from dfmsd.study import machine
-from dfmsd.study.pages import BenchPage
+from dfmsd.study.pages.measured import BenchPage
 from dfmsd.study.rows import LABELS
 
 # S, T: features of student and teacher; dS: gradient of S, and so on. X, Y: inputs of generation blocks; Q, R: their outputs.

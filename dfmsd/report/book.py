@@ -38,7 +38,9 @@ from dfmsd.hyper import METHODS
 from dfmsd.report import gates, glossary, home, tables
 from dfmsd.study import claims, ensure, machine, pages, params, paths, plan, processes, records, scales
 from dfmsd.study.files import read_text, write_atomic
-from dfmsd.study.pages import GatesPage, MeasuredPage, Page
+from dfmsd.study.pages.base import Page
+from dfmsd.study.pages.measured import MeasuredPage
+from dfmsd.study.pages.scale import GatesPage
 
 UNUSED = ("__main__", "book", "doctor")
 """Modules that no notebook's outputs depend on."""

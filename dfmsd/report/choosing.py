@@ -34,10 +34,10 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     """What each method gained in AP over the baseline that was trained as long, a line for each pair and seed.
 
     A pair of student and teachers counts once, whichever tables show it. Columns besides those of the frame: ``gain``; ``kind`` of
-    teachers; ``cost``, how long training takes, times that of the baseline.
+    teachers; ``cost`` as :func:`costs` has it.
 
     Args:
-        frame: Of the pages whose rows are recipes.
+        frame: Of the pages whose rows are recipes, and of the one about cost.
     """
     own = frame[(frame["source"] == "ours") & (frame["role"] == "row") & frame["value"].notna()]
     by = ["student", "teachers", "row", "end", "seed"]
@@ -52,8 +52,20 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     taught = taught[taught["recipe"] != "baseline"]
     pairs = zip(taught["student"], taught["teachers"], strict=True)
     kinds = pd.Series([KINDS[hypotheses.alike(*pair)] for pair in pairs], taught.index, dtype=object)
-    gain, cost = taught["value"] - taught["alone_value"], taught["alone_speed"] / taught["speed"]
-    return taught.assign(gain=gain, kind=kinds, cost=cost)
+    gain, cost = taught["value"] - taught["alone_value"], taught["row"].map(costs(frame))
+    return taught.assign(gain=gain, kind=kinds, cost=cost.astype(float))
+
+
+def costs(frame: pd.DataFrame) -> pd.Series[float]:
+    """How long a training step at COCO's size takes with each method, times one of the student alone; medians over machines.
+
+    Rows that begin with one name are the stages of one training: DFMSD's last one sees each image twice. Theirs is the mean.
+
+    Args:
+        frame: Of the page about cost among others.
+    """
+    found = frame[frame["metric"] == "× the baseline"].groupby("row")["value"].median()
+    return found.groupby(lambda row: row.partition(",")[0]).mean()
 
 
 def _estimate(differences: pd.Series[Any], gained: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
@@ -88,15 +100,15 @@ def by_method(gained: pd.DataFrame) -> pd.DataFrame:
                 "pairs": len(means),
                 "above 0 in": int((means > 0).sum()),
             }
-            line |= {"× time": own["cost"].groupby("pair").median().median()}
+            line |= {"× step": own["cost"].iloc[0]}
             line["needs besides features"] = NEEDS.get(NAMES[row], "")
             lines.append(line)
-    columns = ["kind", "row", "Δ", "95 %", "pairs", "above 0 in", "× time", "needs besides features"]
+    columns = ["kind", "row", "Δ", "95 %", "pairs", "above 0 in", "× step", "needs besides features"]
     return pd.DataFrame(lines, columns=columns).set_index(["kind", "row"])
 
 
 def steps(gained: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
-    """What a whole training step of student, teacher and method took, by method: medians over pairs.
+    """What a whole training step of student, teacher and method took in the runs of the tables, by method: medians over pairs.
 
     Args:
         gained: As :func:`gains` gives it.
@@ -104,7 +116,7 @@ def steps(gained: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
     """
     memory = made.set_index("key")["peak_memory_mb"].to_dict() if len(made) else {}
     used, alone = (gained[name].map(memory).astype(float) for name in ("key", "alone_key"))
-    own = gained.assign(more=used - alone)
+    own = gained.assign(cost=gained["alone_speed"] / gained["speed"], more=used - alone)
     cost, more = (own.groupby(["row", "pair"])[name].median() for name in ("cost", "more"))
     mse = cost[cost.index.get_level_values("row") == "MSE"].droplevel("row")
     against = cost / mse.reindex(cost.index.get_level_values("pair")).to_numpy()
@@ -206,8 +218,11 @@ def of_method(gained: pd.DataFrame, row: str) -> str:
     lines = []
     for kind, one in by_method(own).droplevel("row").iterrows():
         gain = ends(f"{kind}: {row}", "the same student without a teacher", one["Δ"], one["95 %"])
-        pairs = f"the mean over {counted(one['pairs'], 'pair')}"
-        lines.append(f"- {gain}, {pairs}. Beside other processes, a training took {one['× time']:.1f} times as long as without.\n")
+        lines.append(f"- {gain}, the mean over {counted(one['pairs'], 'pair')}.\n")
+    if not pd.isna(cost := own["cost"].iloc[0]):
+        lines.append(
+            f"- [A training step at COCO's size](../pages/losses.ipynb) takes {cost:.2f} times as long as without a teacher.\n"
+        )
     means = own.groupby(["pair", "page"], sort=False, as_index=False)["gain"].mean()
     rows = [(plain(pair), signed(gain), f"[{page}](../pages/{page}.ipynb)") for pair, page, gain in means.to_numpy()]
     return f"{''.join(lines)}\n{pipes(['student and teachers', 'gain in AP', 'its rows'], rows)}"
@@ -253,8 +268,9 @@ def figure(methods: pd.DataFrame, scale: str) -> Figure:
                 if line["95 %"] is not None:
                     ax.hlines(y, *line["95 %"], color=colour, linewidth=3, alpha=0.6, zorder=2)
                 ax.scatter(line["Δ"], y, s=50, color=colour, edgecolor="white", zorder=3)
-                ax.text(1.02, y, f"× {line['× time']:.2f}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+                cost = "" if pd.isna(line["× step"]) else f"× {line['× step']:.2f}"
+                ax.text(1.02, y, cost, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
             ax.set_yticks(range(len(names)), labels=names)
             ax.set_ylim(len(names) - 0.5, -0.5)
-        drawn.supxlabel(f"gain in AP over the baseline, 95 % interval, scale {scale}; ×: training time", fontsize=10)
+        drawn.supxlabel(f"gain in AP over the baseline, 95 % interval, scale {scale}; ×: time of a training step", fontsize=10)
     return figures.described(drawn, figures.alt(f"Gain in AP over the baseline at scale {scale}", methods["Δ"], signed))

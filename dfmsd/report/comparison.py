@@ -21,7 +21,8 @@ from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import number, plain, safe, signed, styled
 from dfmsd.study import evaluate, frames, stats, zoo
 from dfmsd.study.frames import METRICS
-from dfmsd.study.pages import Page, PageSpec
+from dfmsd.study.pages.base import Page
+from dfmsd.study.pages.comparison import PageSpec
 from dfmsd.study.plan import duration, plan
 from dfmsd.study.published import also
 from dfmsd.study.rows import JOIN

@@ -20,7 +20,7 @@ from dfmsd.report import words
 from dfmsd.report.features import detector, levels
 from dfmsd.report.images import SEED, Picture, border, first, kept, touched
 from dfmsd.study import scales
-from dfmsd.study.pages import EnhancementPage
+from dfmsd.study.pages.networks import EnhancementPage
 from dfmsd.study.rows import Options
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ from dfmsd.stages import Enhance
 from dfmsd.study import build, code, data, exports, files, pages, paths, plan, records, run, scales, zoo
 from dfmsd.study.hooks import read_curve
 from dfmsd.study.machine import is_live
-from dfmsd.study.pages import ExplorePage, ShortPage
+from dfmsd.study.pages.short import ExplorePage, ShortPage
 from dfmsd.study.rows import chain, teacher_of
 from dfmsd.study.spec import RunSpec, StartSpec
 
@@ -156,7 +156,7 @@ def distil(student: RunSpec, *, method: Mapping[str, Any] | None = None) -> Live
     weights, teacher_story = _teacher(student.stage.teacher)
     before, after, curve, story = _fit(student, weights, method)
     assert isinstance(before, Distiller) and isinstance(after, Distiller)
-    both = pd.DataFrame({pages.describe(student.stage.teacher): teacher_story, pages.describe(student): story})
+    both = pd.DataFrame({plan.describe(student.stage.teacher): teacher_story, plan.describe(student): story})
     return Live(before, after, curve, both)
 
 
@@ -192,12 +192,12 @@ def _fit(
     if spec.start is not None:
         exports.take(spec.start)
         if not exports.are_here(spec.start.key):
-            with progress(1, pages.describe(spec.start)) as bar, _silence():
+            with progress(1, plan.describe(spec.start)) as bar, _silence():
                 run.run(spec.start)
                 bar.update()
     with tempfile.TemporaryDirectory(prefix="explore-", dir=paths.runs()) as place:
         config = _config(spec, Path(place), teacher, method)
-        watch = _Watch(pages.describe(spec) if method is None else f"{zoo.label(spec.name)}, {method['type']}")
+        watch = _Watch(plan.describe(spec) if method is None else f"{zoo.label(spec.name)}, {method['type']}")
         with _silence():
             runner = Runner.from_cfg(config)
             runner.register_hook(watch, priority="LOWEST")

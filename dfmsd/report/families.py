@@ -31,7 +31,7 @@ from mmengine.structures import InstanceData
 from dfmsd import checkpoints, configs
 from dfmsd.distiller import Distiller
 from dfmsd.errors import StudyError
-from dfmsd.study.pages import FamiliesPage
+from dfmsd.study.pages.measured import FamiliesPage
 
 Role = Literal["student", "teacher"]
 ROLES: tuple[Role, Role] = ("student", "teacher")

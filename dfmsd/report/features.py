@@ -39,7 +39,7 @@ from dfmsd.report import images
 from dfmsd.report.images import SEED, magnitude
 from dfmsd.study import data
 from dfmsd.study.data import Split
-from dfmsd.study.pages import FeaturesPage
+from dfmsd.study.pages.networks import FeaturesPage
 from dfmsd.study.spec import RunSpec, TeacherSpec
 from dfmsd.study.stats import LEVEL
 

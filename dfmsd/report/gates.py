@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from dfmsd.report import figures, tables
 from dfmsd.report.figures import COLOURS, MISSING, PALETTE
 from dfmsd.study import pages, plan, scales, stats, zoo
-from dfmsd.study.pages import GatesPage
+from dfmsd.study.pages.scale import GatesPage
 from dfmsd.study.rows import in_words
 
 GATES = {

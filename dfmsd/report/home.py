@@ -12,7 +12,7 @@ from dfmsd.report import choosing, figures, scoreboard
 from dfmsd.report.tables import number, pipes, plain, signed
 from dfmsd.report.words import bracketed, counted, ends, state
 from dfmsd.study import frames, hypotheses, pages, paths
-from dfmsd.study.pages import Page
+from dfmsd.study.pages.base import Page
 
 OPENING = {"supported": "**Yes.**", "contradicted": "**No.**", "not settled": "**Not settled.**", "not run": "**Not known yet.**"}
 """How the answer begins, by the verdict on the first hypothesis."""
@@ -40,7 +40,7 @@ def screen() -> dict[str, str]:
         "answer": answer(found),
         "figure": f"```{{raw}} html\n{figures.image(scoreboard.forest(found))}\n```\n",
         "take": recommendation(gained, frames.frame(length)) + pairs(tables, gained),
-        "cost": cost(everything),
+        "cost": cost(everything, board.command()),
     }
 
 
@@ -117,11 +117,12 @@ def pairs(frame: pd.DataFrame, gained: pd.DataFrame) -> str:
     return f"\n{said}{EXAMPLE}, for example, is {'not run yet' if EXAMPLE in left else 'run'}.\n"
 
 
-def cost(shown: list[Page]) -> str:
+def cost(shown: list[Page], command: str) -> str:
     """What the study took so far by its records, what is left, its version and its last record's date, as Markdown.
 
     Args:
         shown: All pages of a scale.
+        command: What makes what they lack.
     """
     made = pd.concat([frames.origins(page) for page in shown])
     said = "Nothing is run yet."
@@ -130,5 +131,4 @@ def cost(shown: list[Page]) -> str:
         hours = (made["seconds"] * made["threads"]).sum() / 3600
         said = f"{counted(len(made), 'run')} took {hours:,.0f} core-hours; the last one ended on {max(made['finished'])[:10]}."
     version = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text())["version"]
-    command = pages.get("scoreboard", scale=shown[0].scale).command()
     return f"{said} {state(shown, command)}\n\nVersion {version}.\n"

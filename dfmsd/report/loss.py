@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from dfmsd.report.explore import Live
 from dfmsd.study import build, data, paths
 from dfmsd.study.evaluate import basic, evaluate
-from dfmsd.study.pages import LossPage
+from dfmsd.study.pages.short import LossPage
 from dfmsd.study.rows import in_words
 from dfmsd.study.run import RESAMPLES
 from dfmsd.study.spec import RunSpec

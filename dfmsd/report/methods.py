@@ -33,7 +33,7 @@ from dfmsd.report.figures import PALETTE, described
 from dfmsd.report.images import jpeg, magnitude, pictures
 from dfmsd.report.tables import NONE
 from dfmsd.study import data, paths, scales
-from dfmsd.study.pages import MethodsPage
+from dfmsd.study.pages.networks import MethodsPage
 from dfmsd.study.rows import LABELS, Options, Row, chain
 
 if TYPE_CHECKING:

@@ -7,7 +7,10 @@ from IPython.display import HTML
 
 from dfmsd.report.tables import address, in_book, safe
 from dfmsd.study import pages
-from dfmsd.study.pages import MeasuredPage, Page, PageSpec, ScoreboardPage
+from dfmsd.study.pages.base import Page
+from dfmsd.study.pages.comparison import PageSpec
+from dfmsd.study.pages.measured import MeasuredPage
+from dfmsd.study.pages.overview import ScoreboardPage
 from dfmsd.study.plan import duration
 from dfmsd.study.records import Measured
 

@@ -18,7 +18,7 @@ from dfmsd.study import ensure, exports, frames, paths, records, scales
 from dfmsd.study.divergence import diverged
 from dfmsd.study.evaluate import basic
 from dfmsd.study.machine import is_live
-from dfmsd.study.pages import OwnPage
+from dfmsd.study.pages.short import OwnPage
 from dfmsd.study.rows import chain, name_of
 from dfmsd.study.scales import Scale
 from dfmsd.study.spec import RunSpec

@@ -14,7 +14,7 @@ from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import number, signed
 from dfmsd.report.words import counted
 from dfmsd.study import stats
-from dfmsd.study.pages import RegimePage
+from dfmsd.study.pages.comparison import RegimePage
 from dfmsd.study.rows import LABELS
 
 LABEL = {"length": "epochs, relative to the scale's", "images": "labelled images, relative to the scale's"}

@@ -21,7 +21,7 @@ from torch import Tensor
 from dfmsd.augment import add_noise, random_crop
 from dfmsd.report.images import SEED, border, first, jpeg
 from dfmsd.study import scales
-from dfmsd.study.pages import SpectraPage
+from dfmsd.study.pages.measured import SpectraPage
 from dfmsd.study.rows import Options
 
 Array = NDArray[np.float64]

@@ -13,7 +13,7 @@ from dfmsd.report import comparison, figures
 from dfmsd.report.comparison import ROW, by_seed, over_seeds
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import number
-from dfmsd.study.pages import PageSpec
+from dfmsd.study.pages.comparison import PageSpec
 from dfmsd.study.rows import JOIN
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dfmsd.report import canvas, figures
 from dfmsd.report.figures import MISSING, PALETTE
 from dfmsd.study import data, records
-from dfmsd.study.pages import StartsPage
+from dfmsd.study.pages.scale import StartsPage
 
 IMAGES = 48
 """Validation images that the crops of the mosaic are cut from: the first ones of the set."""

@@ -10,7 +10,10 @@ from dfmsd.hyper import DFMSD
 from dfmsd.report.tables import number, signed
 from dfmsd.study import plan, records, trainings
 from dfmsd.study.divergence import diverged
-from dfmsd.study.pages import GatesPage, Page, RowsPage, TuningPage, describe, making
+from dfmsd.study.pages.base import Page, making
+from dfmsd.study.pages.comparison import RowsPage
+from dfmsd.study.pages.scale import GatesPage
+from dfmsd.study.pages.tuning import TuningPage
 from dfmsd.study.records import Record
 from dfmsd.study.spec import Run
 
@@ -175,7 +178,7 @@ def _left_out(shown: Iterable[Page]) -> str:
 
 
 def _amiss(known: Iterable[tuple[Run, Record]]) -> str:
-    said = [f"\n- `{run.key}` {describe(run)}: {why}" for run, record in known if (why := diverged(record))]
+    said = [f"\n- `{run.key}` {plan.describe(run)}: {why}" for run, record in known if (why := diverged(record))]
     return f"\n\n**{counted(len(said), 'run')} diverged**, and the AP is that of a failed training:\n{''.join(said)}" * bool(said)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from dfmsd.study import hypotheses, records, scales, trials
-from dfmsd.study.pages import Page, RowsPage, TuningPage
+from dfmsd.study.pages.base import Page
+from dfmsd.study.pages.comparison import RowsPage
+from dfmsd.study.pages.tuning import TuningPage
 from dfmsd.study.rows import name_of
 from dfmsd.study.spec import Run
 

@@ -19,7 +19,7 @@ from scipy.special import stdtr
 
 from dfmsd.errors import StudyError, suggest, validated
 from dfmsd.study import files, frames, pages, params, paths, scales, stats
-from dfmsd.study.pages import Page
+from dfmsd.study.pages.base import Page
 from dfmsd.study.spec import Frozen, digest
 from dfmsd.study.stats import Spread
 

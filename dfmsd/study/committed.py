@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from dfmsd.errors import StudyError
 from dfmsd.study import coco, files, paths, plan, records, scales
-from dfmsd.study.pages import MeasuredPage, Page
+from dfmsd.study.pages.base import Page
+from dfmsd.study.pages.measured import MeasuredPage
 from dfmsd.study.records import Record
 from dfmsd.study.spec import CocoData, Run
 

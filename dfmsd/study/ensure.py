@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from dfmsd.errors import StudyError
 from dfmsd.study import clean, data, doctor, exports, files, machine, pages, paths, plan, processes, records, scales
-from dfmsd.study.pages import MeasuredPage, Page
+from dfmsd.study.pages.base import Page
+from dfmsd.study.pages.measured import MeasuredPage
 from dfmsd.study.spec import Run, RunSpec
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Outcome:
 
     def complaints(self) -> list[str]:
         """A line for each run that was not trained."""
-        skipped = [f"{run.key} ({pages.describe(run)}): skipped, since a run that it needs failed" for run in self.skipped]
+        skipped = [f"{run.key} ({plan.describe(run)}): skipped, since a run that it needs failed" for run in self.skipped]
         return [*(f"{key} {message}" for key, message in self.failed.items()), *skipped]
 
 
@@ -68,7 +69,7 @@ def ensure(
     every = plan.plan(chains, weights=weights)
     planned = [item for item in every if item.state != "done"]
     damaged = [item for item in planned if item.state == "damaged"]
-    outcome = Outcome(failed={item.run.key: f"({pages.describe(item.run)}): {item.note}" for item in damaged})
+    outcome = Outcome(failed={item.run.key: f"({plan.describe(item.run)}): {item.note}" for item in damaged})
     todo = {item.run.key: item for item in planned if item.state != "damaged"}
     check_gates(item.run for item in todo.values())
     if todo and find_spec("mmdet") is None:
@@ -101,7 +102,7 @@ def ensure(
                         taken = [child.gpu for child in running.values()]
                         gpu = min(gpus, key=taken.count) if len(gpus) > 1 else None
                         running[key] = processes.Child(waiting.pop(key).run, threads, gpu)
-                        running[key].task = bar.add_task(pages.describe(item.run), total=item.whole)
+                        running[key].task = bar.add_task(plan.describe(item.run), total=item.whole)
                 for key, child in list(running.items()):
                     over = child.is_over()
                     share = 1.0 if over else plan.progress(key)
@@ -112,7 +113,7 @@ def ensure(
                             outcome.done.append(child.run)
                         else:
                             outcome.failed[key] = (
-                                f"({pages.describe(child.run)}): {message}; its log: {processes.log_file(child.run)}"
+                                f"({plan.describe(child.run)}): {message}; its log: {processes.log_file(child.run)}"
                             )
                             lost.add(key)
                 bar.update(total, completed=sum(task.completed for task in bar.tasks if task.id != total))

@@ -30,7 +30,11 @@ import pandas as pd
 
 from dfmsd import hyper
 from dfmsd.study import plan, records, trainings, zoo
-from dfmsd.study.pages import GatesPage, MeasuredPage, Page, PageSpec, RegimePage, SensitivityPage, StartsPage, TuningPage
+from dfmsd.study.pages.base import Page
+from dfmsd.study.pages.comparison import PageSpec, RegimePage, SensitivityPage
+from dfmsd.study.pages.measured import MeasuredPage
+from dfmsd.study.pages.scale import GatesPage, StartsPage
+from dfmsd.study.pages.tuning import TuningPage
 from dfmsd.study.published import METRICS as METRICS
 from dfmsd.study.published import Published, published
 from dfmsd.study.records import Record

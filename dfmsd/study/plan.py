@@ -1,4 +1,4 @@
-"""What must be run for a page, what is there already, and how long the rest will take. No torch."""
+"""What must be run for a page, in words, what is there already, and how long the rest will take. No torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from dfmsd.errors import StudyError
-from dfmsd.study import exports, files, paths, records
+from dfmsd.hyper import MethodSpec, for_pair
+from dfmsd.study import exports, files, paths, records, scales, zoo
 from dfmsd.study.records import Provenance
-from dfmsd.study.spec import Frozen, Run, StartSpec
+from dfmsd.study.rows import JOIN, in_words
+from dfmsd.study.spec import Frozen, Run, RunSpec, StartSpec
 
 State = Literal["done", "partial", "missing", "failed", "damaged"]
 
@@ -192,3 +194,30 @@ def _known() -> Known:
             continue
         found.setdefault(_alike(record.spec), []).append(record.provenance)
     return found
+
+
+def describe(run: Run) -> str:
+    """A run in words, with its student's teachers so far, for plans and logs."""
+    if isinstance(run, StartSpec):
+        return f"{run.name}, {run.epochs} epoch{'s' * (run.epochs != 1)}, seed {run.seed}"
+    runs = [run]
+    while runs[0].parent is not None:
+        runs.insert(0, runs[0].parent)
+    stages = [one.stage.teachers for one in runs if one.stage is not None]
+    text = in_words(run.name, [JOIN.join(teacher.name for teacher in teachers) for teachers in stages])
+    if run.stage is not None:
+        methods = " + ".join(method.type + _changes(run, method) for method in run.stage.methods)
+        stage = f", stage {run.stage.index}" if run.parent or run.stage.enhance or methods.startswith("DFMSD") else ""
+        enhanced = " with ME" if run.stage.enhance else ""
+        text += f": {methods}{stage}{enhanced}"
+    unit, length = ("iteration", run.schedule.max_iters) if run.schedule.max_iters else ("epoch", run.schedule.epochs)
+    return f"{text}, {length} {unit}{'s' * (length != 1)}, seed {run.seed}"
+
+
+def _changes(run: RunSpec, method: MethodSpec) -> str:
+    """Where a method departs from what its scale gives it, so that the runs of an ablation have different names."""
+    assert run.stage is not None
+    name, kinds = method.type.lower(), (run.network.kind, run.stage.teacher.network.kind)
+    usual = for_pair(name, *kinds, zoo.family(run.network.name), **scales.get(run.scale).methods.get(name, {}))
+    changed = [f"{field} {value}" for field, value in method if value != getattr(usual, field)]
+    return f" ({', '.join(changed)})" if changed else ""

@@ -24,7 +24,7 @@ from dfmsd.study.spec import Frozen, Run, RunSpec, TeacherSpec, canonical, diges
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dfmsd.study.pages import MeasuredPage
+    from dfmsd.study.pages.measured import MeasuredPage
 
 LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "pycocotools")
 
@@ -143,7 +143,7 @@ class Measured(_Kept):
     page: Text
     scale: Text
     asked: Text
-    """:meth:`dfmsd.study.pages.MeasuredPage.asked` when it was made."""
+    """:meth:`dfmsd.study.pages.measured.MeasuredPage.asked` when it was made."""
     networks: dict[str, Network] = Field(default_factory=dict)
     """By the page's name for each."""
     frame: dict[str, list[Any]]

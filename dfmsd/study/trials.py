@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from dfmsd.study import frames, pages, scales
-from dfmsd.study.pages import TuningPage
+from dfmsd.study.pages.tuning import TuningPage
 from dfmsd.study.rows import JOIN, Row
 
 BESIDE = {"dfmsd": ("dmkd",)}

@@ -14,7 +14,8 @@ from pandas.io.formats.style import Styler
 
 from dfmsd.report import figures
 from dfmsd.study import paths, plan
-from dfmsd.study.pages import PageSpec, TuningPage
+from dfmsd.study.pages.comparison import PageSpec
+from dfmsd.study.pages.tuning import TuningPage
 from dfmsd.study.records import Record
 from dfmsd.study.spec import RunSpec
 from tests.conftest import WriteRecord

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from dfmsd.report import ablation
-from dfmsd.study.pages import PageSpec
+from dfmsd.study.pages.comparison import PageSpec
 from tests.report.conftest import PAIR, lines
 
 # What AP becomes with each part switched on: 40, and 1 for SAL, 2 for ME, 4 for SFA, which together lose 3.

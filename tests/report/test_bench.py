@@ -15,7 +15,7 @@ from dfmsd.errors import StudyError
 from dfmsd.hyper import METHODS, for_pair
 from dfmsd.report import bench, step
 from dfmsd.study import pages, records
-from dfmsd.study.pages import BenchPage
+from dfmsd.study.pages.measured import BenchPage
 from dfmsd.study.rows import LABELS
 
 CPU = torch.device("cpu")

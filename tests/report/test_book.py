@@ -28,7 +28,8 @@ from dfmsd.errors import StudyError
 from dfmsd.report import book, tables
 from dfmsd.study import doctor, ensure, exports, pages, paths, plan, records
 from dfmsd.study.files import write_atomic
-from dfmsd.study.pages import MeasuredPage, PageSpec
+from dfmsd.study.pages.comparison import PageSpec
+from dfmsd.study.pages.measured import MeasuredPage
 from dfmsd.study.spec import Run, StartSpec
 from tests.conftest import WriteRecord
 from tests.report import conftest

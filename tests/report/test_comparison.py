@@ -11,7 +11,7 @@ from scipy.stats import t
 
 from dfmsd.report import comparison
 from dfmsd.study import frames, pages
-from dfmsd.study.pages import PageSpec
+from dfmsd.study.pages.comparison import PageSpec
 from tests.conftest import WriteRecord
 from tests.report.conftest import PAIR, fill, lines
 

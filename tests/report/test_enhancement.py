@@ -15,7 +15,7 @@ from dfmsd.report import canvas, enhancement
 from dfmsd.report.enhancement import CROP, HIGH, IMAGE, LOW, NOISE
 from dfmsd.report.images import Picture
 from dfmsd.study import pages, records
-from dfmsd.study.pages import EnhancementPage
+from dfmsd.study.pages.networks import EnhancementPage
 from dfmsd.study.rows import Options
 
 

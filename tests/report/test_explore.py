@@ -18,7 +18,7 @@ from dfmsd.report import explore
 from dfmsd.report.images import pictures
 from dfmsd.report.methods import SEED, features
 from dfmsd.study import build, exports, pages, paths, scales, zoo
-from dfmsd.study.pages import ExplorePage
+from dfmsd.study.pages.short import ExplorePage
 from dfmsd.study.spec import RunSpec
 
 GIVEN = {"page": "explore", "title": "", "question": "", "scale": "smoke", "teacher_epochs": 0.5, "epochs": 2.0}

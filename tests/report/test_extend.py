@@ -119,7 +119,13 @@ PAGE = """# TOP: the largest error
 ```
 """
 
-FIGURE_MODEL = '''class BrightnessPage(MeasuredPage):
+FIGURE_MODEL = '''"""Pages about how bright images are."""
+
+from dfmsd.study.pages.measured import MeasuredPage
+from dfmsd.study.spec import digest
+
+
+class BrightnessPage(MeasuredPage):
     """How bright images are."""
 
     images: int = 4
@@ -127,8 +133,6 @@ FIGURE_MODEL = '''class BrightnessPage(MeasuredPage):
     def asked(self) -> str:
         """Hash of all that decides what the record holds."""
         return digest([self.images])
-
-
 '''
 
 FIGURE_MEASURE = '''"""How bright images are."""
@@ -139,7 +143,7 @@ import pandas as pd
 
 from dfmsd.report.images import first
 from dfmsd.study import scales
-from dfmsd.study.pages import BrightnessPage
+from dfmsd.study.pages.brightness import BrightnessPage
 
 
 def measure(page: BrightnessPage) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -182,7 +186,7 @@ papermill.execute_notebook(str(paths.NOTEBOOKS / "brightness.ipynb"), "bright.ip
 # The pages that show all methods do so with no change of their own.
 frame, _ = bench.measure(pages.get("losses", scale="smoke").model_copy(update={"repeats": 1}))
 found = {
-    "trained": [pages.describe(run) for run in plan.order(pages.get("mine", scale="smoke").chains()) if records.find(run.key)],
+    "trained": [plan.describe(run) for run in plan.order(pages.get("mine", scale="smoke").chains()) if records.find(run.key)],
     "contents": [chapter["file"] for part in book.contents()["parts"] for chapter in part["chapters"]],
     "measured": sorted(set(frame.query("row == 'TOP'")["metric"])),
     "needs": list(methods.needs(frame, frame).index),
@@ -218,8 +222,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     copy.write("method", "tests/losses/test_top.py", "")
 
     page = {"page": "bright", "title": "Brightness", "question": "How bright?"}
-    copy.insert("figure", "dfmsd/study/pages.py", "NOTEBOOKS: ", FIGURE_MODEL)
-    copy.insert("figure", "dfmsd/study/pages.py", '    "comparison": PageSpec', '    "brightness": BrightnessPage,\n')
+    copy.write("figure", "dfmsd/study/pages/brightness.py", FIGURE_MODEL)
+    known = "dfmsd/study/pages/__init__.py"
+    copy.insert("figure", known, "from dfmsd.study.pages.comparison ", "from dfmsd.study.pages.brightness import BrightnessPage\n")
+    copy.insert("figure", known, '    "comparison": PageSpec', '    "brightness": BrightnessPage,\n')
     copy.write("figure", "dfmsd/report/brightness.py", FIGURE_MEASURE)
     parameters = "\n".join(f"{name} = {value!r}" for name, value in (page | {"images": 4, "scale": None, "jobs": 0}).items())
     cells = [new_code_cell(parameters, metadata={"tags": ["parameters"]}), new_code_cell(FIGURE_CODE)]
@@ -249,7 +255,7 @@ def test_each_addition_has_its_places(copy: Copy) -> None:
         "method": 5,
     }
     places = {file.rpartition("/")[0].removeprefix("params/brightness") or "notebooks" for file in copy.places["figure"]}
-    assert places == {"dfmsd/study", "dfmsd/report", "notebooks", "params"}
+    assert places == {"dfmsd/study/pages", "dfmsd/report", "notebooks", "params"}
 
 
 def test_a_table_follows_the_last_of_its_folder(found: dict[str, list[str]]) -> None:

@@ -18,7 +18,7 @@ from dfmsd.losses import standardise
 from dfmsd.report import canvas, features
 from dfmsd.study import ensure, records
 from dfmsd.study.data import Split
-from dfmsd.study.pages import FeaturesPage
+from dfmsd.study.pages.networks import FeaturesPage
 from tests.fixtures_detectors import detector
 
 MAP = torch.tensor([[1.0, 2.0], [3.0, 6.0]])

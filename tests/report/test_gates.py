@@ -12,7 +12,8 @@ import pytest
 from dfmsd.errors import StudyError
 from dfmsd.report import gates, tables
 from dfmsd.study import ensure, frames, pages, scales
-from dfmsd.study.pages import GatesPage
+from dfmsd.study.pages.comparison import PageSpec
+from dfmsd.study.pages.scale import GatesPage
 from dfmsd.study.rows import JOIN, Impossible, Row, chain
 from dfmsd.study.spec import CocoData, RunSpec
 from tests.conftest import WriteRecord
@@ -155,7 +156,7 @@ METHOD = "2 runs of methods at mini must wait: {} of the {} runs that measure it
 def method() -> tuple[RunSpec, ...]:
     """A chain of two runs, whose teachers and students the gates measure as well."""
     table = pages.get("table03", scale="mini", seeds=[0])
-    assert isinstance(table, pages.PageSpec)
+    assert isinstance(table, PageSpec)
     return next(entry.runs for entry in table.entries if entry.row.recipe == "dfmsd")
 
 

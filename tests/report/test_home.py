@@ -64,7 +64,7 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
     said = [
         home.answer(hypotheses.judged(frame)),
         home.recommendation(choosing.gains(frame), frame.assign(length=1.0)),
-        home.cost([page]),
+        home.cost([page], "make all"),
     ]
     assert home.pairs(frame, choosing.gains(frame)).startswith(
         "\n0 of 3 pairs of student and teachers have a method beside a baseline."

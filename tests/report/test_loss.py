@@ -11,7 +11,7 @@ from dfmsd import study
 from dfmsd.errors import StudyError
 from dfmsd.report import comparison, explore, loss
 from dfmsd.study import pages
-from dfmsd.study.pages import LossPage
+from dfmsd.study.pages.short import LossPage
 
 GIVEN = {"page": "loss", "title": "", "question": "", "scale": "smoke"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from dfmsd.report import origin, tables
 from dfmsd.study import frames, pages, paths
-from dfmsd.study.pages import PageSpec
+from dfmsd.study.pages.comparison import PageSpec
 from tests.conftest import WriteRecord
 
 

@@ -10,7 +10,7 @@ import pytest
 from dfmsd.errors import StudyError
 from dfmsd.report import own
 from dfmsd.study import pages, plan, scales
-from dfmsd.study.pages import OwnPage
+from dfmsd.study.pages.short import OwnPage
 from dfmsd.study.spec import RunSpec
 from tests.fixtures_study import finish
 

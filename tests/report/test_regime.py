@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from dfmsd.errors import StudyError
 from dfmsd.report import regime
 from dfmsd.study import frames, pages, scales
-from dfmsd.study.pages import RegimePage
+from dfmsd.study.pages.comparison import RegimePage
 from dfmsd.study.spec import RunSpec
 from tests.conftest import WriteRecord
 from tests.report.conftest import run

@@ -12,7 +12,9 @@ from matplotlib.text import Text
 from pandas.io.formats.style import Styler
 
 from dfmsd.study import files, pages, paths, records
-from dfmsd.study.pages import NOTEBOOKS, PageSpec, TuningPage
+from dfmsd.study.pages import NOTEBOOKS
+from dfmsd.study.pages.comparison import PageSpec
+from dfmsd.study.pages.tuning import TuningPage
 from tests.conftest import WriteRecord
 from tests.report.conftest import PAYLOAD, fill, hostile, html, run
 

@@ -14,7 +14,7 @@ from dfmsd.errors import StudyError
 from dfmsd.report import canvas, spectra
 from dfmsd.report.spectra import AS_IS, CROP, ENLARGED, FLIP, NOISE, NYQUIST, Array, power, radial
 from dfmsd.study import pages, records
-from dfmsd.study.pages import SpectraPage
+from dfmsd.study.pages.measured import SpectraPage
 from dfmsd.study.rows import Options
 
 WINDOWS = ("hann", "none")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from dfmsd.report import stages
-from dfmsd.study import pages
+from dfmsd.study.pages.comparison import PageSpec
 from tests.report.conftest import PAIR, html, lines
 
 NAMES = ["baseline", "DFMSD, stage 1", "DFMSD, stage 2", "DMKD", "without SFA"]
@@ -45,7 +45,7 @@ def test_the_way_leads_from_the_baseline_through_the_stages(frame: pd.DataFrame)
 @pytest.mark.parametrize("missing", [[], ["DFMSD"], ["DFMSD", "DFMSD, stage 1"]])
 def test_stages_that_are_not_run_are_one_line(frame: pd.DataFrame, missing: list[str], folders: Path) -> None:
     group = {"student": "fcos_r50", "teachers": ["gfl_r101", "gfl_x101"], "recipes": ["baseline", "dfmsd"]}
-    page = pages.PageSpec(page="made-up", title="t", question="q", scale="smoke", seeds=[0], groups=[group])
+    page = PageSpec(page="made-up", title="t", question="q", scale="smoke", seeds=[0], groups=[group])
     frame.loc[frame["row"].isin(missing), "value"] = None
     shown = html(stages.added(page, stages.path(frame, "DFMSD")))
     assert [name for name in NAMES[1:3] if f">{name}</th>" in shown] == NAMES[1 : 3 - len(missing)]

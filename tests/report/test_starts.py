@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dfmsd.report import origin, starts
 from dfmsd.study import frames, pages, scales, zoo
-from dfmsd.study.pages import StartsPage
+from dfmsd.study.pages.scale import StartsPage
 from tests.conftest import WriteRecord
 from tests.fixtures_study import folders, publish  # noqa: F401
 from tests.report.conftest import run

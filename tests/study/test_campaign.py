@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dfmsd.study import campaign, hypotheses, pages, trials
-from dfmsd.study.pages import RowsPage
+from dfmsd.study.pages.comparison import RowsPage
 from dfmsd.study.spec import RunSpec
 from tests.conftest import WriteRecord
 

@@ -18,7 +18,8 @@ from dfmsd.errors import StudyError
 from dfmsd.report import book
 from dfmsd.study import claims, frames, hypotheses, pages, paths
 from dfmsd.study.claims import Claim, judged, under_null
-from dfmsd.study.pages import PageSpec, ScoreboardPage
+from dfmsd.study.pages.comparison import PageSpec
+from dfmsd.study.pages.overview import ScoreboardPage
 from tests.conftest import WriteRecord
 
 Values = Sequence[float | None]

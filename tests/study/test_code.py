@@ -11,6 +11,7 @@ import pytest
 
 from dfmsd.hyper import METHODS
 from dfmsd.study import code, pages, paths, records
+from dfmsd.study.pages.measured import MeasuredPage
 from tests import test_layers
 from tests.fixtures_study import baseline, distilled
 
@@ -153,6 +154,6 @@ def test_what_a_function_reaches_in_its_own_module_counts_and_the_rest_does_not(
 
 
 def test_the_code_of_every_measured_page_is_found() -> None:
-    measured = [page for page in map(pages.get, pages.names()) if isinstance(page, pages.MeasuredPage)]
+    measured = [page for page in map(pages.get, pages.names()) if isinstance(page, MeasuredPage)]
     digests = {records.measuring(page): code.digest_of(records.measuring(page)) for page in measured}
     assert len(set(digests.values())) == len(digests) > 3

@@ -20,6 +20,7 @@ import pytest
 from dfmsd.errors import StudyError
 from dfmsd.study import committed, files, machine, pages, paths, plan, processes, records
 from dfmsd.study import ensure as study
+from dfmsd.study.pages.base import Page
 from dfmsd.study.spec import RunSpec, StageSpec, digest
 from tests.fixtures_study import baseline, distilled, diverging, finish, folders, publish, record, smoke  # noqa: F401
 
@@ -124,7 +125,7 @@ def test_a_run_that_is_killed_is_reported_and_stays_resumable() -> None:
     outcome = study.ensure([(ENDLESS,)], quiet=True)
     killer.join()
     message = "its process was killed by signal 9; called again, it goes on from its last checkpoint"
-    assert outcome.failed == {ENDLESS.key: f"({pages.describe(ENDLESS)}): {message}; its log: {processes.log_file(ENDLESS)}"}
+    assert outcome.failed == {ENDLESS.key: f"({plan.describe(ENDLESS)}): {message}; its log: {processes.log_file(ENDLESS)}"}
     assert plan.plan([(ENDLESS,)])[-1].state == "partial"
 
 
@@ -177,7 +178,7 @@ def test_a_run_that_another_process_trains_is_left_to_it() -> None:
     with files.locked(paths.runs() / f"{run.key}.lock", f"run {run.key} is being trained"):
         outcome = study.ensure([(run,)], quiet=True)
     message = f"run {run.key} is being trained by process {os.getpid()}: wait for it; its log: {processes.log_file(run)}"
-    assert outcome.failed == {run.key: f"({pages.describe(run)}): {message}"}
+    assert outcome.failed == {run.key: f"({plan.describe(run)}): {message}"}
 
 
 @pytest.mark.slow
@@ -273,7 +274,7 @@ def test_publishing_goes_on_past_a_damaged_record_and_says_so() -> None:
     assert not (paths.records() / f"{first.key}.json").exists()
 
 
-class Given(pages.Page):
+class Given(Page):
     """A page that shows some runs."""
 
     given: tuple[RunSpec, ...]

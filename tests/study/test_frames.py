@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from dfmsd.study import frames, pages, records, rows
-from dfmsd.study.pages import PageSpec
+from dfmsd.study.pages.comparison import PageSpec, SensitivityPage
+from dfmsd.study.pages.measured import MeasuredPage
+from dfmsd.study.pages.tuning import TuningPage
 from dfmsd.study.spec import RunSpec
 from tests.conftest import WriteRecord
 
@@ -94,16 +96,14 @@ def test_a_row_that_cannot_be_run_has_its_reason(folders: Path) -> None:
 
 def test_what_a_page_varies_is_a_column(folders: Path) -> None:
     group = {"student": "fcos_r50", "teachers": GFL, "recipes": ["baseline", *THETAS]}
-    known = pages.validate(
-        pages.SensitivityPage, {"page": "x", "title": "t", "question": "q", "vary": ["theta"], "groups": [group]}
-    )
+    known = pages.validate(SensitivityPage, {"page": "x", "title": "t", "question": "q", "vary": ["theta"], "groups": [group]})
     found = lines(frames.frame(known), role="row")
     assert dict(zip(found["row"], found["theta"], strict=True)) == {"baseline": 0.5, "theta 0.1": 0.1, "theta 0.9": 0.9}
 
 
 def test_trials_have_their_pair_and_their_share(write_record: WriteRecord) -> None:
     known = pages.get("shares")
-    assert isinstance(known, pages.TuningPage)
+    assert isinstance(known, TuningPage)
     entry = next(entry for entry in known.entries if entry.row.recipe == "dmkd" and entry.row.student == "retinanet_r50")
     write_record(entry.runs[-1], 20.0)
     found = lines(frames.frame(known), metric="AP", state="ok")
@@ -161,7 +161,7 @@ def test_a_page_plans_its_chains_once_and_reads_a_record_once(write_record: Writ
 
 def test_what_networks_reach_that_a_page_looks_into(write_record: WriteRecord) -> None:
     page = pages.get("fig05")
-    assert isinstance(page, pages.MeasuredPage)
+    assert isinstance(page, MeasuredPage)
     first, *others = page.runs().items()
     assert isinstance(first[1], RunSpec)
     write_record(first[1], 41.5)

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from dfmsd.errors import StudyError
-from dfmsd.study import build, pages, paths, scales, zoo
-from dfmsd.study.pages import PageSpec
+from dfmsd.study import build, pages, paths, plan, scales, zoo
+from dfmsd.study.pages.comparison import PageSpec, SensitivityPage
+from dfmsd.study.pages.networks import Stride
 from dfmsd.study.rows import Impossible, Row, chain, check
 from tests.fixtures_coco import pets
 
@@ -167,7 +168,7 @@ def test_networks_of_one_kind_have_the_same_strides(scale: str) -> None:
         generator = head.get("anchor_generator") or head.get("prior_generator") or {}
         strides.setdefault(network.kind, set()).add(tuple(generator.get("strides") or head.get("strides") or head.point_strides))
     assert all(len(found) == 1 for found in strides.values())
-    assert {stride for found in strides.values() for own in found for stride in own} == set(get_args(pages.Stride))
+    assert {stride for found in strides.values() for own in found for stride in own} == set(get_args(Stride))
 
 
 def test_beside_staged_rows_stand_an_untaught_and_a_masked_one_of_equal_length() -> None:
@@ -180,7 +181,7 @@ def test_beside_staged_rows_stand_an_untaught_and_a_masked_one_of_equal_length()
             }
             for recipe in ("baseline", "dmkd", "dfmsd")
         }
-        assert isinstance(page, pages.SensitivityPage) or lengths["dfmsd"] <= lengths["baseline"] & lengths["dmkd"], page.page
+        assert isinstance(page, SensitivityPage) or lengths["dfmsd"] <= lengths["baseline"] & lengths["dmkd"], page.page
 
 
 @pytest.mark.parametrize(
@@ -203,17 +204,17 @@ def test_a_params_file_that_is_no_page_is_refused(text: str, message: str, tmp_p
 def test_a_run_is_described_in_words() -> None:
     page = pages.get("table03", seeds=[2])
     end = f"{scales.get('mini').schedule.epochs // 2} epochs, seed 2"
-    assert [pages.describe(run) for run in page.chains()[-1]] == [
+    assert [plan.describe(run) for run in page.chains()[-1]] == [
         f"FCOS R50 taught by GFL R101: DFMSD, stage 1, {end}",
         f"FCOS R50 taught by GFL R101, then GFL X101: DFMSD, stage 2 with ME, {end}",
     ]
     two = Row(student="fcos_r50", teachers=("gfl_r101 + gfl_x101",), recipe="mgd")
-    assert pages.describe(chain(two, scales.get("mini"), 0)[0]).startswith("FCOS R50 taught by GFL R101 + GFL X101: MGD, ")
+    assert plan.describe(chain(two, scales.get("mini"), 0)[0]).startswith("FCOS R50 taught by GFL R101 + GFL X101: MGD, ")
 
 
 def test_what_a_row_changes_is_in_the_words_of_its_run() -> None:
     epochs = scales.get("mini").schedule.epochs
-    found = [pages.describe(chain[-1]) for chain in pages.get("structural", seeds=[0]).chains()[:7]]
+    found = [plan.describe(chain[-1]) for chain in pages.get("structural", seeds=[0]).chains()[:7]]
     assert found[1] == f"RetinaNet R50 taught by RetinaNet R101: SSIM (alpha 1.0, distance l1), {epochs} epochs, seed 0"
     assert found[3] == f"RetinaNet R50 taught by RetinaNet R101: SSIM (alpha 1.0, luminance 0, contrast 0), {epochs} epochs, seed 0"
     assert found[6] == f"RetinaNet R50 taught by RetinaNet R101: SSIM, {epochs} epochs, seed 0"

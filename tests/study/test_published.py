@@ -13,6 +13,7 @@ from dfmsd.errors import StudyError
 from dfmsd.study import pages, paths
 from dfmsd.study import published as module
 from dfmsd.study.frames import frame
+from dfmsd.study.pages.comparison import PageSpec
 from dfmsd.study.published import Published, also, published
 from dfmsd.study.rows import RECIPES
 
@@ -77,7 +78,7 @@ def test_a_table_without_its_baseline_has_it_from_elsewhere(table: int, source: 
         other = published(int(source.removeprefix("Table ")))
         assert 37.4 in [row.metrics["AP"] for row in other if (row.student, row.recipe) == (baseline.student, "baseline")]
     page = pages.get(f"table{table:02}")
-    assert isinstance(page, pages.PageSpec)
+    assert isinstance(page, PageSpec)
     assert set(frame(page).query("source == 'paper' and row == 'baseline' and metric == 'AP'")["value"]) == {37.4}
 
 

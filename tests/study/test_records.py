@@ -14,6 +14,7 @@ import pytest
 
 from dfmsd.errors import StudyError
 from dfmsd.study import committed, ensure, files, pages, paths, plan, records
+from dfmsd.study.pages.measured import MeasuredPage
 from tests.fixtures_study import baseline, finish, folders, publish, record  # noqa: F401
 
 RUN = baseline()
@@ -256,7 +257,7 @@ def test_a_commit_is_marked_for_changed_code_and_not_for_new_records(tmp_path: P
 # What was measured
 
 
-class Looked(pages.MeasuredPage):
+class Looked(MeasuredPage):
     """Two networks at the scale of tests."""
 
     def runs(self) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dfmsd.report import words
 from dfmsd.study import frames, pages, trainings, trials
-from dfmsd.study.pages import PageSpec, TuningPage
+from dfmsd.study.pages.comparison import PageSpec
+from dfmsd.study.pages.tuning import TuningPage
 from dfmsd.study.spec import RunSpec
 from tests.fixtures_study import finish, folders, publish  # noqa: F401
 

@@ -7,7 +7,7 @@ import pytest
 
 from dfmsd.errors import StudyError
 from dfmsd.study import pages, trials
-from dfmsd.study.pages import TuningPage
+from dfmsd.study.pages.tuning import Tried, TuningPage
 from dfmsd.study.rows import Options, Row
 from dfmsd.study.spec import RunSpec
 from tests.conftest import WriteRecord
@@ -89,7 +89,7 @@ def publish(page: TuningPage, write_record: WriteRecord, best: float, *, method:
 def test_a_method_is_settled_once_its_best_share_is_in_use(
     write_record: WriteRecord, monkeypatch: pytest.MonkeyPatch, best: float, left_out: int, said: str | None
 ) -> None:
-    given = pages.get("shares", scale="mini").model_copy(update={"methods": {"mse": pages.Tried(weights=("alpha",))}})
+    given = pages.get("shares", scale="mini").model_copy(update={"methods": {"mse": Tried(weights=("alpha",))}})
     page = pages.validate(TuningPage, given.model_dump() | {"shares": [1.0, 8.0]})
     monkeypatch.setattr(pages, "names", lambda: ["shares"])
     monkeypatch.setattr(pages, "get", lambda *args, **kwargs: page)
