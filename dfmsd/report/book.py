@@ -36,7 +36,7 @@ from papermill.exceptions import PapermillExecutionError
 from dfmsd.errors import StudyError
 from dfmsd.hyper import METHODS
 from dfmsd.report import gates, glossary, home, tables
-from dfmsd.study import claims, ensure, machine, pages, params, paths, plan, processes, records, scales
+from dfmsd.study import ensure, machine, pages, params, paths, plan, processes, records, scales, verdicts
 from dfmsd.study.files import read_text, write_atomic
 from dfmsd.study.pages.base import Page
 from dfmsd.study.pages.measured import MeasuredPage
@@ -102,7 +102,7 @@ def job(page: Page) -> Job:
         found = [records.dump(record) for run in runs if (record := records.find(run.key)) is not None]
         measured = {file for one in shown if isinstance(one, MeasuredPage) for file in one.measured_files()}
         # Claims are judged beside those of all pages, and a gate is about what all of them take.
-        others = [claims.of(page).to_json(), *([str(gates.hours(page))] if isinstance(page, GatesPage) else [])]
+        others = [verdicts.of(page).to_json(), *([str(gates.hours(page))] if isinstance(page, GatesPage) else [])]
     inputs = [*found, *(file.read_text() for file in sorted(measured)), *others]
     return Job(paths.NOTEBOOKS / f"{file.parent.name}.ipynb", page.page, given, inputs, seen)
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from dfmsd.report import figures
 from dfmsd.report.tables import plain, signed
 from dfmsd.study import hypotheses
-from dfmsd.study.claims import VERDICTS
+from dfmsd.study.verdicts import VERDICTS
 
 COLOURS: dict[str, str] = dict(zip(VERDICTS, ("#0072B2", "#D55E00", "#999999", "#FFFFFF"), strict=True))
 """Of each verdict: Okabe and Ito's blue and vermilion; grey and white where nothing is decided."""
@@ -101,7 +101,7 @@ def compared(asked: hypotheses.Hypothesis) -> str:
 def counts(judged: pd.DataFrame, by: pd.Series[str], chance: pd.DataFrame | None = None) -> pd.DataFrame:
     """How often each verdict came out, a line for each value of ``by`` in the order of the claims.
 
-    With what :func:`dfmsd.study.claims.under_null` gives for the same frame: also how many claims would be supported, and
+    With what :func:`dfmsd.study.verdicts.under_null` gives for the same frame: also how many claims would be supported, and
     contradicted, if no method did anything.
     """
     order = list(dict.fromkeys(by))

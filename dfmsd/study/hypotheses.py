@@ -12,8 +12,9 @@ import pandas as pd
 
 from dfmsd.errors import StudyError, validated
 from dfmsd.study import params, paths, stats, zoo
-from dfmsd.study.claims import PAIR, Verdict
+from dfmsd.study.compared import PAIR
 from dfmsd.study.spec import Frozen
+from dfmsd.study.verdicts import Verdict
 
 LEVEL = 0.05
 """Of all hypotheses together, the chance that one is decided although nothing differs."""

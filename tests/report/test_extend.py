@@ -157,12 +157,12 @@ def measure(page: BrightnessPage) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 FIGURE_CODE = """from dfmsd import study
 from dfmsd.report import brightness
-from dfmsd.study import claims
+from dfmsd.study import verdicts
 
 spec = study.page("brightness", globals())
 study.make(spec, measure=brightness.measure, jobs=jobs)
 frame = study.frame(spec)
-print(claims.judged(frame)["verdict"].tolist(), len(frame))"""
+print(verdicts.judged(frame)["verdict"].tolist(), len(frame))"""
 
 FIGURE_CLAIM = """  - section: "Ours: brightness"
     page: bright

@@ -8,7 +8,7 @@ import pytest
 from dfmsd.errors import StudyError
 from dfmsd.study.hypotheses import Hypotheses, judged
 from dfmsd.study.stats import detectable
-from tests.study.test_claims import frame, row
+from tests.study.test_verdicts import frame, row
 
 
 def test_a_hypothesis_is_decided_over_pairs() -> None:
