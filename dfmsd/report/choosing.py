@@ -16,6 +16,7 @@ from dfmsd.report.tables import pipes, plain, signed
 from dfmsd.report.words import counted, ends
 from dfmsd.study import hypotheses, stats
 from dfmsd.study.rows import LABELS
+from dfmsd.study.stats import Spread
 
 NEEDS = {
     "fgd": "boxes",
@@ -34,7 +35,7 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     """What each method gained in AP over the baseline that was trained as long, a line for each pair and seed.
 
     A pair of student and teachers counts once, whichever tables show it. Columns besides those of the frame: ``gain``; ``kind`` of
-    teachers; ``cost`` as :func:`costs` has it.
+    teachers; ``cost`` as :func:`costs` has it; ``spread`` of a run of the student, over the seeds of all its rows.
 
     Args:
         frame: Of the pages whose rows are recipes, and of the one about cost.
@@ -53,7 +54,14 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     pairs = zip(taught["student"], taught["teachers"], strict=True)
     kinds = pd.Series([KINDS[hypotheses.alike(*pair)] for pair in pairs], taught.index, dtype=object)
     gain, cost = taught["value"] - taught["alone_value"], taught["row"].map(costs(frame))
-    return taught.assign(gain=gain, kind=kinds, cost=cost.astype(float))
+    spreads = {student: _spread(own) for student, own in found.drop_duplicates(["key", "seed"]).groupby("student")}
+    return taught.assign(gain=gain, kind=kinds, cost=cost.astype(float), spread=taught["student"].map(spreads).astype(object))
+
+
+def _spread(rows: pd.DataFrame) -> Spread | None:
+    """How far seeds move a student, over all its rows."""
+    of = rows.groupby(["teachers", "row", "end"])
+    return stats.pooled(dict(zip(own["seed"], own["value"], strict=True)) for _, own in of)
 
 
 def costs(frame: pd.DataFrame) -> pd.Series[float]:
@@ -69,13 +77,11 @@ def costs(frame: pd.DataFrame) -> pd.Series[float]:
 
 
 def _estimate(differences: pd.Series[Any], gained: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
-    """The mean over pairs of differences of two rows, by pair and seed, and its interval: of one pair by what seeds move there."""
-    pairs = [list(own) for _, own in differences.groupby("pair", sort=False)]
-    if len(pairs) != 1:
-        return stats.over_pairs(pairs)
-    spread = stats.pooled(dict(zip(own["seed"], own["value"], strict=True)) for _, own in gained.groupby(["pair", "row"]))
-    found = stats.estimate(dict(enumerate(pairs[0])), spread and spread.times(2))
-    return found.mean, found.interval if spread else None
+    """The mean of two rows' differences, by pair and seed, and its interval: over pairs, or where they are few over their seeds."""
+    pairs = {pair: list(own) for pair, own in differences.groupby("pair", sort=False)}
+    mean, interval = stats.over_pairs(list(pairs.values()))
+    spreads = gained.drop_duplicates("pair").set_index("pair")["spread"]
+    return (mean, interval) if interval else stats.over_these([(own, spreads[pair]) for pair, own in pairs.items()])
 
 
 def by_method(gained: pd.DataFrame) -> pd.DataFrame:
@@ -142,7 +148,8 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
         gained: Of one kind of teacher, or of one pair.
 
     Returns:
-        ``method, gain, interval, pairs``, and ``cheapest``, which may be the method itself; None where there is no choice.
+        ``method, gain, interval, pairs``; ``cheapest``, which may be the method itself; ``left``, the methods that lack a pair.
+        None where there is no choice.
     """
     within = gained[gained.groupby("pair")["row"].transform("nunique") > 1]
     if within.empty:
@@ -152,16 +159,17 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
     means = whole.groupby(["row", "pair"])["gain"].mean().groupby("row").mean()
     method = str(means.idxmax())
     mean, interval = _estimate(whole[whole["row"] == method].set_index(["pair", "seed"])["gain"], whole)
-    costs = whole.groupby("row")["cost"].median()
+    costs = whole.groupby("row")["cost"].first()
     same = [row for row in means.index if row == method or told_apart(whole, method, row) is False]
     cheapest = str(costs.reindex(same).fillna(float("inf")).idxmin())
-    return {"method": method, "gain": mean, "interval": interval, "pairs": int(pairs.max()), "cheapest": cheapest}
+    left = [row for row in NAMES if 0 < pairs.get(row, 0) < pairs.max()]
+    return {"method": method, "gain": mean, "interval": interval, "pairs": int(pairs.max()), "cheapest": cheapest, "left": left}
 
 
 def recommended(gained: pd.DataFrame) -> pd.DataFrame:
     """What to take, by what a reader has: :func:`best` of each case, a line each; a case without a choice is there, and empty."""
     free = gained[~gained["row"].map(NAMES).isin([name for name, needs in NEEDS.items() if "boxes" in needs])]
-    cases = {kind: gained[gained["kind"] == kind] for kind in KINDS.values()} | {"A teacher of either type, and no boxes": free}
+    cases = {kind: gained[gained["kind"] == kind] for kind in KINDS.values()} | {"A teacher of either type, no boxes used": free}
     return _lines({case: best(own) for case, own in cases.items()})
 
 
@@ -179,10 +187,12 @@ def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
     for one in found.values():
         cheaper = one["cheapest"] if one and one["cheapest"] != one["method"] else ""
         if one and one["interval"] is None:
-            cheaper = "not known: one pair, one seed"
+            cheaper = "not known: no second seed"
         own = {"highest gain": one["method"], "Δ": one["gain"], "95 %": one["interval"], "pairs": one["pairs"]} if one else {}
         if one and one["gain"] <= 0:
             own["highest gain"] = f"none: even {one['method']} does not gain"
+        if one and one["left"]:
+            own["highest gain"] += f" (not ranked: {', '.join(one['left'])})"
         lines.append(own | {"cheaper, difference not settled": cheaper})
     columns = ["highest gain", "Δ", "95 %", "cheaper, difference not settled", "pairs"]
     index = (

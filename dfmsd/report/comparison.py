@@ -172,7 +172,7 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
 
     Returns:
         By the other row: the pairs that both can be run in, in how many they are, in how many the subject is above, what the
-        intervals over seeds say, the mean difference over pairs with its interval (of one pair over seeds), and each pair's.
+        intervals over seeds say, the mean difference over these pairs with its interval over seeds, and each pair's.
     """
     possible = frame[(frame["source"] == "ours") & (frame["state"] != "cannot be run")]
     values = by_seed(possible)
@@ -180,15 +180,15 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
     differences = -gains(values, subject).drop(index=subject, level="row", errors="ignore")
     lines: dict[str, dict[str, Any]] = {}
     for rival, own in differences.groupby("row", sort=False):
-        found = []
+        found, pairs = [], []
         for (pair, _), line in own.iterrows():
             if seeds := seeds_of(line):
                 spread = known[frames.student_of(pair)]
                 found.append(stats.estimate(seeds, spread and spread.times(2)))
+                pairs.append((list(seeds.values()), spread))
         means, said = [one.mean for one in found], [stats.verdict(one) for one in found]
-        of_all = stats.over_pairs([list(one.values.values()) for one in found])[1] if len(found) > 1 else None
-        ends = found[0].interval if len(found) == 1 else of_all
-        lines[rival] = {"Δ mean": fmean(means) if means else None, "95 %": ends}
+        mean, interval = stats.over_these(pairs) if pairs else (None, None)
+        lines[rival] = {"Δ mean": mean, "95 %": interval}
         lines[rival] |= {"pairs": len(own), "run": len(found), "above in": sum(mean > 0 for mean in means)}
         lines[rival] |= {verdict: said.count(verdict) for verdict in ("higher", "lower", "not settled")}
         lines[rival] |= {"by pair": ", ".join(map(signed, means))}

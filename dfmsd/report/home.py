@@ -60,6 +60,8 @@ def answer(found: pd.DataFrame) -> str:
         said += f"{_said(first, of_first)}, the mean over {pairs} with {seeds}, at equal length of training. "
         said += f"It ends above in {of_first['above']} pairs. "
         said += f"A sign test over pairs, corrected for all {len(lines)} hypotheses, gives p = {of_first['holm']:.2g}."
+        if of_first["pairs"] < (fewest := hypotheses.fewest()):
+            said += f" So few pairs can settle nothing, whatever they show: it takes {fewest}."
     else:
         said += f"None of the {of_first['planned']} pairs of student and teachers that compare DFMSD with "
         said += "[DMKD](methods/dmkd.md) is run yet. "

@@ -160,8 +160,8 @@ def _stale(known: Iterable[tuple[Run, Record]]) -> str:
 def _others(known: Iterable[tuple[Run, Record]]) -> str:
     count = sum(records.had_others(record, run) for run, record in known)
     had = (
-        f" {counted(count, 'run')} had other weights of a start or teacher than those whose record is here, as the same run ends "
-        "in other weights on another kind of processor. The AP shown for such a teacher is of another training than theirs."
+        f" {counted(count, 'run')} had another training of a start or teacher than the one whose record is here, because the same "
+        "run ends in other weights on another kind of processor. The AP shown for such a teacher is not quite that of theirs."
     )
     return had * bool(count)
 

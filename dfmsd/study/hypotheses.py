@@ -61,7 +61,8 @@ def judged(frame: pd.DataFrame, among: Hypotheses | None = None) -> pd.DataFrame
 
     Columns: ``scale, id, text, verdict``; ``estimate, low, high`` in AP; ``pairs``, how many of them are ``above`` 0 (with two
     types of teachers: of each), and how many are ``planned``; ``seeds``, the fewest and most that a pair has; ``p, holm``;
-    ``detectable``, the mean difference that this many pairs detect with a power of 80 %; ``stale``.
+    ``detectable``, the mean difference that this many pairs detect with a power of 80 %, if no other hypothesis is decided;
+    ``stale``.
 
     Args:
         frame: Of several pages: :func:`dfmsd.study.frames.frame`.
@@ -74,7 +75,7 @@ def judged(frame: pd.DataFrame, among: Hypotheses | None = None) -> pd.DataFrame
     lines = []
     for scale, own in frame.groupby("scale", sort=False):
         rows = _rows(own[own["page"].isin(among.pages)])
-        found = [_hypothesis(one, rows) for one in among.among]
+        found = [_hypothesis(one, rows, len(among.among)) for one in among.among]
         adjusted = stats.holm([1.0 if line["p"] is None else line["p"] for line in found])
         for one, line, holm in zip(among.among, found, adjusted, strict=True):
             line["holm"] = None if line["p"] is None else holm
@@ -118,7 +119,15 @@ def _rows(frame: pd.DataFrame) -> _Rows:
     return _Rows(found, frozenset(stale))
 
 
-def _hypothesis(asked: Hypothesis, rows: _Rows) -> dict[str, Any]:
+def fewest(among: Hypotheses | None = None) -> int:
+    """How many pairs it takes to decide the first of all hypotheses, if all of them lie on one side."""
+    count, pairs = len((among or asked()).among), 1
+    while count * stats.smallest_p(pairs) > LEVEL:
+        pairs += 1
+    return pairs
+
+
+def _hypothesis(asked: Hypothesis, rows: _Rows, among: int) -> dict[str, Any]:
     differences: dict[tuple[str, str], list[float]] = {}
     stale, planned = False, 0
     for pair, own in rows.values.items():
@@ -138,7 +147,7 @@ def _hypothesis(asked: Hypothesis, rows: _Rows) -> dict[str, Any]:
         estimate, interval = stats.over_pairs(*groups)
         low, high = interval or (None, None)
         p = stats.rank_test(*means) if asked.by_type else stats.sign_test(means[0])
-        found = {"estimate": estimate, "low": low, "high": high, "p": p, "detectable": stats.detectable(*means)}
+        found = {"estimate": estimate, "low": low, "high": high, "p": p, "detectable": stats.detectable(*means, among=among)}
     counts = sorted({len(seeds) for seeds in differences.values()})
     return found | {
         "pairs": len(differences) if all(groups) else 0,

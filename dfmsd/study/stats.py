@@ -2,8 +2,9 @@
 
 Three questions, three tools:
 
-- *One pair of student and teachers.* Three seeds say little about how far a seed moves AP; all rows of a student together say it
-  well. :func:`pooled` is their common variance, :func:`estimate` and :func:`difference` give t intervals by its degrees of freedom.
+- *One pair of student and teachers, or these few.* Three seeds say little about how far a seed moves AP; all rows of a student
+  together say it well. :func:`pooled` is their common variance, :func:`estimate`, :func:`difference` and :func:`over_these` give
+  t intervals by its degrees of freedom.
 - *All pairs.* Pairs are what a finding must carry over to, so pairs are the replicates: :func:`over_pairs`, :func:`sign_test`,
   :func:`detectable`, and :func:`holm` over the hypotheses.
 - *Other images.* :func:`dfmsd.study.evaluate.basic`, from the resamples that a record keeps.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import comb, sqrt
 from typing import Any, Literal
 
 import numpy as np
@@ -151,6 +152,31 @@ def verdict(found: Estimate | None) -> Verdict:
 # Over pairs
 
 
+def over_these(pairs: Sequence[tuple[Sequence[float], Spread | None]]) -> tuple[float, tuple[float, float] | None]:
+    """The mean over these very pairs of student and teachers, and its 95 % t interval by what seeds move.
+
+    It tells nothing of other pairs. Of each pair come the paired differences of two rows by seed, and the spread of a single run
+    of its student.
+
+    Example:
+        >>> mean, (low, high) = over_these([([1.0], Spread(0.5, 10)), ([2.0, 4.0], Spread(0.5, 10))])
+        >>> mean, round(high - mean, 3)  # 2.228 x sqrt(2 x 0.5 x (1 + 1 / 2) / 2 ** 2)
+        (2.0, 1.364)
+    """
+    mean = float(np.mean([np.mean(seeds) for seeds, _ in pairs]))
+    return mean, t_interval(mean, combined((2 / len(seeds) / len(pairs) ** 2, spread) for seeds, spread in pairs))
+
+
+def smallest_p(*counts: int) -> float:
+    """The smallest p-value that so many pairs can have: by the sign test, or of two groups by the rank test.
+
+    Example:
+        >>> smallest_p(5), round(smallest_p(4, 4), 4)
+        (0.0625, 0.0286)
+    """
+    return 2 / (comb(sum(counts), counts[0]) if len(counts) == 2 else 2 ** counts[0])
+
+
 def over_pairs(*groups: Sequence[Sequence[float]]) -> tuple[float, tuple[float, float] | None]:
     """The mean over pairs of student and teachers, and its 95 % bootstrap interval; of two groups of pairs, their difference.
 
@@ -160,20 +186,27 @@ def over_pairs(*groups: Sequence[Sequence[float]]) -> tuple[float, tuple[float, 
     on their being normal. So the bootstrap is taken, which needs neither; drawing seeds within pairs counts their noise a little
     more than once, which makes up for the few pairs. Pairs of one student share its untaught runs, which neither way allows for.
 
-    A group is of each pair the differences of its seeds; there is no interval for fewer than two pairs in a group.
+    Resamples of n pairs spread too little, by the square root of (n - 1) / n, and their tails are a normal's rather than a t
+    distribution's: the quantiles are taken further out by both (Hesterberg 2015). The bootstrap of very few pairs cannot reach so
+    far, as it ends at the lowest and the highest pair. So there is no interval where no outcome of the test that goes with it is
+    below 5 %: for fewer than six pairs, or four in each of two groups.
+
+    A group is of each pair the differences of its seeds.
 
     Example:
-        >>> mean, (low, high) = over_pairs([[1.0, 1.2], [2.0, 1.6], [0.4, 0.6]])
-        >>> round(mean, 2), 0 < low < mean < high
-        (1.13, True)
+        >>> mean, (low, high) = over_pairs([[1.0, 1.2], [2.0, 1.6], [0.4, 0.6], [0.9], [1.3], [0.8]])
+        >>> round(mean, 2), 0 < low < mean < high, over_pairs([[1.0], [2.0]])
+        (1.07, True, (1.5, None))
     """
     rng = np.random.default_rng(SEED)
     signs = (1, -1)[: len(groups)]
     whole = sum(sign * float(np.mean([np.mean(pair) for pair in group])) for sign, group in zip(signs, groups, strict=True))
-    if min(map(len, groups)) < 2:
+    fewest = min(map(len, groups))
+    if smallest_p(*map(len, groups)) > 1 - LEVEL:
         return whole, None
     drawn = sum(sign * _resampled(group, rng) for sign, group in zip(signs, groups, strict=True))
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    reach = sqrt(fewest / (fewest - 1)) * scipy_stats.t.ppf((1 + LEVEL) / 2, fewest - 1)
+    low, high = np.quantile(drawn, scipy_stats.norm.cdf([-reach, reach]))
     return whole, (float(low), float(high))
 
 
@@ -210,26 +243,24 @@ def rank_test(these: Sequence[float], those: Sequence[float]) -> float:
     return float(scipy_stats.mannwhitneyu(these, those, method="exact").pvalue) if these and those else 1.0
 
 
-def detectable(*groups: Sequence[float]) -> float | None:
-    """The smallest mean difference that this many pairs detect with a power of 80 % at a level of 5 %.
+def detectable(*groups: Sequence[float], among: int = 1) -> float | None:
+    """The smallest mean difference that this many pairs detect with a power of 80 % at a level of 5 %, shared by so many tests.
 
     The pairs' differences, of one group or two, are taken as normal with the standard deviation that they have. For one group it is
     what the exact sign test detects: with it, n pairs must lie above 0 with the probability that puts enough of them there four
     times out of five. For two groups it is what a t test detects, which a rank test comes close to. None where pairs are too few:
-    for fewer than six no outcome of a sign test is below 5 %.
+    no outcome of a sign test is below 5 % for fewer than six, and none is below an eighth of it for fewer than nine.
 
     Example:
         >>> round(detectable([0.0, 2.0] * 6), 2), detectable([0.0, 2.0])
         (1.17, None)
     """
-    alpha = 1 - LEVEL
-    if min(map(len, groups)) < 2:
+    alpha = (1 - LEVEL) / among
+    if smallest_p(*map(len, groups)) > alpha:
         return None
     if len(groups) == 1:
         count = len(groups[0])
         needed = int(scipy_stats.binom.isf(alpha / 2, count, 0.5)) + 1  # the fewest above 0 with P <= alpha / 2
-        if needed > count:
-            return None
         share = scipy_stats.beta.ppf(POWER, needed, count - needed + 1)
         return float(np.std(groups[0], ddof=1) * scipy_stats.norm.ppf(share))
     spread = pooled([dict(enumerate(group)) for group in groups])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import sqrt
 
 import pandas as pd
 import pytest
+from scipy.stats import t
 
 from dfmsd.report import choosing, step, tables
 from dfmsd.report.tables import plain
@@ -89,11 +91,22 @@ def test_each_pair_stands_once_with_every_method_and_a_pair_without_a_choice_has
     assert f"{OTHER}: MSE +3.0; DFMSD +5.0." in words
 
 
-def test_nothing_is_called_cheaper_where_one_pair_has_one_seed() -> None:
+def test_nothing_is_called_cheaper_where_no_row_of_a_student_has_two_seeds() -> None:
     cheaper = "cheaper, difference not settled"
-    once = gained(rows(GFL, {"baseline": 30.0, "MSE": 20.0, "DFMSD": 35.0}))
-    once = once[once["seed"] == once["seed"].min()]
-    assert set(choosing.recommended(once)[cheaper]) == {"", "not known: one pair, one seed"}
+    once = rows(GFL, {"baseline": 30.0, "MSE": 20.0, "DFMSD": 35.0}).query("seed == 0")
+    assert set(choosing.recommended(gained(once))[cheaper]) == {"", "not known: no second seed"}
+
+
+def test_few_pairs_have_an_interval_by_seeds_of_any_row_and_a_method_that_lacks_a_pair_is_named() -> None:
+    once = [
+        rows(GFL, {"MSE": 33.0, "DMKD": 32.9}).query("seed == 0"),
+        rows("gfl_r101", {"MSE": 33.0, "PKD": 31.0}).query("seed == 0"),
+    ]
+    line = choosing.recommended(gained(*once, rows(GFL, {"baseline": 30.0}), rows("gfl_r101", {"baseline": 30.0}))).loc[OTHER]
+    assert line["highest gain"] == "MSE (not ranked: PKD, DMKD)"
+    # Both baselines have two seeds 0.2 apart: a variance of 0.02, two degrees of freedom. A mean of two differences has as much.
+    reach = t.ppf(0.975, 2) * sqrt(0.02)
+    assert line["95 %"] == pytest.approx((3.0 - reach, 3.0 + reach))
 
 
 def test_a_method_says_what_it_did_and_leads_to_its_rows() -> None:

@@ -88,7 +88,7 @@ def test_how_many_runs_had_another_training_of_a_network_stands_beside_how_many_
         publish(start, weights_sha256="a" * 64)
     for place, run in enumerate(alone):
         publish(run, needed={need.key: ("b" if place < 2 else "a") * 64 for need in run.needs()})
-    assert " 2 runs had other weights " in words.state([page])
+    assert " 2 runs had another training " in words.state([page])
 
 
 def test_a_methods_page_has_the_drawing_of_the_page_of_all_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,20 +70,38 @@ def test_false_discoveries_by_hand() -> None:
     assert stats.false_discovery([0.3, 0.01, 0.03, 0.02]) == pytest.approx([0.3, 0.04, 0.04, 0.04])
 
 
-def test_the_interval_over_pairs_holds_the_truth_about_as_often_as_it_says() -> None:
-    """Fourteen pairs of three seeds around 0.5 AP, which pairs move by 0.8 and seeds by 0.6."""
+@pytest.mark.parametrize(("count", "seeds"), [(14, 3), (6, 3), (6, 1)])
+def test_the_interval_over_pairs_holds_the_truth_about_as_often_as_it_says(count: int, seeds: int) -> None:
+    """Pairs around 0.5 AP, which pairs move by 0.8 and seeds by 0.6."""
     rng, rounds, held = np.random.default_rng(0), 150, 0
     for _ in range(rounds):
-        pairs = (0.5 + 0.8 * rng.standard_normal((14, 1)) + 0.6 * rng.standard_normal((14, 3))).tolist()
+        pairs = (0.5 + 0.8 * rng.standard_normal((count, 1)) + 0.6 * rng.standard_normal((count, seeds))).tolist()
         estimate, interval = stats.over_pairs(pairs)
         assert interval is not None and interval[0] < estimate < interval[1]
         held += interval[0] <= 0.5 <= interval[1]
     assert binom.cdf(held, rounds, 0.93) > 0.01 and held < rounds
 
 
+def test_so_few_pairs_that_no_test_settles_anything_have_no_interval() -> None:
+    """A bootstrap of three pairs is the range from the lowest to the highest of them."""
+    assert stats.over_pairs([[10.0], [0.6], [0.1], [3.0], [2.0]])[1] is None
+    assert stats.smallest_p(6) == stats.sign_test([1.0] * 6)
+    assert stats.smallest_p(4, 4) == stats.rank_test([5.0, 6.0, 7.0, 8.0], [1.0, 2.0, 3.0, 4.0])
+
+
+def test_the_mean_over_these_pairs_moves_as_their_seeds_do() -> None:
+    """Of two students: 2 (0.5 / 3 + 2 / 1) / 2 ** 2, by Welch and Satterthwaite."""
+    pairs = [([1.0, 2.0, 3.0], stats.Spread(0.5, 20)), ([4.0], stats.Spread(2.0, 8))]
+    parts = 2 * 0.5 / 3 / 4, 2 * 2.0 / 4
+    dof = sum(parts) ** 2 / (parts[0] ** 2 / 20 + parts[1] ** 2 / 8)
+    mean, interval = stats.over_these(pairs)
+    assert mean == 3.0 and interval == pytest.approx((mean - (reach := t.ppf(0.975, dof) * sqrt(sum(parts))), mean + reach))
+    assert stats.over_these([([1.0], None)]) == (1.0, None)
+
+
 def test_two_types_of_pairs_differ_by_their_means() -> None:
-    estimate, interval = stats.over_pairs([[2.0, 2.2], [1.8], [2.0]], [[1.0], [0.9, 0.7], [1.1]])
-    assert estimate == pytest.approx(np.mean([2.1, 1.8, 2.0]) - np.mean([1.0, 0.8, 1.1]))
+    estimate, interval = stats.over_pairs([[2.0, 2.2], [1.8], [2.0], [1.9]], [[1.0], [0.9, 0.7], [1.1], [1.0]])
+    assert estimate == pytest.approx(np.mean([2.1, 1.8, 2.0, 1.9]) - np.mean([1.0, 0.8, 1.1, 1.0]))
     assert interval is not None and 0.5 < interval[0] < interval[1] < 1.5
     assert stats.over_pairs([[2.0], [1.8]], [[1.0]]) == (pytest.approx(0.9), None)
     assert stats.rank_test([2.1, 1.8, 2.0], [1.0, 0.8, 1.1]) == pytest.approx(2 / comb(6, 3))
@@ -97,5 +115,7 @@ def test_what_is_detectable_is_detected_four_times_out_of_five() -> None:
     found = sum(stats.sign_test((reach + rng.standard_normal(count)).tolist()) <= 0.05 for _ in range(rounds))
     assert 0.8 == pytest.approx(found / rounds, abs=4 * sqrt(0.16 / rounds))
     assert stats.detectable([0.0, 1.0, 2.0, 3.0, 4.0]) is None, "of five pairs no outcome is below 5 %"
-    two = stats.detectable([0.0, 1.0, 2.0], [5.0, 6.0, 7.0])
-    assert two == pytest.approx((t.ppf(0.975, 4) + t.ppf(0.8, 4)) * sqrt(2 / 3))
+    assert stats.detectable(list(range(8)), among=8) is None, "of eight pairs no outcome is below an eighth of 5 %"
+    assert stats.detectable([0.0, 1.0, 2.0], [5.0, 6.0, 7.0]) is None, "of three against three neither"
+    two = stats.detectable([0.0, 1.0, 2.0, 1.0], [5.0, 6.0, 7.0, 6.0])
+    assert two == pytest.approx((t.ppf(0.975, 6) + t.ppf(0.8, 6)) * sqrt(1 / 3))
