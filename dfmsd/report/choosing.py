@@ -30,12 +30,16 @@ KINDS = {True: "A teacher of the student's own type", False: "A teacher of anoth
 
 NAMES = {LABELS[name]: name for name in METHODS}
 
+STEP = "× the baseline"
+"""The metric of the page about cost (:data:`dfmsd.report.step.METRICS`)."""
+
 
 def gains(frame: pd.DataFrame) -> pd.DataFrame:
     """What each method gained in AP over the baseline that was trained as long, a line for each pair and seed.
 
     A pair of student and teachers counts once, whichever tables show it. Columns besides those of the frame: ``gain``; ``kind`` of
-    teachers; ``cost`` as :func:`costs` has it; ``spread`` of a run of the student, over the seeds of all its rows.
+    teachers; ``cost``, ``least`` and ``most`` as :func:`costs` has them; ``spread`` of a run of the student, over the seeds of all
+    its rows; ``speed``, ``alone_speed`` and ``alone_key`` of the run and of its baseline, for :func:`steps`.
 
     Args:
         frame: Of the pages whose rows are recipes, and of the one about cost.
@@ -53,9 +57,10 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     taught = taught[taught["recipe"] != "baseline"]
     pairs = zip(taught["student"], taught["teachers"], strict=True)
     kinds = pd.Series([KINDS[hypotheses.alike(*pair)] for pair in pairs], taught.index, dtype=object)
-    gain, cost = taught["value"] - taught["alone_value"], taught["row"].map(costs(frame))
+    taught = taught.join(costs(frame), on="row")
     spreads = {student: _spread(own) for student, own in found.drop_duplicates(["key", "seed"]).groupby("student")}
-    return taught.assign(gain=gain, kind=kinds, cost=cost.astype(float), spread=taught["student"].map(spreads).astype(object))
+    gain = taught["value"] - taught["alone_value"]
+    return taught.assign(gain=gain, kind=kinds, spread=taught["student"].map(spreads).astype(object))
 
 
 def _spread(rows: pd.DataFrame) -> Spread | None:
@@ -64,16 +69,20 @@ def _spread(rows: pd.DataFrame) -> Spread | None:
     return stats.pooled(dict(zip(own["seed"], own["value"], strict=True)) for _, own in of)
 
 
-def costs(frame: pd.DataFrame) -> pd.Series[float]:
-    """How long a training step at COCO's size takes with each method, times one of the student alone; medians over machines.
+def costs(frame: pd.DataFrame) -> pd.DataFrame:
+    """How long a training step takes with each method, times one of the student alone, on the first machine that measured it.
 
-    Rows that begin with one name are the stages of one training: DFMSD's last one sees each image twice. Theirs is the mean.
+    The median over rounds is ``cost``, the ``least`` and the ``most`` stand beside it. Rows that begin with one name are the stages
+    of one training: DFMSD's last one sees each image twice. Theirs is the mean.
 
     Args:
         frame: Of the page about cost among others.
     """
-    found = frame[frame["metric"] == "× the baseline"].groupby("row")["value"].median()
-    return found.groupby(lambda row: row.partition(",")[0]).mean()
+    found = frame[(frame["metric"] == STEP) & ~frame["stale"].eq(True)]
+    if len(found):
+        found = found[found["beside"] == found["beside"].iloc[0]]
+    own = found.set_index("row")[["value", "low", "high"]].set_axis(["cost", "least", "most"], axis="columns").astype(float)
+    return own.groupby(lambda row: str(row).partition(",")[0]).mean()
 
 
 def _estimate(differences: pd.Series[Any], gained: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
@@ -122,8 +131,8 @@ def steps(gained: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
     """
     memory = made.set_index("key")["peak_memory_mb"].to_dict() if len(made) else {}
     used, alone = (gained[name].map(memory).astype(float) for name in ("key", "alone_key"))
-    own = gained.assign(cost=gained["alone_speed"] / gained["speed"], more=used - alone)
-    cost, more = (own.groupby(["row", "pair"])[name].median() for name in ("cost", "more"))
+    own = gained.assign(took=gained["alone_speed"] / gained["speed"], more=used - alone)
+    cost, more = (own.groupby(["row", "pair"])[name].median() for name in ("took", "more"))
     mse = cost[cost.index.get_level_values("row") == "MSE"].droplevel("row")
     against = cost / mse.reindex(cost.index.get_level_values("pair")).to_numpy()
     found = {"× the baseline": cost, "× MSE": against, "MB more than the baseline": more}
@@ -159,9 +168,10 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
     means = whole.groupby(["row", "pair"])["gain"].mean().groupby("row").mean()
     method = str(means.idxmax())
     mean, interval = _estimate(whole[whole["row"] == method].set_index(["pair", "seed"])["gain"], whole)
-    costs = whole.groupby("row")["cost"].first()
-    same = [row for row in means.index if row == method or told_apart(whole, method, row) is False]
-    cheapest = str(costs.reindex(same).fillna(float("inf")).idxmin())
+    steps = whole.groupby("row")[["cost", "least", "most"]].first()
+    cheaper = steps[steps["most"] < steps.loc[method, "least"]]
+    same = [row for row in cheaper.index if told_apart(whole, method, row) is False]
+    cheapest = str(cheaper.loc[same, "cost"].idxmin()) if same else method
     left = [row for row in NAMES if 0 < pairs.get(row, 0) < pairs.max()]
     return {"method": method, "gain": mean, "interval": interval, "pairs": int(pairs.max()), "cheapest": cheapest, "left": left}
 
@@ -230,9 +240,11 @@ def of_method(gained: pd.DataFrame, row: str) -> str:
         gain = ends(f"{kind}: {row}", "the same student without a teacher", one["Δ"], one["95 %"])
         lines.append(f"- {gain}, the mean over {counted(one['pairs'], 'pair')}.\n")
     if not pd.isna(cost := own["cost"].iloc[0]):
-        lines.append(
-            f"- [A training step at COCO's size](../pages/losses.ipynb) takes {cost:.2f} times as long as without a teacher.\n"
+        stages = " in the mean of its stages" * (NAMES[row] == "dfmsd")
+        step = (
+            f"[a training step at COCO's size](../pages/losses.ipynb) takes {cost:.2f} times as long as without a teacher{stages}"
         )
+        lines.append(f"- With {row}, {step}.\n")
     means = own.groupby(["pair", "page"], sort=False, as_index=False)["gain"].mean()
     rows = [(plain(pair), signed(gain), f"[{page}](../pages/{page}.ipynb)") for pair, page, gain in means.to_numpy()]
     return f"{''.join(lines)}\n{pipes(['student and teachers', 'gain in AP', 'its rows'], rows)}"

@@ -29,17 +29,18 @@ RIVALS = {
 
 def screen() -> dict[str, str]:
     """The parts of the first screen by their names, and what each method did, as Markdown."""
-    board, length = pages.get("scoreboard"), pages.get("length")
+    board = pages.get("scoreboard")
     shown = [page for page in board.sources() if page.scale == board.scale]
     frame = pd.concat([frames.frame(page) for page in shown])
     found = hypotheses.judged(frame)
-    tables = frame[frame["page"].isin([page.page for page in pages.get("choosing").sources() if page.page != length.page])]
-    gained = choosing.gains(tables)
+    of_choosing = frames.frame(pages.get("choosing"))
+    length = of_choosing["page"] == "length"
+    gained = choosing.gains(tables := of_choosing[~length])
     everything = [page for page in map(pages.get, pages.names()) if page.scale == board.scale]
     return {f"method-{name}": choosing.of_method(gained, row) for row, name in choosing.NAMES.items()} | {
         "answer": answer(found),
         "figure": f"```{{raw}} html\n{figures.image(scoreboard.forest(found))}\n```\n",
-        "take": recommendation(gained, frames.frame(length)) + pairs(tables, gained),
+        "take": recommendation(gained, of_choosing[length]) + pairs(tables, gained),
         "cost": cost(everything, board.command()),
     }
 

@@ -1,4 +1,4 @@
-"""What must be run for a page, in words, what is there already, and how long the rest will take. No torch."""
+"""What must be run for a page, what is there already, how long the rest will take, and a run in words. No torch."""
 
 from __future__ import annotations
 

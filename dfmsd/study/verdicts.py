@@ -1,4 +1,4 @@
-"""The verdict on each claim of the papers, in its place."""
+"""The verdict on each claim of the papers, judged beside all others of its scale."""
 
 from __future__ import annotations
 

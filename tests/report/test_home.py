@@ -64,13 +64,14 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
     said = [
         home.answer(hypotheses.judged(frame)),
         home.recommendation(choosing.gains(frame), frame.assign(length=1.0)),
-        home.cost([page], "make all"),
+        home.cost([page], pages.get("scoreboard").command()),
     ]
     assert home.pairs(frame, choosing.gains(frame)).startswith(
         "\n0 of 3 pairs of student and teachers have a method beside a baseline."
     )
     assert said[0].startswith(home.OPENING["not run"]) and "cannot recommend" in said[1]
     assert re.search(r"Nothing is run yet\. 0 of \d+ runs at scale mini have a record", said[2])
+    assert "`python -m dfmsd page --all --scale mini` makes" in said[2]
     assert not re.search(r"\d\.\d AP|[+−]\d|core-hours", "".join(said))
 
 

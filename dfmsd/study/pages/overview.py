@@ -17,8 +17,8 @@ class ChoosingPage(Page):
         return [*pages.tables(self.scale), *(pages.get(name, scale=self.scale) for name in ("losses", "length"))]
 
     def command(self) -> str:
-        """What makes those pages, too: it has no runs of its own."""
-        return making(*self.sources(), self)
+        """What trains the runs of those pages, too: it has none of its own."""
+        return making(*(page for page in self.sources() if not isinstance(page, MeasuredPage)), self)
 
 
 class ScoreboardPage(Page):
