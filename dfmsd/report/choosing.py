@@ -203,8 +203,8 @@ def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
             own["highest gain"] = f"none: even {one['method']} does not gain"
         if one and one["left"]:
             own["highest gain"] += f" (not ranked: {', '.join(one['left'])})"
-        lines.append(own | {"cheaper, difference not settled": cheaper})
-    columns = ["highest gain", "Δ", "95 %", "cheaper, difference not settled", "pairs"]
+        lines.append(own | {"cheaper and perhaps as good": cheaper})
+    columns = ["highest gain", "Δ", "95 %", "cheaper and perhaps as good", "pairs"]
     index = (
         pd.MultiIndex.from_tuples(list(found)) if isinstance(next(iter(found), ""), tuple) else pd.Index(list(found), dtype=object)
     )

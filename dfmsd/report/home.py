@@ -95,9 +95,9 @@ def recommendation(gained: pd.DataFrame, length: pd.DataFrame) -> str:
         gain, take, cheaper = "fewer than two methods run", "", ""
         if not pd.isna(line["pairs"]):
             gain = f"{signed(line['Δ'])}{bracketed(line['95 %'])}, {counted(line['pairs'], 'pair')}"
-            take, cheaper = line["highest gain"], line["cheaper, difference not settled"] or "none"
+            take, cheaper = line["highest gain"], line["cheaper and perhaps as good"] or "none"
         rows.append(tuple(map(plain, (str(case), take, gain, cheaper))))
-    heads = ["you have", "highest gain", "gain in AP over no teacher", "cheaper, difference not settled"]
+    heads = ["you have", "highest gain", "gain in AP over no teacher", "cheaper and perhaps as good"]
     return f"{pipes(heads, rows)}\n{choosing.longer(length)}\n"
 
 

@@ -101,7 +101,7 @@ def test_each_pair_stands_once_with_every_method_and_a_pair_without_a_choice_has
 
 
 def test_nothing_is_called_cheaper_where_no_row_of_a_student_has_two_seeds() -> None:
-    cheaper = "cheaper, difference not settled"
+    cheaper = "cheaper and perhaps as good"
     once = rows(GFL, {"baseline": 30.0, "MSE": 20.0, "DFMSD": 35.0}).query("seed == 0")
     assert set(choosing.recommended(gained(once))[cheaper]) == {"", "not known: no second seed"}
 
