@@ -32,6 +32,10 @@ WORDS = {
     "scale": "the size of an experiment: smoke, mini, gpu or coco",
     "stage": "the training of a student by one of its teachers; DFMSD has one stage after another",
     "start": "the weights with which a backbone begins, pretrained on crops of single objects",
+    "type": (
+        "the family of a detector, such as RetinaNet, FCOS or Mask R-CNN, whatever its backbone; the teachers of a pair are of the "
+        "student's own type if all of them belong to its family, and of another type otherwise"
+    ),
 }
 """What plain words mean here."""
 
