@@ -41,7 +41,6 @@ from dfmsd.study import data
 from dfmsd.study.data import Split
 from dfmsd.study.pages.networks import FeaturesPage
 from dfmsd.study.spec import RunSpec, TeacherSpec
-from dfmsd.study.stats import LEVEL
 
 if TYPE_CHECKING:
     from mmdet.models.detectors import BaseDetector  # who draws what was measured does not wait for mmdet
@@ -278,7 +277,7 @@ def _over_images(rows: Array) -> dict[str, float]:
     count = len(rows)
     draws = np.random.default_rng(SEED).multinomial(count, [1 / count] * count, size=RESAMPLES)
     found = channel_correlations(np.tensordot(draws.astype(float), rows, axes=1)).mean(axis=1)
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(found, [0.025, 0.975])
     return {"value": channel_correlations(rows.sum(axis=0)).mean(), "low": low, "high": high}
 
 
