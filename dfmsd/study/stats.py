@@ -202,7 +202,7 @@ def over_pairs(*groups: Sequence[Sequence[float]]) -> tuple[float, tuple[float, 
     signs = (1, -1)[: len(groups)]
     whole = sum(sign * float(np.mean([np.mean(pair) for pair in group])) for sign, group in zip(signs, groups, strict=True))
     fewest = min(map(len, groups))
-    if smallest_p(*map(len, groups)) > 1 - LEVEL:
+    if smallest_p(*[fewest] * len(groups)) > 1 - LEVEL:
         return whole, None
     drawn = sum(sign * _resampled(group, rng) for sign, group in zip(signs, groups, strict=True))
     reach = sqrt(fewest / (fewest - 1)) * scipy_stats.t.ppf((1 + LEVEL) / 2, fewest - 1)

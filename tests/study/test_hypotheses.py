@@ -6,9 +6,14 @@ import pandas as pd
 import pytest
 
 from dfmsd.errors import StudyError
+from dfmsd.study import hypotheses
 from dfmsd.study.hypotheses import Hypotheses, judged
 from dfmsd.study.stats import detectable
 from tests.study.test_verdicts import frame, row
+
+
+def test_nine_pairs_are_the_fewest_that_decide_one_of_eight() -> None:
+    assert len(hypotheses.asked().among) == 8 and hypotheses.fewest() == 9
 
 
 def test_a_hypothesis_is_decided_over_pairs() -> None:

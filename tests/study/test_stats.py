@@ -85,6 +85,7 @@ def test_the_interval_over_pairs_holds_the_truth_about_as_often_as_it_says(count
 def test_so_few_pairs_that_no_test_settles_anything_have_no_interval() -> None:
     """A bootstrap of three pairs is the range from the lowest to the highest of them."""
     assert stats.over_pairs([[10.0], [0.6], [0.1], [3.0], [2.0]])[1] is None
+    assert stats.over_pairs([[1.0], [2.0], [3.0]], [[0.0]] * 20)[1] is None, "the smaller group decides, however large the other is"
     assert stats.smallest_p(6) == stats.sign_test([1.0] * 6)
     assert stats.smallest_p(4, 4) == stats.rank_test([5.0, 6.0, 7.0, 8.0], [1.0, 2.0, 3.0, 4.0])
 
