@@ -14,7 +14,7 @@ from dfmsd.report import figures
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import pipes, plain, signed
 from dfmsd.report.words import counted, ends
-from dfmsd.study import hypotheses, stats
+from dfmsd.study import hypotheses, stats, zoo
 from dfmsd.study.rows import LABELS
 from dfmsd.study.stats import Spread
 
@@ -39,7 +39,8 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
 
     A pair of student and teachers counts once, whichever tables show it. Columns besides those of the frame: ``gain``; ``kind`` of
     teachers; ``cost``, ``least`` and ``most`` as :func:`costs` has them; ``spread`` of a run of the student, over the seeds of all
-    its rows; ``speed``, ``alone_speed`` and ``alone_key`` of the run and of its baseline, for :func:`steps`.
+    its rows; ``speed``, ``alone_speed`` and ``alone_key`` of the run and of its baseline, for :func:`steps`; ``off``, by how much
+    that baseline is above the mean of all its seeds.
 
     Args:
         frame: Of the pages whose rows are recipes, and of the one about cost.
@@ -50,17 +51,28 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     speeds = own[own["metric"] == "images_per_second"].drop_duplicates(by).set_index(by)["value"]
     found = found.assign(speed=speeds.reindex(found.index)).reset_index()
     same = ["student", "end", "seed"]
-    alone = (
-        found[found["recipe"] == "baseline"].drop_duplicates(same).set_index(same)[["value", "speed", "key"]].add_prefix("alone_")
-    )
+    alone = found[found["recipe"] == "baseline"].drop_duplicates(same)
+    off = alone["value"] - alone.groupby(same[:-1])["value"].transform("mean")
+    alone = alone.rename(columns={name: f"alone_{name}" for name in ("value", "speed", "key")}).assign(off=off).set_index(same)
+    alone = alone[["alone_value", "alone_speed", "alone_key", "off"]]
     taught = found[found["row"] == found["recipe"].map(LABELS)].join(alone, on=same, how="inner")
     taught = taught[taught["recipe"] != "baseline"]
-    pairs = zip(taught["student"], taught["teachers"], strict=True)
-    kinds = pd.Series([KINDS[hypotheses.alike(*pair)] for pair in pairs], taught.index, dtype=object)
     taught = taught.join(costs(frame), on="row")
     spreads = {student: _spread(own) for student, own in found.drop_duplicates(["key", "seed"]).groupby("student")}
     gain = taught["value"] - taught["alone_value"]
-    return taught.assign(gain=gain, kind=kinds, spread=taught["student"].map(spreads).astype(object))
+    return taught.assign(gain=gain, kind=_kinds(taught), spread=taught["student"].map(spreads).astype(object))
+
+
+def _kinds(rows: pd.DataFrame) -> pd.Series[Any]:
+    """What kind of teachers each row has."""
+    pairs = zip(rows["student"], rows["teachers"], strict=True)
+    return pd.Series([KINDS[hypotheses.alike(*pair)] for pair in pairs], rows.index, dtype=object)
+
+
+def _by_kind(table: pd.DataFrame) -> pd.DataFrame:
+    """Its lines by the first level of their labels, in the order of :data:`KINDS`."""
+    order = {kind: place for place, kind in enumerate(KINDS.values())}
+    return table.sort_index(level=0, key=lambda kinds: kinds.map(order), sort_remaining=False, kind="stable")
 
 
 def _spread(rows: pd.DataFrame) -> Spread | None:
@@ -91,6 +103,23 @@ def _estimate(differences: pd.Series[Any], gained: pd.DataFrame) -> tuple[float,
     mean, interval = stats.over_pairs(list(pairs.values()))
     spreads = gained.drop_duplicates("pair").set_index("pair")["spread"]
     return (mean, interval) if interval else stats.over_these([(own, spreads[pair]) for pair, own in pairs.items()])
+
+
+def off_mean(gained: pd.DataFrame) -> str:
+    """By how much the baselines that gains are over differ from their means, in words; nothing once methods have all seeds.
+
+    Args:
+        gained: As :func:`gains` gives it.
+    """
+    baselines = gained.reset_index(drop=True).drop_duplicates(["student", "end", "seed"])
+    off = baselines.groupby(["student", "end"])["off"].mean().groupby("student").mean()
+    if not off.abs().max() >= 0.05:
+        return ""
+    said = ", ".join(f"{signed(one)} AP for {zoo.label(str(student))}" for student, one in off.items())
+    return (
+        "Methods have fewer seeds than their baselines so far. The baselines of these seeds are off the means of all seeds: "
+        f"{said}. Where a baseline is below its mean, its gains over the mean would be smaller by as much."
+    )
 
 
 def by_method(gained: pd.DataFrame) -> pd.DataFrame:
@@ -212,22 +241,21 @@ def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
 
 
 def missing(frame: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:
-    """Which pairs of student and teachers have no method beside a baseline yet: each ``pair`` with the ``page`` that has its rows.
+    """Which pairs of student and teachers have no method beside a baseline yet, by kind of teacher: the ``page`` with their rows.
 
     Args:
         frame: Of the pages whose rows are recipes.
         gained: As :func:`gains` gives it.
     """
     own = frame[(frame["role"] == "row") & (frame["recipe"] != "baseline") & ~frame["pair"].isin(gained["pair"])]
-    return own.drop_duplicates("pair")[["page", "pair"]]
+    own = own.drop_duplicates("pair")
+    return _by_kind(own.assign(kind=_kinds(own)).set_index(["kind", "pair"])[["page"]])
 
 
 def all_gains(gained: pd.DataFrame) -> pd.DataFrame:
     """The mean gain over seeds of every method in every pair, by kind of teacher."""
     means = gained.groupby(["kind", "pair", "row"], sort=False)["gain"].mean().unstack("row")
-    order = {kind: place for place, kind in enumerate(KINDS.values())}
-    means = means.sort_index(level=0, key=lambda kinds: kinds.map(order), sort_remaining=False, kind="stable")
-    return means.reindex(columns=[row for row in NAMES if row in means])
+    return _by_kind(means).reindex(columns=[row for row in NAMES if row in means])
 
 
 def of_method(gained: pd.DataFrame, row: str) -> str:

@@ -96,11 +96,17 @@ def over_seeds(values: pd.DataFrame) -> pd.Series[Any]:
 def intervals(frame: pd.DataFrame, by: Sequence[str] = ROW) -> pd.Series[Any]:
     """The 95 % interval of AP over seeds; of the first seed over images where no row tells how far seeds move; None if not run."""
     ours = frame[(frame["source"] == "ours") & (frame["metric"] == "AP")].drop_duplicates([*by, "seed"])
-    rows, ours = pd.MultiIndex.from_frame(ours[list(by)].drop_duplicates()), ours.dropna(subset="seed").sort_values("seed")
-    seeds = over_seeds(ours.pivot(index=list(by), columns="seed", values="value").reindex(rows))
+    seeds = over_seeds(_wide(ours, by))
+    ours = ours.dropna(subset="seed").sort_values("seed")
     images = ours.dropna(subset="low").drop_duplicates(list(by)).set_index(list(by))[["low", "high"]]
     first = pd.Series(list(images.itertuples(index=False, name=None)), index=images.index, dtype=object)
     return seeds.where(seeds.notna(), first.reindex(seeds.index)).where(lambda found: found.notna(), None)
+
+
+def _wide(ours: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Values of one metric, a column for each seed."""
+    rows = pd.MultiIndex.from_frame(ours[list(by)].drop_duplicates())
+    return ours.dropna(subset="seed").pivot(index=list(by), columns="seed", values="value").reindex(rows)
 
 
 def gain_intervals(frame: pd.DataFrame) -> pd.Series[Any]:
@@ -265,8 +271,10 @@ def folded(page: Page, table: pd.DataFrame, run: pd.Series[bool], caption: str, 
     """
     said = ""
     if not run.all():
-        lack = f"{(~run).sum()} of {words.counted(len(run), noun)} not run yet"
-        said = f"{lack}: {page.command()} makes them, in about {duration(sum(words.left(plan(page.chains()))))}, one run at a time."
+        left = words.left(plan(page.chains()))
+        lacks = f"{words.counted(len(left), 'run')} that this page lacks, with those of its teachers and of all seeds"
+        said = f"{(~run).sum()} of {words.counted(len(run), noun)} not run yet. {page.command()} makes the {lacks}, "
+        said += f"in about {duration(sum(left))}, one at a time."
     if not run.any():
         return HTML(f"<p>{safe(said)}</p>")
     return styled(table[run], " ".join(filter(None, [said, caption])), **look)
@@ -319,11 +327,13 @@ def ladder(frame: pd.DataFrame) -> pd.DataFrame:
     found["images/s"] = own[own["metric"] == "images_per_second"].groupby(by)["value"].median()
     found["role"] = own.groupby(by)["role"].first().replace("row", "student")
     found = found.reset_index().rename(columns={"end": "epochs"}).astype({"epochs": int})
+    by_images = found["95 %"].notna() & over_seeds(_wide(own[own["metric"] == "AP"], by)).isna().reindex(found.index)
+    found["note"] = by_images.map({True: "†", False: ""})
     found["mmdet"] = [zoo.weights(name).ap for name in found["student"]]
     found["family"] = found["student"].map(zoo.family)
     found = found.sort_values(["family", "mmdet", "epochs"])
     found.index = pd.Index(found["student"].map(zoo.label) + ", " + found["epochs"].astype(str) + " epochs")
-    return found[["role", "mmdet", "AP", "95 %", *METRICS[1:5], "images/s"]]
+    return found[["role", "mmdet", "AP", "95 %", *METRICS[1:5], "images/s", "note"]]
 
 
 def figure(frame: pd.DataFrame) -> Figure:

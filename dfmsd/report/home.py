@@ -98,7 +98,7 @@ def recommendation(gained: pd.DataFrame, length: pd.DataFrame) -> str:
             take, cheaper = line["highest gain"], line["cheaper and perhaps as good"] or "none"
         rows.append(tuple(map(plain, (str(case), take, gain, cheaper))))
     heads = ["you have", "highest gain", "gain in AP over no teacher", "cheaper and perhaps as good"]
-    return f"{pipes(heads, rows)}\n{choosing.longer(length)}\n"
+    return f"{pipes(heads, rows)}\n{choosing.off_mean(gained)}\n\n{choosing.longer(length)}\n"
 
 
 EXAMPLE = "Faster R-CNN R50 taught by Mask R-CNN Swin-T, then Mask R-CNN Swin-S"
@@ -112,12 +112,15 @@ def pairs(frame: pd.DataFrame, gained: pd.DataFrame) -> str:
         frame: Of the pages with tables.
         gained: As :func:`dfmsd.report.choosing.gains` gives it.
     """
-    left, run = list(choosing.missing(frame, gained)["pair"]), gained["pair"].nunique()
-    if not left:
+    missing, run = choosing.missing(frame, gained), gained["pair"].nunique()
+    if missing.empty:
         return ""
+    left = {str(pair): str(kind) for kind, pair in missing.index}
     have = "has" if run == 1 else "have"
     said = f"{run} of {counted(run + len(left), 'pair')} of student and teachers {have} a method beside a baseline. "
-    return f"\n{said}{EXAMPLE}, for example, is {'not run yet' if EXAMPLE in left else 'run'}.\n"
+    if kind := left.get(EXAMPLE):
+        said += f"{EXAMPLE}, for example, is not run yet. Until then, the line “{kind}” comes nearest to it."
+    return f"\n{said}\n"
 
 
 def cost(shown: list[Page], command: str) -> str:

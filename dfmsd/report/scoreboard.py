@@ -28,10 +28,14 @@ def summary(asked: pd.DataFrame, judged: pd.DataFrame, chance: pd.DataFrame) -> 
     lines = [f"- Hypotheses ({len(asked)}): " + ", ".join(f"{verdicts.get(one, 0)} {one}" for one in VERDICTS) + "."]
     for ours, own in judged.groupby("ours", sort=False):
         found = counts(own, own["ours"], chance).iloc[0]
-        said = [f"{found[one]:.0f} {one} ({found[f'{one} by chance']:.1f} by chance)" for one in VERDICTS[:2]]
+        said = [f"{found[one]:.0f} {one} ({_few(found[f'{one} by chance'])} by chance)" for one in VERDICTS[:2]]
         said += [f"{found[one]:.0f} {one}" for one in VERDICTS[2:]]
         lines.append(f"- {WHOSE[bool(ours)].capitalize()} ({len(own)}): {', '.join(said)}.")
     return "\n".join(lines)
+
+
+def _few(count: float) -> str:
+    return f"{count:.1f}" if count >= 0.05 else "fewer than 0.1"
 
 
 def over_pairs(found: pd.DataFrame) -> pd.DataFrame:

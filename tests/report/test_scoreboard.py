@@ -33,7 +33,8 @@ def test_every_claim_is_counted_once_beside_what_chance_makes_of_it(judged: pd.D
     assert scoreboard.summary(asked, judged, chance) == (
         "- Hypotheses (2): 1 supported, 0 contradicted, 0 not settled, 1 not run.\n"
         "- Claims of the papers (2): 1 supported (0.4 by chance), 0 contradicted (0.5 by chance), 1 not settled, 0 not run.\n"
-        "- Our own comparisons (1): 0 supported (0.0 by chance), 0 contradicted (0.0 by chance), 0 not settled, 1 not run."
+        "- Our own comparisons (1): 0 supported (fewer than 0.1 by chance), 0 contradicted (fewer than 0.1 by chance), "
+        "0 not settled, 1 not run."
     )
     words = str(scoreboard.figure(found, "mini").get_label())
     assert "1: one 1 supported, 1 not settled; 2: two 1 not run." in words
