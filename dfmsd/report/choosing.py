@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from statistics import fmean
 from typing import Any
 
@@ -180,7 +181,7 @@ def told_apart(gained: pd.DataFrame, one: str, other: str) -> bool | None:
 def best(gained: pd.DataFrame) -> dict[str, Any] | None:
     """The method with the highest mean gain, and which of the others is the cheapest that cannot be told from it.
 
-    Like with like: only methods that have all the pairs in which there is a choice are compared.
+    Like with like: each method that is compared has all the pairs over which it is (:func:`_whole`).
 
     Args:
         gained: Of one kind of teacher, or of one pair.
@@ -189,11 +190,9 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
         ``method, gain, interval, pairs``; ``cheapest``, which may be the method itself; ``left``, the methods that lack a pair.
         None where there is no choice.
     """
-    within = gained[gained.groupby("pair")["row"].transform("nunique") > 1]
-    if within.empty:
+    whole = _whole(gained)
+    if whole.empty:
         return None
-    pairs = within.groupby("row")["pair"].nunique()
-    whole = within[within["row"].isin(pairs[pairs == pairs.max()].index)]
     means = whole.groupby(["row", "pair"])["gain"].mean().groupby("row").mean()
     method = str(means.idxmax())
     mean, interval = _estimate(whole[whole["row"] == method].set_index(["pair", "seed"])["gain"], whole)
@@ -201,8 +200,24 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
     cheaper = steps[steps["most"] < steps.loc[method, "least"]]
     same = [row for row in cheaper.index if told_apart(whole, method, row) is False]
     cheapest = str(cheaper.loc[same, "cost"].idxmin()) if same else method
-    left = [row for row in NAMES if 0 < pairs.get(row, 0) < pairs.max()]
-    return {"method": method, "gain": mean, "interval": interval, "pairs": int(pairs.max()), "cheapest": cheapest, "left": left}
+    left = [row for row in NAMES if row in set(gained["row"]) - set(whole["row"])]
+    return {
+        "method": method,
+        "gain": mean,
+        "interval": interval,
+        "pairs": whole["pair"].nunique(),
+        "cheapest": cheapest,
+        "left": left,
+    }
+
+
+def _whole(gained: pd.DataFrame) -> pd.DataFrame:
+    """The largest table of two methods or more, and pairs, in which no cell is missing; of two as large, that of more pairs."""
+    run = pd.crosstab(gained["pair"], gained["row"]) > 0
+    sets = (list(rows) for count in range(2, len(run.columns) + 1) for rows in combinations(run.columns, count))
+    tables = [(rows, run.index[run[rows].all(axis="columns")]) for rows in sets]
+    rows, pairs = max(tables, key=lambda table: (len(table[0]) * len(table[1]), len(table[1])), default=([], []))
+    return gained[gained["row"].isin(rows) & gained["pair"].isin(pairs)]
 
 
 def recommended(gained: pd.DataFrame) -> pd.DataFrame:

@@ -92,12 +92,12 @@ def recommendation(gained: pd.DataFrame, length: pd.DataFrame) -> str:
         return "No method is run yet beside its baseline, so we cannot recommend one.\n"
     rows = []
     for case, line in choosing.recommended(gained).iterrows():
-        gain, take, cheaper = "fewer than two methods run", "", ""
+        take, cheaper = "fewer than two methods run", ""
         if not pd.isna(line["pairs"]):
-            gain = f"{signed(line['Δ'])}{bracketed(line['95 %'])}, {counted(line['pairs'], 'pair')}"
-            take, cheaper = line["highest gain"], line["cheaper and perhaps as good"] or "none"
-        rows.append(tuple(map(plain, (str(case), take, gain, cheaper))))
-    heads = ["you have", "highest gain", "gain in AP over no teacher", "cheaper and perhaps as good"]
+            gain = f"{signed(line['Δ'])} AP{bracketed(line['95 %'])}, {counted(line['pairs'], 'pair')}"
+            take, cheaper = f"{line['highest gain']}: {gain}", line["cheaper and perhaps as good"] or "none"
+        rows.append(tuple(map(plain, (str(case), take, cheaper))))
+    heads = ["you have", "highest gain over no teacher", "cheaper and perhaps as good"]
     return f"{pipes(heads, rows)}\n{choosing.off_mean(gained)}\n\n{choosing.longer(length)}\n"
 
 
