@@ -98,6 +98,17 @@ def costs(frame: pd.DataFrame) -> pd.DataFrame:
     return own.groupby(lambda row: str(row).partition(",")[0]).mean()
 
 
+def slower(frame: pd.DataFrame) -> str:
+    """How long a step takes with each method, as Markdown, the shortest first; nothing where none is measured.
+
+    Args:
+        frame: As :func:`costs` takes it.
+    """
+    found = costs(frame)["cost"].reindex(list(NAMES)).dropna().sort_values()
+    said = ", ".join(f"{row} {cost:.2f}" for row, cost in found.items())
+    return f"A training step at COCO's size takes so many times as long as without a teacher: {said}." * bool(said)
+
+
 def _estimate(differences: pd.Series[Any], gained: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
     """The mean of two rows' differences, by pair and seed, and its interval: over pairs, or where they are few over their seeds."""
     pairs = {pair: list(own) for pair, own in differences.groupby("pair", sort=False)}
@@ -118,8 +129,8 @@ def off_mean(gained: pd.DataFrame) -> str:
         return ""
     said = ", ".join(f"{signed(one)} AP for {zoo.label(str(student))}" for student, one in off.items())
     return (
-        "Methods have fewer seeds than their baselines so far. The baselines of these seeds are off the means of all seeds: "
-        f"{said}. Where a baseline is below its mean, its gains over the mean would be smaller by as much."
+        "So far methods have fewer seeds than their baselines. With these seeds, baselines differ from their means over all seeds "
+        f"by {said}. If a baseline lies below its mean, gains over the mean are smaller by as much."
     )
 
 
@@ -155,10 +166,13 @@ def by_method(gained: pd.DataFrame) -> pd.DataFrame:
 def steps(gained: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
     """What a whole training step of student, teacher and method took in the runs of the tables, by method: medians over pairs.
 
+    Of the pairs and methods of which no run is missing (:func:`_whole`).
+
     Args:
         gained: As :func:`gains` gives it.
         made: Where its runs come from, as :func:`dfmsd.study.frames.origins` gives it.
     """
+    gained = _whole(gained)
     memory = made.set_index("key")["peak_memory_mb"].to_dict() if len(made) else {}
     used, alone = (gained[name].map(memory).astype(float) for name in ("key", "alone_key"))
     own = gained.assign(took=gained["alone_speed"] / gained["speed"], more=used - alone)
@@ -187,8 +201,8 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
         gained: Of one kind of teacher, or of one pair.
 
     Returns:
-        ``method, gain, interval, pairs``; ``cheapest``, which may be the method itself; ``left``, the methods that lack a pair.
-        None where there is no choice.
+        ``method, gain, interval, pairs``; ``cheapest``, which may be the method itself; ``left``, the methods that are not
+        compared, and ``out``, the pairs. None where there is no choice.
     """
     whole = _whole(gained)
     if whole.empty:
@@ -208,6 +222,7 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
         "pairs": whole["pair"].nunique(),
         "cheapest": cheapest,
         "left": left,
+        "out": [pair for pair in gained["pair"].unique() if pair not in set(whole["pair"])],
     }
 
 
@@ -222,9 +237,23 @@ def _whole(gained: pd.DataFrame) -> pd.DataFrame:
 
 def recommended(gained: pd.DataFrame) -> pd.DataFrame:
     """What to take, by what a reader has: :func:`best` of each case, a line each; a case without a choice is there, and empty."""
+    return _lines({case: best(own) for case, own in _cases(gained).items()})
+
+
+def _cases(gained: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What a reader may have, with the gains that count for it."""
     free = gained[~gained["row"].map(NAMES).isin([name for name, needs in NEEDS.items() if "boxes" in needs])]
-    cases = {kind: gained[gained["kind"] == kind] for kind in KINDS.values()} | {"A teacher of either type, no boxes used": free}
-    return _lines({case: best(own) for case, own in cases.items()})
+    kinds = {kind: gained[gained["kind"] == kind] for kind in KINDS.values()}
+    return kinds | {"A teacher of either type, no boxes used": free}
+
+
+def out(gained: pd.DataFrame) -> str:
+    """Which pairs no line of :func:`recommended` counts, because runs are missing, and what their methods gain, as Markdown."""
+    means = gained.groupby(["pair", "row"], sort=False)["gain"].mean()
+    found = [best(own) for own in _cases(gained).values()]
+    pairs = dict.fromkeys(pair for one in found if one for pair in one["out"])
+    said = [f"{plain(pair)} ({', '.join(f'{row} {signed(gain)}' for row, gain in means[pair].items())})" for pair in pairs]
+    return f"A ranking leaves out pairs that lack a run of its methods. Their gains: {'; '.join(said)}." * bool(said)
 
 
 def by_pair(gained: pd.DataFrame) -> pd.DataFrame:
@@ -293,28 +322,35 @@ def of_method(gained: pd.DataFrame, row: str) -> str:
     return f"{''.join(lines)}\n{pipes(['student and teachers', 'gain in AP', 'its rows'], rows)}"
 
 
-def longer(length: pd.DataFrame) -> str:
-    """What more training gives a student without a teacher, and what methods still add to it, as Markdown.
+def doubled(gates: pd.DataFrame) -> pd.Series[Any]:
+    """What each student gains by twice the training, without a teacher.
 
     Args:
+        gates: The frame of the gates' page.
+    """
+    alone = gates[(gates["metric"] == "AP") & (gates["recipe"] == "baseline") & (gates["role"] == "row") & gates["value"].notna()]
+    values = alone.pivot_table(index=["student", "seed"], columns="length", values="value").reindex(columns=[1.0, 2.0])
+    return (values[2.0] - values[1.0]).dropna().groupby("student", sort=False).mean().rename(index=zoo.label)
+
+
+def longer(gates: pd.DataFrame, length: pd.DataFrame) -> str:
+    """What twice the training gives a student without a teacher, and what methods still add to it, as Markdown.
+
+    Args:
+        gates: The frame of the gates' page.
         length: The frame of the page about length, a factor in ``length``.
     """
-    ours = length[(length["metric"] == "AP") & length["value"].notna()].drop_duplicates(["pair", "recipe", "length", "seed"])
-    found = ours.groupby(["length", "recipe", "pair"])["value"].mean().unstack("pair")
-    of = {float(str(factor)): own.droplevel("length") for factor, own in found.groupby(level="length")}
-    lines = []
-    for factor, own in of.items():
-        if factor <= 1 or 1 not in of or "baseline" not in own.index or "baseline" not in of[1].index:
-            continue
-        gained = (own.T["baseline"] - of[1].T["baseline"]).dropna()
-        if gained.empty:
-            continue
-        said = ends(f"A student that trains {factor:g} times as long without a teacher", "one of the usual length", fmean(gained))
-        said += f" ({', '.join(map(signed, gained))} in {counted(len(gained), 'pair')}, {counted(ours['seed'].nunique(), 'seed')})"
-        added = (own - own.loc["baseline"]).drop(index="baseline").mean(axis="columns").dropna()
-        more = ", ".join(f"{LABELS[str(recipe)]} {signed(gain)}" for recipe, gain in added.items())
-        lines.append(f"{said}; methods that train as long add to that: {more} AP." if more else f"{said}.")
-    return " ".join(lines)
+    gained = doubled(gates)
+    if gained.empty:
+        return ""
+    said = ends("A student that trains twice as long without a teacher", "one of the usual length", fmean(gained))
+    of = ", ".join(f"{student} {signed(gain)}" for student, gain in gained.items())
+    lines = [f"{said}, the mean over {counted(len(gained), 'student')} ({of})."]
+    ours = length[(length["metric"] == "AP") & (length["length"] == 2) & length["value"].notna()]
+    found = ours.pivot_table(index=["pair", "seed"], columns="recipe", values="value", sort=False)
+    added = {recipe: (found[recipe] - found["baseline"]).dropna() for recipe in found if recipe != "baseline"}
+    more = ", ".join(f"{LABELS[str(recipe)]} {signed(gain.mean())}" for recipe, gain in added.items() if len(gain))
+    return " ".join([*lines, f"Methods that train as long add to that: {more} AP." * bool(more)]).strip()
 
 
 def figure(methods: pd.DataFrame, scale: str) -> Figure:

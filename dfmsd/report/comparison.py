@@ -211,7 +211,7 @@ def findings(frame: pd.DataFrame, subject: str) -> str:
     rows = frame[frame["role"] == "row"]
     found = {str(rival): one for rival, one in against(rows, subject).to_dict("index").items() if one["run"]}
     if not found:
-        return ""
+        return _without(rows, subject)
     lines = []
     if one := found.get("baseline"):
         said = words.ends(subject, "the baseline", one["Δ mean"], one["95 %"])
@@ -230,6 +230,17 @@ def findings(frame: pd.DataFrame, subject: str) -> str:
         lines.append(f"The highest row is {plain(best)}: it ends {number(-differences[best])} AP above {subject}.")
     lines += [_contradicted(rows, differences, subject), _passed(frame)]
     return "\n".join(f"- {line}" for line in lines if line)
+
+
+def _without(rows: pd.DataFrame, subject: str) -> str:
+    """What the other rows do beside the baseline, as long as the subject is not run."""
+    others = against(rows[rows["row"] != subject], "baseline")
+    said = [
+        f"{plain(str(rival))} ({signed(-one['Δ mean'])}{words.bracketed(one['95 %'] and tuple(-end for end in one['95 %'][::-1]))})"
+        for rival, one in others.to_dict("index").items()
+        if one["run"]
+    ]
+    return f"- {plain(subject)} is not run beside another row yet. Gains over the baseline: {', '.join(said)} AP." * bool(said)
 
 
 def _contradicted(rows: pd.DataFrame, ours: Mapping[str, float], subject: str) -> str:
@@ -333,7 +344,7 @@ def ladder(frame: pd.DataFrame) -> pd.DataFrame:
     found["family"] = found["student"].map(zoo.family)
     found = found.sort_values(["family", "mmdet", "epochs"])
     found.index = pd.Index(found["student"].map(zoo.label) + ", " + found["epochs"].astype(str) + " epochs")
-    return found[["role", "mmdet", "AP", "95 %", *METRICS[1:5], "images/s", "note"]]
+    return found[["role", "AP", "95 %", *METRICS[1:5], "images/s", "mmdet", "note"]]
 
 
 def figure(frame: pd.DataFrame) -> Figure:

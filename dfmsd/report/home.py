@@ -34,13 +34,13 @@ def screen() -> dict[str, str]:
     frame = pd.concat([frames.frame(page) for page in shown])
     found = hypotheses.judged(frame)
     of_choosing = frames.frame(pages.get("choosing"))
-    length = of_choosing["page"] == "length"
-    gained = choosing.gains(tables := of_choosing[~length])
+    length, gates = (of_choosing[of_choosing["page"] == name] for name in ("length", "gates"))
+    gained = choosing.gains(tables := of_choosing[~of_choosing["page"].isin(["length", "gates"])])
     everything = [page for page in map(pages.get, pages.names()) if page.scale == board.scale]
     return {f"method-{name}": choosing.of_method(gained, row) for row, name in choosing.NAMES.items()} | {
         "answer": answer(found),
         "figure": f"```{{raw}} html\n{figures.image(scoreboard.forest(found))}\n```\n",
-        "take": recommendation(gained, of_choosing[length]) + pairs(tables, gained),
+        "take": recommendation(gained, gates, length) + pairs(tables, gained),
         "cost": cost(everything, board.command()),
     }
 
@@ -81,11 +81,12 @@ def _said(asked: hypotheses.Hypothesis, line: Mapping[Any, Any]) -> str:
     return ends(asked.subject, rival, line["estimate"], interval)
 
 
-def recommendation(gained: pd.DataFrame, length: pd.DataFrame) -> str:
+def recommendation(gained: pd.DataFrame, gates: pd.DataFrame, length: pd.DataFrame) -> str:
     """What to take, by what a reader has, as Markdown.
 
     Args:
         gained: As :func:`dfmsd.report.choosing.gains` gives it.
+        gates: The frame of the gates' page.
         length: The frame of the page about length.
     """
     if gained.empty:
@@ -97,8 +98,12 @@ def recommendation(gained: pd.DataFrame, length: pd.DataFrame) -> str:
             gain = f"{signed(line['Δ'])} AP{bracketed(line['95 %'])}, {counted(line['pairs'], 'pair')}"
             take, cheaper = f"{line['highest gain']}: {gain}", line["cheaper and perhaps as good"] or "none"
         rows.append(tuple(map(plain, (str(case), take, cheaper))))
-    heads = ["you have", "highest gain over no teacher", "cheaper and perhaps as good"]
-    return f"{pipes(heads, rows)}\n{choosing.off_mean(gained)}\n\n{choosing.longer(length)}\n"
+    if len(twice := choosing.doubled(gates)):
+        gain = f"{signed(twice.mean())} AP, {counted(len(twice), 'student')}"
+        rows.append(("No teacher, but twice the time to train", f"twice the epochs: {gain}", "none"))
+    heads = ["you have", "highest gain over no teacher and the usual epochs", "cheaper and perhaps as good"]
+    said = [choosing.out(gained), choosing.off_mean(gained), choosing.longer(gates, length)]
+    return "\n\n".join([pipes(heads, rows), *filter(None, said)]) + "\n"
 
 
 EXAMPLE = "Faster R-CNN R50 taught by Mask R-CNN Swin-T, then Mask R-CNN Swin-S"

@@ -107,9 +107,17 @@ def figure(page: RegimePage, frame: pd.DataFrame, *, gain: bool = False) -> Figu
 
 
 def left(page: RegimePage, frame: pd.DataFrame) -> str:
-    """What is left of each recipe's gain from the smallest value to the largest, as Markdown, for pairs that have both."""
+    """What is left of each recipe's gain from the smallest value to the largest, as Markdown, for pairs that have both.
+
+    Before that, what the first recipe alone gains between the smallest and the largest value that every pair has of it.
+    """
     gains = by_seed(page, frame, gain=True)
     lines = []
+    alone = by_seed(page, frame).mean(axis="columns").xs(page.recipes[0], level="recipe").unstack(page.vary).dropna(axis="columns")
+    if len(alone.columns) > 1:
+        low, high = min(alone.columns), max(alone.columns)
+        said = f"{signed(fmean(alone[high] - alone[low]))} AP from × {low:g} to × {high:g} ({counted(len(alone), 'pair')})"
+        lines.append(f"- {LABELS[page.recipes[0]].capitalize()}: {said}.")
     for recipe in page.recipes[1:]:
         own = pd.DataFrame(gains.mean(axis="columns").unstack(page.vary)).xs(recipe, level="recipe")
         first, last = min(own.columns), max(own.columns)

@@ -159,7 +159,9 @@ def said(judged: pd.DataFrame) -> str:
     lines = []
     for one in judged.to_dict("records"):
         numbers = f": {plain(one['numbers'])}" if one["numbers"] else ""
-        lines.append(f"- **{one['verdict'][0].upper()}{one['verdict'][1:]}**: {plain(one['text'])}{numbers}.")
+        why = ", as there is one training of each network" * (one["verdict"] == "not settled" and pd.isna(one["p"]))
+        sign = " All differences have the opposite sign." * bool(one["opposite"])
+        lines.append(f"- **{one['verdict'][0].upper()}{one['verdict'][1:]}**{why}: {plain(one['text'])}{numbers}.{sign}")
     return "\n".join(lines)
 
 

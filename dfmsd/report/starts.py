@@ -35,6 +35,17 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
+def learnt(table: pd.DataFrame) -> str:
+    """How well starts tell crops apart, in words, from :func:`table`; nothing where none is run."""
+    known = table["accuracy"].dropna().astype(float) if len(table) else pd.Series(dtype=float)
+    if known.empty:
+        return ""
+    lowest = str(known.idxmin()).split(", ")[0]
+    return (
+        f"Starts tell {known.min():.1f} to {known.max():.1f} % of the crops of other images right; that of {lowest} is the lowest."
+    )
+
+
 def keys(frame: pd.DataFrame) -> pd.Series[Any]:
     """The key of the record behind each accuracy."""
     found = frame[(frame["metric"] == "accuracy") & frame["value"].notna()]

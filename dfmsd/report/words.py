@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -123,6 +124,26 @@ def alike(frame: pd.DataFrame, stride: int) -> str:
     )
 
 
+def trained(families: pd.DataFrame) -> str:
+    """How many detector families can be student and teacher, from the table of the page about them."""
+    fails = families.index[(families == "no").any(axis="columns")]
+    said = f"{len(families) - len(fails)} of {len(families)} families can be both student and teacher."
+    return f"{said} A note says why these cannot: {', '.join(map(str, fails))}." if len(fails) else said
+
+
+def extra(parameters: pd.Series[Any]) -> str:
+    """What methods learn besides the student, by their names.
+
+    Example:
+        >>> extra(pd.Series({"MSE": 0.0, "PKD": 0.0, "MGD": 5_900_800.0, "DMKD": 11_886_250.0}))
+        'MSE, PKD learn no parameters besides the student. The other methods learn from 5.9 to 11.9 million.'
+    """
+    more = parameters[parameters > 0] / 1e6
+    none = ", ".join(map(str, parameters.index[parameters == 0]))
+    others = f"The other methods learn from {more.min():.1f} to {more.max():.1f} million."
+    return f"{none} learn no parameters besides the student. {others}"
+
+
 def left(planned: Iterable[plan.Planned]) -> list[float]:
     """How long each run takes that has no result, in seconds.
 
@@ -160,8 +181,9 @@ def _stale(known: Iterable[tuple[Run, Record]]) -> str:
 def _others(known: Iterable[tuple[Run, Record]]) -> str:
     count = sum(records.had_others(record, run) for run, record in known)
     had = (
-        f" {counted(count, 'run')} had another training of a start or teacher than the one whose record is here, because the same "
-        "run ends in other weights on another kind of processor. The AP shown for such a teacher is not quite that of theirs."
+        f" {counted(count, 'run')} began with, or learned from, a network of another training than the one whose record is here: "
+        "on another kind of processor the same run ends in other weights. So the AP that is shown for such a network is not quite "
+        "that of the one they had."
     )
     return had * bool(count)
 

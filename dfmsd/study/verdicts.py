@@ -47,6 +47,8 @@ class Judgement:
     """The same with all claims of the scale allowed for."""
     stale: bool = False
     """Whether the code behind one of the numbers has changed since."""
+    opposite: bool = False
+    """Whether every difference has the sign that the claim denies."""
     paper_numbers: str = ""
     paper_supports: bool | None = None
     """What the paper's own numbers say of its claim; None where it gives none."""
@@ -165,6 +167,11 @@ class _Asked:
         supports = 1.0 if None in found else max(above for above, _ in both)
         return supports, min(1.0, len(found) * min(below for _, below in both))
 
+    def opposite(self, values: Mapping[Cell, float]) -> bool:
+        """Whether every comparison that is run has a difference below 0."""
+        run = [one for one in self.contrasts if one]
+        return bool(run) and all(one.estimate(values, dict.fromkeys(one.factors))[0] < 0 for one in run)
+
     def numbers(self, values: Mapping[Cell, float], spreads: Mapping[Cell, Spread | None]) -> tuple[str, str]:
         """Its comparisons in words, and in one line."""
         found = [one for one in self.contrasts if one]
@@ -246,7 +253,7 @@ class _Board:
             numbers, stale = one.numbers(self.values, spreads), any(own.stale for own in one.contrasts if own)
             if one.claim.metric == "speed":
                 verdict, numbers, stale = _speeds(one.run)
-            found.append(Judgement(verdict, *numbers, p, adjusted, stale, *one.papers))
+            found.append(Judgement(verdict, *numbers, p, adjusted, stale, one.opposite(self.values), *one.papers))
         return found
 
     def simulated(self, rng: np.random.Generator) -> list[Verdict]:

@@ -26,7 +26,7 @@ import yaml
 from IPython.display import Markdown
 
 from dfmsd.errors import StudyError
-from dfmsd.report import book, tables
+from dfmsd.report import book, glossary, tables
 from dfmsd.study import doctor, ensure, exports, pages, paths, plan, records
 from dfmsd.study.files import write_atomic
 from dfmsd.study.pages.base import Page
@@ -160,6 +160,14 @@ def test_every_run_of_every_page_trains(html: Path) -> None:
 def test_nothing_on_a_page_names_this_machine(html: Path) -> None:
     texts = {name: (paths.pages() / f"{name}.ipynb").read_text() for name in pages.names()}
     assert [name for name, text in texts.items() if str(paths.ROOT) in text or str(paths.runs()) in text] == []
+
+
+def test_a_link_to_the_glossary_says_what_the_word_means(html: Path) -> None:
+    links = re.findall(
+        r'<a class="reference internal"[^>]*title="([^"]*)"[^>]*><span class="xref std std-term">(.+?)</span>',
+        (html / "intro.html").read_text(),
+    )
+    assert ("SAL", glossary.SHORT["SAL"]) in [(word, title) for title, word in links] and len(links) >= 4
 
 
 def test_pages_that_train_show_a_row_for_each_student(html: Path) -> None:
@@ -372,11 +380,12 @@ def visits(html: Path, browser: Any) -> dict[str, Visit]:
     return seen
 
 
-@pytest.mark.parametrize("fault", ["fetched", "broken", "raw", "wrong", "wordless", "empty", "unsaved", "wide"])
+@pytest.mark.parametrize("fault", ["fetched", "broken", "raw", "wrong", "wordless", "empty", "unsaved", "wide", "small", "pale"])
 def test_no_page_has_this_fault(visits: dict[str, Visit], fault: str) -> None:
     """Fetched from the web, a broken image, raw or wrong maths, a picture without words, a bar above nothing, no download.
 
-    And a table that a wide screen cuts off, or whose first column a phone does not keep in sight.
+    And a table that a wide screen cuts off, or whose first column a phone does not keep in sight, letters of a figure under 8 pt,
+    and words that a dark page hides.
     """
     assert {name: visit.found[fault] for name, visit in visits.items() if visit.found[fault]} == {}
 

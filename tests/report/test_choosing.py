@@ -73,6 +73,8 @@ def test_a_pair_that_lacks_methods_takes_none_of_them_out_of_the_ranking() -> No
     half = rows("fcos_x101", {"baseline": 30.0, "MSE": 25.0, "DMKD": 24.0})
     found = choosing.best(gained(*whole, half))
     assert found is not None and (found["method"], found["pairs"], found["left"]) == ("DFMSD", 3, [])
+    assert choosing.out(gained(*whole, half)).endswith(f": {plain('fcos_x101')} (MSE −5.0, DMKD −6.0).")
+    assert choosing.out(gained(*whole)) == ""
 
 
 def test_nothing_is_cheaper_whose_step_is_not_measured_or_not_told_apart() -> None:
@@ -141,14 +143,17 @@ def test_a_method_says_what_it_did_and_leads_to_its_rows() -> None:
 
 
 def test_more_training_is_set_beside_what_methods_add() -> None:
-    frame = pd.concat(
-        [rows(GFL, {"baseline": ap, "MSE": ap + 2}).assign(length=length) for length, ap in ((1.0, 30.0), (2.0, 31.5))]
+    def trained(student: str, *aps: float) -> pd.DataFrame:
+        own = [rows(GFL, {"baseline": ap, "MSE": ap + 2}).assign(length=length) for length, ap in zip((1.0, 2.0), aps, strict=True)]
+        return pd.concat(own).assign(student=student)
+
+    gates = pd.concat([trained("fcos_r50", 30.0, 31.5), trained("gfl_r50", 30.0, 30.5)])
+    assert choosing.doubled(gates).to_dict() == pytest.approx({"FCOS R50": 1.5, "GFL R50": 0.5})
+    assert choosing.longer(gates, trained("fcos_r50", 30.0, 31.5)) == (
+        "A student that trains twice as long without a teacher ends 1.0 AP above one of the usual length, the mean over 2 students "
+        "(FCOS R50 +1.5, GFL R50 +0.5). Methods that train as long add to that: MSE +2.0 AP."
     )
-    assert choosing.longer(frame) == (
-        "A student that trains 2 times as long without a teacher ends 1.5 AP above one of the usual length (+1.5 in 1 pair, "
-        "2 seeds); methods that train as long add to that: MSE +2.0 AP."
-    )
-    assert choosing.longer(frame[frame["length"] == 2]) == ""
+    assert choosing.longer(gates[gates["length"] == 2], gates) == ""
 
 
 def test_a_pair_that_no_method_ran_on_is_missing() -> None:
@@ -161,7 +166,7 @@ def test_baselines_of_the_seeds_that_methods_have_are_set_beside_those_of_all_se
     frame = rows(GFL, {"baseline": 30.0, "MSE": 33.0})
     assert choosing.off_mean(gained(frame)) == ""
     one_seed = frame.query("row != 'MSE' or seed == 0")
-    assert "the means of all seeds: −0.1 AP for RetinaNet R50. " in choosing.off_mean(gained(one_seed))
+    assert "their means over all seeds by −0.1 AP for RetinaNet R50. " in choosing.off_mean(gained(one_seed))
 
 
 def test_without_a_record_the_page_says_how_many_runs_are_left_and_recommends_nothing(folders: object) -> None:

@@ -63,7 +63,7 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
     frame = frames.frame(page)
     said = [
         home.answer(hypotheses.judged(frame)),
-        home.recommendation(choosing.gains(frame), frame.assign(length=1.0)),
+        home.recommendation(choosing.gains(frame), frame.assign(length=1.0), frame.assign(length=1.0)),
         home.cost([page], pages.get("scoreboard").command()),
     ]
     assert home.pairs(frame, choosing.gains(frame)).startswith(
@@ -73,6 +73,23 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
     assert re.search(r"Nothing is run yet\. 0 of \d+ runs at scale mini have a record", said[2])
     assert "`python -m dfmsd page --all --scale mini` makes" in said[2]
     assert not re.search(r"\d\.\d AP|[+−]\d|core-hours", "".join(said))
+
+
+WRITTEN = {"miniature", "deviations"}
+"""Pages of text that quote the papers, the zoo, and trials without records, and say so."""
+
+
+def test_no_page_has_a_result_typed_into_its_prose() -> None:
+    """An AP, or a signed difference, is quoted from a margin of the claims alone."""
+    prose = {
+        file.stem: file.read_text() for file in (paths.ROOT / "book").rglob("*.md") if not {"pages", "_build"} & set(file.parts)
+    }
+    for file in paths.NOTEBOOKS.glob("*.ipynb"):
+        cells = nbformat.read(file, as_version=4).cells
+        prose[file.name] = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    typed = {name: re.findall(r"[\d.]+ AP\b|[+−]\d[\d.]*", re.sub(r"(?s)```.*?```", "", text)) for name, text in prose.items()}
+    margins = {"0.5 AP", "+3.5", "3.5 AP"}
+    assert len(prose) > 30 and {name: found for name, found in typed.items() if set(found) - margins and name not in WRITTEN} == {}
 
 
 def test_how_many_records_are_stale_stands_beside_how_many_there_are(folders: Path) -> None:
@@ -89,7 +106,7 @@ def test_how_many_runs_had_another_training_of_a_network_stands_beside_how_many_
         publish(start, weights_sha256="a" * 64)
     for place, run in enumerate(alone):
         publish(run, needed={need.key: ("b" if place < 2 else "a") * 64 for need in run.needs()})
-    assert " 2 runs had another training " in words.state([page])
+    assert " 2 runs began with, or learned from, a network of another training " in words.state([page])
 
 
 def test_a_methods_page_has_the_drawing_of_the_page_of_all_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,14 +106,15 @@ def test_a_notebook_of_one_page_shows_by_itself_what_the_page_shows(name: str) -
 
 @by_page
 def test_every_parameter_is_checked_before_anything_is_made(name: str) -> None:
-    """A value of another kind is one clear line, whatever the parameter; None is one, unless a page may be without."""
+    """A value of another kind or far too large is one clear line; None is one, unless a page may be without."""
     given = parameters(name)
     may_lack = {
         "scale",
         *(field for field, info in pages.NOTEBOOKS[name].model_fields.items() if type(None) in get_args(info.annotation)),
     }
     for parameter in given:
-        for value in (float("nan"), {"a": {}}, -1.5, *[None] * (parameter not in may_lack)):
+        huge = [10**9] * (parameter not in ("seed", "seeds"))
+        for value in (float("nan"), {"a": {}}, -1.5, True, *huge, *[None] * (parameter not in may_lack)):
             with pytest.raises(StudyError) as caught:
                 pages.page(name, given | {parameter: value})
             assert "\n" not in str(caught.value) and parameter in str(caught.value)
@@ -213,7 +214,7 @@ def test_a_page_is_the_same_whatever_was_trained_on_the_machine(folders: Path, m
     """It shows published records, and plans by their speeds; at the scale smoke it is about the runs that are here."""
     monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
     monkeypatch.setenv("DFMSD_BOOK", str(folders / "book"))
-    page, small = pages.get("length"), pages.get("length", scale="smoke")
+    page, look, small = pages.get("length"), pages.get("fig04"), pages.get("length", scale="smoke")
     published, unpublished, *_ = (runs[-1] for runs in page.chains())
     monkeypatch.setattr(home, "screen", lambda: {"answer": str(records.find(unpublished.key))})
     monkeypatch.setattr(book, "_drawings", dict)
@@ -225,12 +226,14 @@ def test_a_page_is_the_same_whatever_was_trained_on_the_machine(folders: Path, m
         if machine == "other":
             fixtures_study.finish(unpublished, speed=50.0)
             fixtures_study.finish(small.chains()[0][-1])
-        file = book.execute(page)
-        assert "not run" in file.read_text()
-        book._generate([page])
-        shown = {str(one): one.read_text() for one in [file, *paths.pages().glob("*/**/*")] if one.is_file()}
+            fixtures_study.finish(look.chains()[0][-1])
+        files = [book.execute(page), book.execute(look)]
+        assert "not run" in files[0].read_text() and "nothing is measured yet" in files[1].read_text()
+        book._generate([page, look])
+        shown = {str(one): one.read_text() for one in [*files, *paths.pages().glob("*/**/*")] if one.is_file()}
         built[machine] = shown, book.job(page).digest, book.job(small).digest
-        file.unlink()
+        for file in files:
+            file.unlink()
     one, other = built["one"], built["other"]
     assert {name for name in one[0] | other[0] if one[0].get(name) != other[0].get(name)} == set()
     assert one[1] == other[1]

@@ -25,6 +25,9 @@ from dfmsd.study.pages.scale import DataPage, GatesPage, StartsPage
 from dfmsd.study.pages.short import ExplorePage, LossPage, OwnPage
 from dfmsd.study.pages.tuning import TuningPage
 
+MOST = 1024
+"""Runs at a time that a notebook may ask for."""
+
 NOTEBOOKS: dict[str, type[Page]] = {
     "ablation": PageSpec,
     "bench": BenchPage,
@@ -114,8 +117,8 @@ def page(notebook: str, given: Mapping[str, Any]) -> Page:
     if file is not None and file.parent.name != notebook:
         raise StudyError(f"page {name!r} is of notebooks/{file.parent.name}.ipynb, not of {notebook}.ipynb: execute that one")
     jobs = given.get("jobs", 0)
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 0:
-        raise StudyError(f"jobs = {jobs!r}: 0 reads records, n = 1, 2, ... trains what is missing, n runs at a time")
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or not 0 <= jobs <= MOST:
+        raise StudyError(f"jobs = {jobs!r}: 0 reads records, n = 1, 2, ... {MOST} trains what is missing, n runs at a time")
     for unknown in (name for name in parameters if name not in model.model_fields):
         raise StudyError(f"{notebook}.ipynb has no parameter {unknown!r}: {suggest(unknown, [*model.model_fields, 'jobs'])}")
     return validate(model, {field: value for field, value in parameters.items() if field != "scale" or value is not None})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from dfmsd.study.spec import Frozen, Run
 
@@ -26,6 +26,13 @@ class Page(Frozen):
     title: Annotated[str, AfterValidator(_without_html)]
     question: str
     scale: Literal["smoke", "mini", "gpu", "coco"] = "mini"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("true and false are no numbers here")
+        return value
 
     def chains(self) -> Sequence[tuple[Run, ...]]:
         """The chains of runs that the page shows; none unless its kind says otherwise."""

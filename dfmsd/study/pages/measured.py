@@ -54,11 +54,11 @@ class MeasuredPage(Page):
 class SpectraPage(MeasuredPage):
     """What augmentations do to the spectra of images (:mod:`dfmsd.report.spectra`): computed from the images alone."""
 
-    images: int = Field(default=200, gt=0)
+    images: int = Field(default=200, gt=0, le=100_000)
     """Validation images, from the first on."""
-    rings: int = Field(default=24, gt=0)
+    rings: int = Field(default=24, gt=0, le=1000)
     """Of a radial profile."""
-    cycles: float = Field(default=1.0, gt=0)
+    cycles: float = Field(default=1.0, gt=0, le=32)
     """Waves on an object at COCO's limit of small ones, which part low from high frequencies."""
     window: Literal["hann", "none"] = "hann"
     """What an image is multiplied by before its spectrum is taken."""
@@ -86,7 +86,7 @@ class CodePage(MeasuredPage):
 class BenchPage(CodePage):
     """What the losses cost (:mod:`dfmsd.report.bench`): a record a machine; at the scale smoke of tiny maps."""
 
-    repeats: int = Field(default=5, ge=1)
+    repeats: int = Field(default=5, ge=1, le=1000)
     """Rounds; every method is timed once in each."""
 
     def sources(self) -> Sequence[Page]:

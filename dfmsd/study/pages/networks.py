@@ -75,9 +75,9 @@ class FeaturesPage(MeasuredPage):
     """What the paper says of its figure, as MyST Markdown."""
     stride: Stride = 8
     """Of the level that is drawn."""
-    images: int = Field(default=200, gt=0)
+    images: int = Field(default=200, gt=0, le=100_000)
     """Validation images over which numbers are taken, from the first on."""
-    shown: int = Field(default=3, gt=0)
+    shown: int = Field(default=3, gt=0, le=50)
     """Images that are drawn: the first ones that have an object of each of COCO's sizes."""
 
     @model_validator(mode="after")
@@ -130,11 +130,11 @@ class EnhancementPage(MeasuredPage):
     """The teacher whose boxes decide which objects dominate an image."""
     strong: str = "retinanet_x101"
     """The teacher of the last stage."""
-    images: int = Field(default=100, gt=0)
+    images: int = Field(default=100, gt=0, le=100_000)
     """Validation images over which numbers are taken, from the first on."""
     stride: Stride = 8
     """Of the level to look at."""
-    cycles: float = Field(default=1.0, gt=0)
+    cycles: float = Field(default=1.0, gt=0, le=32)
     """As on the page of spectra."""
     options: Options = Options()
     """What Eq. (4) leaves open: theta, score, sigma, crop; the rest is not used."""
@@ -161,7 +161,7 @@ class MethodsPage(MeasuredPage):
     student: str = "retinanet_r50"
     """With the teacher it is a pair that every method can work on."""
     teacher: str = "retinanet_r101"
-    image: int = Field(default=3, ge=0)
+    image: int = Field(default=3, ge=0, le=100_000)
     """Of the validation images."""
     stride: Stride = 8
     """Of the level to look at."""

@@ -10,11 +10,11 @@ from dfmsd.study.pages.measured import MeasuredPage
 
 
 class ChoosingPage(Page):
-    """Which method to take (:mod:`dfmsd.report.choosing`), from the tables, and from the pages about cost and about length."""
+    """Which method to take (:mod:`dfmsd.report.choosing`), from the tables, and from the pages about cost, length and gates."""
 
     def sources(self) -> Sequence[Page]:
-        """The tables, and the pages about cost and about length."""
-        return [*pages.tables(self.scale), *(pages.get(name, scale=self.scale) for name in ("losses", "length"))]
+        """The tables, and the pages about cost, about length and about the gates, which train students twice as long."""
+        return [*pages.tables(self.scale), *(pages.get(name, scale=self.scale) for name in ("losses", "length", "gates"))]
 
     def command(self) -> str:
         """What trains the runs of those pages, too: it has none of its own."""

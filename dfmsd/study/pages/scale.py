@@ -89,7 +89,7 @@ class GatesPage(Page):
 class StartsPage(Page):
     """The starts of a scale: backbones pretrained on crops (:mod:`dfmsd.study.start`)."""
 
-    crops: int = Field(default=8, gt=0)
+    crops: int = Field(default=8, gt=0, le=100)
     """Crops of each class that are shown."""
 
     @cached_property
@@ -110,5 +110,5 @@ class StartsPage(Page):
 class DataPage(Page):
     """A look at the data of a scale."""
 
-    images: int = Field(default=4, gt=0)
+    images: int = Field(default=4, gt=0, le=50)
     """Sample images of each kind."""

@@ -47,9 +47,9 @@ class ExplorePage(ShortPage):
     """A short training to play with, seen from inside."""
 
     method: str = "dfmsd"
-    image: int = Field(default=1, ge=0)
+    image: int = Field(default=1, ge=0, le=100_000)
     """Of the validation images."""
-    stride: int = Field(default=8, gt=0)
+    stride: int = Field(default=8, gt=0, le=1024)
     """Of the level to look at, in pixels."""
     ratio: Share | None = None
     """Share of positions, and of channels, that the method hides; None: the method's own."""

@@ -40,7 +40,7 @@ class TuningPage(Page):
     """Each share is tried on all of them."""
     methods: dict[str, Annotated[Tried, BeforeValidator(_plain)]] = Field(min_length=1)
     """By the method's name, or the variant's."""
-    shares: tuple[float, ...] = Field(min_length=1)
+    shares: tuple[Annotated[float, Field(gt=0, le=10_000)], ...] = Field(min_length=1)
     seed: Seed
     """One that no table uses."""
 
