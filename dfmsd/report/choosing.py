@@ -248,12 +248,19 @@ def _cases(gained: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def out(gained: pd.DataFrame) -> str:
-    """Which pairs no line of :func:`recommended` counts, because runs are missing, and what their methods gain, as Markdown."""
+    """Which pairs a line of :func:`recommended` leaves out, because runs are missing, and what their methods gain, as Markdown."""
     means = gained.groupby(["pair", "row"], sort=False)["gain"].mean()
-    found = [best(own) for own in _cases(gained).values()]
-    pairs = dict.fromkeys(pair for one in found if one for pair in one["out"])
-    said = [f"{plain(pair)} ({', '.join(f'{row} {signed(gain)}' for row, gain in means[pair].items())})" for pair in pairs]
-    return f"A ranking leaves out pairs that lack a run of its methods. Their gains: {'; '.join(said)}." * bool(said)
+    lines = []
+    for case, own in _cases(gained).items():
+        found = best(own)
+        pairs = (
+            {pair: ", ".join(f"{row} {signed(gain)}" for row, gain in means[pair].items()) for pair in found["out"]}
+            if found
+            else {}
+        )
+        said = "; ".join(f"{plain(pair)} ({gains})" for pair, gains in pairs.items())
+        lines += [f"The line “{case}” leaves out pairs that lack a run of its methods. They gain: {said}."] if pairs else []
+    return " ".join(lines)
 
 
 def by_pair(gained: pd.DataFrame) -> pd.DataFrame:

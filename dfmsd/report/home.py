@@ -38,18 +38,26 @@ def screen() -> dict[str, str]:
     gained = choosing.gains(tables := of_choosing[~of_choosing["page"].isin(["length", "gates"])])
     everything = [page for page in map(pages.get, pages.names()) if page.scale == board.scale]
     return {f"method-{name}": choosing.of_method(gained, row) for row, name in choosing.NAMES.items()} | {
-        "answer": answer(found),
+        "answer": answer(found, hypotheses.judged(frame, PLAIN)),
         "figure": f"```{{raw}} html\n{figures.image(scoreboard.forest(found))}\n```\n",
         "take": recommendation(gained, gates, length) + pairs(tables, gained),
         "cost": cost(everything, board.command()),
     }
 
 
-def answer(found: pd.DataFrame) -> str:
+PLAIN = hypotheses.Hypotheses(
+    pages=hypotheses.asked().pages,
+    among=(hypotheses.Hypothesis(id="plain", text="DFMSD teaches more than plain imitation", subject="DFMSD", rivals=("MSE",)),),
+)
+"""What a reader asks next, though it is none of the study's hypotheses."""
+
+
+def answer(found: pd.DataFrame, plain: pd.DataFrame) -> str:
     """The answer in words, as Markdown.
 
     Args:
         found: As :func:`dfmsd.study.hypotheses.judged` gives it, of one scale.
+        plain: The same of :data:`PLAIN`.
     """
     lines = {str(line["id"]): line for line in found.to_dict("records")}
     first, *others = (one for one in hypotheses.asked().among)
@@ -62,7 +70,10 @@ def answer(found: pd.DataFrame) -> str:
         said += f"It ends above in {of_first['above']} pairs. "
         said += f"A sign test over pairs, corrected for all {len(lines)} hypotheses, gives p = {of_first['holm']:.2g}."
         if of_first["pairs"] < (fewest := hypotheses.fewest()):
-            said += f" So few pairs can settle nothing, whatever they show: it takes {fewest}."
+            said += f" So few pairs settle nothing, whatever they show: a verdict takes {fewest}."
+        if (of_plain := plain.to_dict("records")[0])["pairs"]:
+            said += f"\n\n{_said(PLAIN.among[0], of_plain)}, the mean over {counted(of_plain['pairs'], 'pair')}. "
+            said += "MSE is plain imitation, the simplest rival. This difference is none of our hypotheses, and has no test."
     else:
         said += f"None of the {of_first['planned']} pairs of student and teachers that compare DFMSD with "
         said += "[DMKD](methods/dmkd.md) is run yet. "

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 import pandas as pd
+from pydantic import Field
 
 from dfmsd.errors import StudyError, validated
 from dfmsd.study import params, paths, stats, zoo
@@ -36,6 +37,8 @@ class Hypotheses(Frozen):
     """All of them, and where their pairs are."""
 
     pages: tuple[str, ...]
+    least: int = Field(default=1, ge=1)
+    """How many pairs it takes for a verdict. Records come pair by pair: whoever looks each time finds a small p-value some time."""
     among: tuple[Hypothesis, ...]
 
 
@@ -56,8 +59,9 @@ def judged(frame: pd.DataFrame, among: Hypotheses | None = None) -> pd.DataFrame
 
     A pair of student and teachers has one difference, the mean over the seeds that both rows have. Pairs are the replicates:
     :func:`dfmsd.study.stats.over_pairs` gives estimate and interval, an exact sign test over pairs (of two types of teachers a rank
-    test) the p-value, Holm's rule allows for the number of hypotheses. A hypothesis is *supported* if its p-value so adjusted is
-    below 5 % and the interval lies above 0, *contradicted* if it lies below, else *not settled*.
+    test) the p-value, Holm's rule allows for the number of hypotheses. A hypothesis is *supported* if it has at least as many pairs
+    as :attr:`Hypotheses.least` says, its p-value so adjusted is below 5 % and the interval lies above 0, *contradicted* if it lies
+    below, else *not settled*.
 
     Columns: ``scale, id, text, verdict``; ``estimate, low, high`` in AP; ``pairs``, how many of them are ``above`` 0 (with two
     types of teachers: of each), and how many are ``planned``; ``seeds``, the fewest and most that a pair has; ``p, holm``;
@@ -75,13 +79,14 @@ def judged(frame: pd.DataFrame, among: Hypotheses | None = None) -> pd.DataFrame
     lines = []
     for scale, own in frame.groupby("scale", sort=False):
         rows = _rows(own[own["page"].isin(among.pages)])
-        found = [_hypothesis(one, rows, len(among.among)) for one in among.among]
+        found = [_hypothesis(one, rows, among) for one in among.among]
         adjusted = stats.holm([1.0 if line["p"] is None else line["p"] for line in found])
         for one, line, holm in zip(among.among, found, adjusted, strict=True):
             line["holm"] = None if line["p"] is None else holm
             low, high = line["low"], line["high"]
             verdict: Verdict = "not settled" if line["pairs"] else "not run"
-            if low is not None and high is not None and holm <= LEVEL and not low <= 0 <= high:
+            enough = line["pairs"] >= among.least
+            if enough and low is not None and high is not None and holm <= LEVEL and not low <= 0 <= high:
                 verdict = "supported" if low > 0 else "contradicted"
             lines.append({"scale": scale, "id": one.id, "text": one.text, "verdict": verdict} | line)
     columns = ["scale", "id", "text", "verdict", "estimate", "low", "high", "pairs", "above", "planned", "seeds", "p", "holm"]
@@ -121,13 +126,13 @@ def _rows(frame: pd.DataFrame) -> _Rows:
 
 def fewest(among: Hypotheses | None = None) -> int:
     """How many pairs it takes to decide the first of all hypotheses, if all of them lie on one side."""
-    count, pairs = len((among or asked()).among), 1
+    count, pairs = len((among or asked()).among), (among or asked()).least
     while count * stats.smallest_p(pairs) > LEVEL:
         pairs += 1
     return pairs
 
 
-def _hypothesis(asked: Hypothesis, rows: _Rows, among: int) -> dict[str, Any]:
+def _hypothesis(asked: Hypothesis, rows: _Rows, among: Hypotheses) -> dict[str, Any]:
     differences: dict[tuple[str, str], list[float]] = {}
     stale, planned = False, 0
     for pair, own in rows.values.items():
@@ -147,7 +152,8 @@ def _hypothesis(asked: Hypothesis, rows: _Rows, among: int) -> dict[str, Any]:
         estimate, interval = stats.over_pairs(*groups)
         low, high = interval or (None, None)
         p = stats.rank_test(*means) if asked.by_type else stats.sign_test(means[0])
-        found = {"estimate": estimate, "low": low, "high": high, "p": p, "detectable": stats.detectable(*means, among=among)}
+        detectable = stats.detectable(*means, among=len(among.among)) if len(differences) >= among.least else None
+        found = {"estimate": estimate, "low": low, "high": high, "p": p, "detectable": detectable}
     counts = sorted({len(seeds) for seeds in differences.values()})
     return found | {
         "pairs": len(differences) if all(groups) else 0,

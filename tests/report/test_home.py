@@ -39,7 +39,7 @@ def made_up(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
 
 
 def test_the_answer_is_that_of_the_first_hypothesis_with_its_estimate_and_interval() -> None:
-    first, _, *others = home.answer(made_up()).splitlines()
+    first, _, *others = home.answer(made_up(), made_up("not run", pairs=0)).splitlines()
     assert first == (
         "**Yes.** DFMSD ends 0.5 AP above DMKD [−0.7, +1.7], the mean over 14 of 17 pairs of student and teachers with 1 seed "
         "each, at equal length of training. It ends above in 13 of 14 pairs. A sign test over pairs, corrected for all 8 "
@@ -54,7 +54,9 @@ def test_the_answer_is_that_of_the_first_hypothesis_with_its_estimate_and_interv
 
 @pytest.mark.parametrize("verdict", ["contradicted", "not settled"])
 def test_an_answer_that_is_no_yes_says_so_first(verdict: str) -> None:
-    assert home.answer(made_up(verdict)).startswith(home.OPENING[verdict])
+    said = home.answer(made_up(verdict, pairs=11), made_up())
+    assert said.startswith(home.OPENING[verdict]) and "So few pairs settle nothing, whatever they show: a verdict takes 12." in said
+    assert "DFMSD ends 0.5 AP above MSE [−0.7, +1.7], the mean over 14 pairs." in said
 
 
 def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
@@ -62,7 +64,7 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
     page = pages.get("table03")
     frame = frames.frame(page)
     said = [
-        home.answer(hypotheses.judged(frame)),
+        home.answer(hypotheses.judged(frame), hypotheses.judged(frame, home.PLAIN)),
         home.recommendation(choosing.gains(frame), frame.assign(length=1.0), frame.assign(length=1.0)),
         home.cost([page], pages.get("scoreboard").command()),
     ]

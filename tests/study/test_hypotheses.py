@@ -12,8 +12,10 @@ from dfmsd.study.stats import detectable
 from tests.study.test_verdicts import frame, row
 
 
-def test_nine_pairs_are_the_fewest_that_decide_one_of_eight() -> None:
-    assert len(hypotheses.asked().among) == 8 and hypotheses.fewest() == 9
+def test_nine_pairs_are_the_fewest_that_decide_one_of_eight_and_the_study_asks_for_twelve() -> None:
+    study = hypotheses.asked()
+    assert len(study.among) == 8 and hypotheses.fewest(study.model_copy(update={"least": 1})) == 9
+    assert hypotheses.fewest() == study.least == 12
 
 
 def test_a_hypothesis_is_decided_over_pairs() -> None:
@@ -36,6 +38,8 @@ def test_a_hypothesis_is_decided_over_pairs() -> None:
     assert found["seeds"].tolist() == ["2", "1", ""] and pd.isna(found.loc["C", "p"])
     assert 0.6 < found.loc["A", "low"] < found.loc["A", "high"] < 1.1
     assert found.loc["A", "detectable"] == pytest.approx(detectable([0.5 + place / 10 for place in range(8)]))
+    more = judged(frame(*rows, again, *mse), asked.model_copy(update={"least": 9})).set_index("id").loc["A"]
+    assert (more["verdict"], more["holm"]) == ("not settled", found.loc["A", "holm"]) and pd.isna(more["detectable"])
     clash = [line | {"key": "another run"} for line in rows[8]]
     with pytest.raises(StudyError, match=r"two runs of .* are called 'DFMSD'"):
         judged(frame(*rows, clash), asked)
