@@ -275,9 +275,10 @@ def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
     """What :func:`best` gives, a line each."""
     lines = []
     for one in found.values():
-        cheaper = one["cheapest"] if one and one["cheapest"] != one["method"] else ""
-        if one and one["interval"] is None:
-            cheaper = "not known: no second seed"
+        cheaper = ""
+        if one:
+            cheaper = one["cheapest"] if one["cheapest"] != one["method"] else "none"
+            cheaper = "not known: no second seed" if one["interval"] is None else cheaper
         own = {"highest gain": one["method"], "Δ": one["gain"], "95 %": one["interval"], "pairs": one["pairs"]} if one else {}
         if one and one["gain"] <= 0:
             own["highest gain"] = f"none: even {one['method']} does not gain"

@@ -107,7 +107,7 @@ def recommendation(gained: pd.DataFrame, gates: pd.DataFrame, length: pd.DataFra
         take, cheaper = "fewer than two methods run", ""
         if not pd.isna(line["pairs"]):
             gain = f"{signed(line['Δ'])} AP{bracketed(line['95 %'])}, {counted(line['pairs'], 'pair')}"
-            take, cheaper = f"{line['highest gain']}: {gain}", line["cheaper and perhaps as good"] or "none"
+            take, cheaper = f"{line['highest gain']}: {gain}", line["cheaper and perhaps as good"]
         rows.append(tuple(map(plain, (str(case), take, cheaper))))
     if len(twice := choosing.doubled(gates)):
         gain = f"{signed(twice.mean())} AP, {counted(len(twice), 'student')}"
