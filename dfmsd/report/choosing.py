@@ -252,14 +252,10 @@ def out(gained: pd.DataFrame) -> str:
     means = gained.groupby(["pair", "row"], sort=False)["gain"].mean()
     lines = []
     for case, own in _cases(gained).items():
-        found = best(own)
-        pairs = (
-            {pair: ", ".join(f"{row} {signed(gain)}" for row, gain in means[pair].items()) for pair in found["out"]}
-            if found
-            else {}
-        )
-        said = "; ".join(f"{plain(pair)} ({gains})" for pair, gains in pairs.items())
-        lines += [f"The line “{case}” leaves out pairs that lack a run of its methods. They gain: {said}."] if pairs else []
+        pairs = {pair: means[pair].items() for pair in (best(own) or {"out": []})["out"]}
+        said = [f"{plain(pair)} ({', '.join(f'{row} {signed(gain)}' for row, gain in own)})" for pair, own in pairs.items()]
+        if said:
+            lines.append(f"The line “{case}” leaves out pairs that lack a run of its methods. They gain: {'; '.join(said)}.")
     return " ".join(lines)
 
 
