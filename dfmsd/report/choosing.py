@@ -201,14 +201,14 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
         gained: Of one kind of teacher, or of one pair.
 
     Returns:
-        ``method, gain, interval, pairs``; ``cheapest``, which may be the method itself; ``left``, the methods that are not
-        compared, and ``out``, the pairs. None where there is no choice.
+        ``method, gain, interval, pairs``; in how many of them it is ``above`` 0; ``cheapest``, which may be the method itself;
+        ``left``, the methods that are not compared, and ``out``, the pairs. None where there is no choice.
     """
     whole = _whole(gained)
     if whole.empty:
         return None
-    means = whole.groupby(["row", "pair"])["gain"].mean().groupby("row").mean()
-    method = str(means.idxmax())
+    by_pair = whole.groupby(["row", "pair"])["gain"].mean()
+    method = str(by_pair.groupby("row").mean().idxmax())
     mean, interval = _estimate(whole[whole["row"] == method].set_index(["pair", "seed"])["gain"], whole)
     steps = whole.groupby("row")[["cost", "least", "most"]].first()
     cheaper = steps[steps["most"] < steps.loc[method, "least"]]
@@ -220,6 +220,7 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
         "gain": mean,
         "interval": interval,
         "pairs": whole["pair"].nunique(),
+        "above": int((by_pair[method] > 0).sum()),
         "cheapest": cheapest,
         "left": left,
         "out": [pair for pair in gained["pair"].unique() if pair not in set(whole["pair"])],
@@ -229,10 +230,10 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
 def _whole(gained: pd.DataFrame) -> pd.DataFrame:
     """The largest table of two methods or more, and pairs, in which no cell is missing; of two as large, that of more pairs."""
     run = pd.crosstab(gained["pair"], gained["row"]) > 0
-    sets = (list(rows) for count in range(2, len(run.columns) + 1) for rows in combinations(run.columns, count))
-    tables = [(rows, run.index[run[rows].all(axis="columns")]) for rows in sets]
-    rows, pairs = max(tables, key=lambda table: (len(table[0]) * len(table[1]), len(table[1])), default=([], []))
-    return gained[gained["row"].isin(rows) & gained["pair"].isin(pairs)]
+    cells, columns = run.to_numpy(), range(len(run.columns))
+    tables = [(rows, cells[:, rows].all(axis=1)) for count in columns[1:] for rows in map(list, combinations(columns, count + 1))]
+    rows, pairs = max(tables, key=lambda table: (len(table[0]) * table[1].sum(), table[1].sum()), default=([], []))
+    return gained[gained["row"].isin(run.columns[rows]) & gained["pair"].isin(run.index[pairs])]
 
 
 def recommended(gained: pd.DataFrame) -> pd.DataFrame:
@@ -264,7 +265,7 @@ def by_pair(gained: pd.DataFrame) -> pd.DataFrame:
     pairs = gained.groupby("pair", sort=False)
     lines = {(kind, str(pair)): best(own) for kind in KINDS.values() for pair, own in pairs if own["kind"].iloc[0] == kind}
     found = {place: line for place, line in lines.items() if line}
-    return _lines(found).drop(columns="pairs")
+    return _lines(found).drop(columns=["pairs", "above 0 in"])
 
 
 def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
@@ -275,17 +276,18 @@ def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
         if one:
             cheaper = one["cheapest"] if one["cheapest"] != one["method"] else "none"
             cheaper = "not known: no second seed" if one["interval"] is None else cheaper
-        own = {"highest gain": one["method"], "Δ": one["gain"], "95 %": one["interval"], "pairs": one["pairs"]} if one else {}
+        own = {"highest gain": one["method"], "Δ": one["gain"], "95 %": one["interval"]} if one else {}
+        own |= {"pairs": one["pairs"], "above 0 in": one["above"]} if one else {}
         if one and one["gain"] <= 0:
             own["highest gain"] = f"none: even {one['method']} does not gain"
         if one and one["left"]:
             own["highest gain"] += f" (not ranked: {', '.join(one['left'])})"
         lines.append(own | {"cheaper and perhaps as good": cheaper})
-    columns = ["highest gain", "Δ", "95 %", "cheaper and perhaps as good", "pairs"]
+    columns = ["highest gain", "Δ", "95 %", "above 0 in", "pairs", "cheaper and perhaps as good"]
     index = (
         pd.MultiIndex.from_tuples(list(found)) if isinstance(next(iter(found), ""), tuple) else pd.Index(list(found), dtype=object)
     )
-    return pd.DataFrame(lines, columns=columns, index=index).astype({"pairs": "Int64", "Δ": float})
+    return pd.DataFrame(lines, columns=columns, index=index).astype({"pairs": "Int64", "above 0 in": "Int64", "Δ": float})
 
 
 def missing(frame: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:

@@ -106,11 +106,12 @@ def recommendation(gained: pd.DataFrame, gates: pd.DataFrame, length: pd.DataFra
     for case, line in choosing.recommended(gained).iterrows():
         take, cheaper = "fewer than two methods run", ""
         if not pd.isna(line["pairs"]):
-            gain = f"{signed(line['Δ'])} AP{bracketed(line['95 %'])}, {counted(line['pairs'], 'pair')}"
+            above = f"above 0 in {line['above 0 in']} of {counted(line['pairs'], 'pair')}"
+            gain = f"{signed(line['Δ'])} AP{bracketed(line['95 %'])}, {above}"
             take, cheaper = f"{line['highest gain']}: {gain}", line["cheaper and perhaps as good"]
         rows.append(tuple(map(plain, (str(case), take, cheaper))))
     if len(twice := choosing.doubled(gates)):
-        gain = f"{signed(twice.mean())} AP, {counted(len(twice), 'student')}"
+        gain = f"{signed(twice.mean())} AP, above 0 in {(twice > 0).sum()} of {counted(len(twice), 'student')}"
         rows.append(("No teacher, but twice the time to train", f"twice the epochs: {gain}", "none"))
     heads = ["you have", "highest gain over no teacher and the usual epochs", "cheaper and perhaps as good"]
     said = [choosing.out(gained), choosing.off_mean(gained), choosing.longer(gates, length)]

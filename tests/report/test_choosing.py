@@ -60,7 +60,7 @@ def test_only_methods_with_all_pairs_are_ranked_and_the_cheapest_that_is_not_tol
     second = rows("fcos_r101", {"baseline": 30.0, "MSE": 34.0, "DMKD": 33.95, "DFMSD": 31.0})
     found = choosing.best(gained(first, second))
     assert found is not None
-    assert (found["method"], found["cheapest"], found["pairs"]) == ("DMKD", "MSE", 2)
+    assert (found["method"], found["cheapest"], found["pairs"], found["above"]) == ("DMKD", "MSE", 2, 2)
     assert found["gain"] == pytest.approx(3.525)
     apart = choosing.told_apart(gained(first, second), "DMKD", "DFMSD")
     assert apart is True and choosing.told_apart(gained(first), "DMKD", "MSE") is False
