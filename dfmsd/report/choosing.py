@@ -231,9 +231,12 @@ def _whole(gained: pd.DataFrame) -> pd.DataFrame:
     """The largest table of two methods or more, and pairs, in which no cell is missing; of two as large, that of more pairs."""
     run = pd.crosstab(gained["pair"], gained["row"]) > 0
     cells, columns = run.to_numpy(), range(len(run.columns))
-    tables = [(rows, cells[:, rows].all(axis=1)) for count in columns[1:] for rows in map(list, combinations(columns, count + 1))]
-    rows, pairs = max(tables, key=lambda table: (len(table[0]) * table[1].sum(), table[1].sum()), default=([], []))
-    return gained[gained["row"].isin(run.columns[rows]) & gained["pair"].isin(run.index[pairs])]
+    sets = [list(rows) for count in columns[1:] for rows in combinations(columns, count + 1)]
+    size = {place: cells[:, rows].all(axis=1).sum() for place, rows in enumerate(sets)}
+    if not size:
+        return gained[:0]
+    rows = sets[max(size, key=lambda place: (len(sets[place]) * size[place], size[place]))]
+    return gained[gained["row"].isin(run.columns[rows]) & gained["pair"].isin(run.index[cells[:, rows].all(axis=1)])]
 
 
 def recommended(gained: pd.DataFrame) -> pd.DataFrame:
