@@ -230,13 +230,13 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
 def _whole(gained: pd.DataFrame) -> pd.DataFrame:
     """The largest table of two methods or more, and pairs, in which no cell is missing; of two as large, that of more pairs."""
     run = pd.crosstab(gained["pair"], gained["row"]) > 0
-    cells, columns = run.to_numpy(), range(len(run.columns))
-    sets = [list(rows) for count in columns[1:] for rows in combinations(columns, count + 1)]
-    size = {place: cells[:, rows].all(axis=1).sum() for place, rows in enumerate(sets)}
-    if not size:
+    have = {row: set(run.index[run[row]]) for row in run}
+    sets = [rows for count in range(2, len(have) + 1) for rows in combinations(have, count)]
+    pairs = [set.intersection(*(have[row] for row in rows)) for rows in sets]
+    if not sets:
         return gained[:0]
-    rows = sets[max(size, key=lambda place: (len(sets[place]) * size[place], size[place]))]
-    return gained[gained["row"].isin(run.columns[rows]) & gained["pair"].isin(run.index[cells[:, rows].all(axis=1)])]
+    rows, common = max(zip(sets, pairs, strict=True), key=lambda table: (len(table[0]) * len(table[1]), len(table[1])))
+    return gained[gained["row"].isin(rows) & gained["pair"].isin(common)]
 
 
 def recommended(gained: pd.DataFrame) -> pd.DataFrame:
