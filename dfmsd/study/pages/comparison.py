@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from functools import cached_property
 from typing import Literal, Self
 
@@ -32,9 +33,9 @@ class RowsPage(Page):
                 _check_matching(row, self.scale)
         return self
 
+    @abstractmethod
     def rows(self) -> tuple[Row, ...]:
         """All rows, in order."""
-        raise NotImplementedError
 
     @cached_property
     def trained_at(self) -> scales.Scale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -30,9 +31,9 @@ class ShortPage(Page):
     epochs: float = Field(default=1.0, gt=0, le=100)
     """Of the distillation."""
 
+    @abstractmethod
     def rows(self) -> tuple[Row, ...]:
         """What is trained."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _check(self) -> Self:
