@@ -159,8 +159,10 @@ def said(judged: pd.DataFrame) -> str:
     lines = []
     for one in judged.to_dict("records"):
         numbers = f": {plain(one['numbers'])}" if one["numbers"] else ""
-        why = ", as there is one training of each network" * (one["verdict"] == "not settled" and pd.isna(one["p"]))
-        sign = " All differences have the opposite sign." * bool(one["opposite"])
+        undecided, why = one["verdict"] == "not settled", ""
+        if undecided and pd.isna(one["p"]):
+            why = ", as there is one training of each network"
+        sign = " What is measured has the opposite sign." * bool(undecided and one["opposite"])
         lines.append(f"- **{one['verdict'][0].upper()}{one['verdict'][1:]}**{why}: {plain(one['text'])}{numbers}.{sign}")
     return "\n".join(lines)
 

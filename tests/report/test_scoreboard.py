@@ -53,7 +53,7 @@ def test_the_board_has_both_scales_and_what_the_paper_contradicts(judged: pd.Dat
 def test_a_claim_is_said_with_its_verdict_and_its_numbers(judged: pd.DataFrame) -> None:
     assert scoreboard.said(judged).splitlines() == [
         "- **Supported**: A helps: +1.0 AP.",
-        "- **Not settled**: B helps: −1.0 AP (1 seed). All differences have the opposite sign.",
+        "- **Not settled**: B helps: −1.0 AP (1 seed). What is measured has the opposite sign.",
         "- **Not run**: C helps.",
     ]
 
