@@ -18,5 +18,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 def _explain(app: Sphinx, page: nodes.document, name: str) -> None:
     for word in page.findall(nodes.inline):
-        if "std-term" in word["classes"] and isinstance(word.parent, nodes.reference):
-            word.parent["reftitle"] = (SHORT | WORDS)[word.astext()]
+        meaning = (SHORT | WORDS).get(word.astext())
+        if meaning and "std-term" in word["classes"] and isinstance(word.parent, nodes.reference):
+            word.parent["reftitle"] = meaning

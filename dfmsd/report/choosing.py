@@ -106,7 +106,7 @@ def slower(frame: pd.DataFrame) -> str:
     """
     found = costs(frame)["cost"].reindex(list(NAMES)).dropna().sort_values()
     said = ", ".join(f"{row} {cost:.2f}" for row, cost in found.items())
-    return f"A training step at COCO's size takes so many times as long as without a teacher: {said}." * bool(said)
+    return f"Time of a training step at COCO's size, relative to one without a teacher: {said}." * bool(said)
 
 
 def _estimate(differences: pd.Series[Any], gained: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
@@ -118,19 +118,19 @@ def _estimate(differences: pd.Series[Any], gained: pd.DataFrame) -> tuple[float,
 
 
 def off_mean(gained: pd.DataFrame) -> str:
-    """By how much the baselines that gains are over differ from their means, in words; nothing once methods have all seeds.
+    """By how much the baselines that gains are over differ from their means over all seeds, in words; nothing where none does.
 
     Args:
         gained: As :func:`gains` gives it.
     """
-    baselines = gained.reset_index(drop=True).drop_duplicates(["student", "end", "seed"])
-    off = baselines.groupby(["student", "end"])["off"].mean().groupby("student").mean()
-    if not off.abs().max() >= 0.05:
+    off = gained.reset_index(drop=True).groupby("student")["off"].mean()
+    off = off[off.abs() >= 0.05]
+    if off.empty:
         return ""
     said = ", ".join(f"{signed(one)} AP for {zoo.label(str(student))}" for student, one in off.items())
     return (
-        "So far methods have fewer seeds than their baselines. With these seeds, baselines differ from their means over all seeds "
-        f"by {said}. If a baseline lies below its mean, gains over the mean are smaller by as much."
+        "Methods have fewer seeds than their baselines so far. The baselines that they are compared with differ from the means "
+        f"over all seeds by {said}. Where such a baseline lies below its mean, a part of the gain may be the luck of that seed."
     )
 
 
@@ -166,13 +166,10 @@ def by_method(gained: pd.DataFrame) -> pd.DataFrame:
 def steps(gained: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
     """What a whole training step of student, teacher and method took in the runs of the tables, by method: medians over pairs.
 
-    Of the pairs and methods of which no run is missing (:func:`_whole`).
-
     Args:
         gained: As :func:`gains` gives it.
         made: Where its runs come from, as :func:`dfmsd.study.frames.origins` gives it.
     """
-    gained = _whole(gained)
     memory = made.set_index("key")["peak_memory_mb"].to_dict() if len(made) else {}
     used, alone = (gained[name].map(memory).astype(float) for name in ("key", "alone_key"))
     own = gained.assign(took=gained["alone_speed"] / gained["speed"], more=used - alone)
@@ -201,8 +198,9 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
         gained: Of one kind of teacher, or of one pair.
 
     Returns:
-        ``method, gain, interval, pairs``; in how many of them it is ``above`` 0; ``cheapest``, which may be the method itself;
-        ``left``, the methods that are not compared, and ``out``, the pairs. None where there is no choice.
+        ``method, gain, interval, pairs``; in how many of them it is ``above`` 0; ``cheapest``, which may be the method itself, or
+        None if no step is measured; ``left``, the mean gain and the number of pairs of each method that is not compared; and
+        ``out``, the pairs that are not. None where there is no choice.
     """
     whole = _whole(gained)
     if whole.empty:
@@ -214,29 +212,29 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
     cheaper = steps[steps["most"] < steps.loc[method, "least"]]
     same = [row for row in cheaper.index if told_apart(whole, method, row) is False]
     cheapest = str(cheaper.loc[same, "cost"].idxmin()) if same else method
-    left = [row for row in NAMES if row in set(gained["row"]) - set(whole["row"])]
+    others = gained[~gained["row"].isin(whole["row"])].groupby(["row", "pair"])["gain"].mean()
     return {
         "method": method,
         "gain": mean,
         "interval": interval,
         "pairs": whole["pair"].nunique(),
         "above": int((by_pair[method] > 0).sum()),
-        "cheapest": cheapest,
-        "left": left,
+        "cheapest": cheapest if method in steps["cost"].dropna() else None,
+        "left": {str(row): (float(own.mean()), len(own)) for row, own in others.groupby("row")},
         "out": [pair for pair in gained["pair"].unique() if pair not in set(whole["pair"])],
     }
 
 
 def _whole(gained: pd.DataFrame) -> pd.DataFrame:
-    """The largest table of two methods or more, and pairs, in which no cell is missing; of two as large, that of more pairs."""
-    run = pd.crosstab(gained["pair"], gained["row"]) > 0
-    have = {row: set(run.index[run[row]]) for row in run}
+    """The largest table of two methods or more, by pairs and seeds, in which no cell is missing; of two as large, the longer."""
+    cells = pd.MultiIndex.from_frame(gained[["pair", "seed"]])
+    have = {row: set(cells[gained["row"] == row]) for row in NAMES if (gained["row"] == row).any()}
     sets = [rows for count in range(2, len(have) + 1) for rows in combinations(have, count)]
-    pairs = [set.intersection(*(have[row] for row in rows)) for rows in sets]
     if not sets:
         return gained[:0]
-    rows, common = max(zip(sets, pairs, strict=True), key=lambda table: (len(table[0]) * len(table[1]), len(table[1])))
-    return gained[gained["row"].isin(rows) & gained["pair"].isin(common)]
+    common = [set.intersection(*(have[row] for row in rows)) for rows in sets]
+    rows, found = max(zip(sets, common, strict=True), key=lambda table: (len(table[0]) * len(table[1]), len(table[1])))
+    return gained[gained["row"].isin(rows) & cells.isin(found)]
 
 
 def recommended(gained: pd.DataFrame) -> pd.DataFrame:
@@ -259,7 +257,9 @@ def out(gained: pd.DataFrame) -> str:
         pairs = {pair: means[pair].items() for pair in (best(own) or {"out": []})["out"]}
         said = [f"{plain(pair)} ({', '.join(f'{row} {signed(gain)}' for row, gain in own)})" for pair, own in pairs.items()]
         if said:
-            lines.append(f"The line “{case}” leaves out pairs that lack a run of its methods. They gain: {'; '.join(said)}.")
+            lines.append(
+                f"The line “{case}” leaves out pairs where a run of its methods is missing, with these gains: {'; '.join(said)}."
+            )
     return " ".join(lines)
 
 
@@ -275,18 +275,19 @@ def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
     """What :func:`best` gives, a line each."""
     lines = []
     for one in found.values():
-        cheaper = ""
+        own: dict[str, Any] = {"cheaper and perhaps as good": "", "not ranked": ""}
         if one:
+            own |= {"highest gain": one["method"], "Δ": one["gain"], "95 %": one["interval"]}
+            own |= {"above 0 in": one["above"], "pairs": one["pairs"]}
+            if one["gain"] <= 0:
+                own["highest gain"] = f"none, as even {one['method']} does not gain"
             cheaper = one["cheapest"] if one["cheapest"] != one["method"] else "none"
+            cheaper = "not known: no step is measured" if cheaper is None else cheaper
             cheaper = "not known: no second seed" if one["interval"] is None else cheaper
-        own = {"highest gain": one["method"], "Δ": one["gain"], "95 %": one["interval"]} if one else {}
-        own |= {"pairs": one["pairs"], "above 0 in": one["above"]} if one else {}
-        if one and one["gain"] <= 0:
-            own["highest gain"] = f"none: even {one['method']} does not gain"
-        if one and one["left"]:
-            own["highest gain"] += f" (not ranked: {', '.join(one['left'])})"
-        lines.append(own | {"cheaper and perhaps as good": cheaper})
-    columns = ["highest gain", "Δ", "95 %", "above 0 in", "pairs", "cheaper and perhaps as good"]
+            left = [f"{row} {signed(gain)} in {counted(pairs, 'pair')}" for row, (gain, pairs) in one["left"].items()]
+            own |= {"cheaper and perhaps as good": cheaper, "not ranked": ", ".join(left)}
+        lines.append(own)
+    columns = ["highest gain", "Δ", "95 %", "above 0 in", "pairs", "cheaper and perhaps as good", "not ranked"]
     index = (
         pd.MultiIndex.from_tuples(list(found)) if isinstance(next(iter(found), ""), tuple) else pd.Index(list(found), dtype=object)
     )
@@ -354,12 +355,16 @@ def longer(gates: pd.DataFrame, length: pd.DataFrame) -> str:
         return ""
     said = ends("A student that trains twice as long without a teacher", "one of the usual length", fmean(gained))
     of = ", ".join(f"{student} {signed(gain)}" for student, gain in gained.items())
-    lines = [f"{said}, the mean over {counted(len(gained), 'student')} ({of})."]
+    seeds = gates.loc[gates["length"] == 2, "seed"].nunique()
+    lines = [f"{said}, the mean over {counted(len(gained), 'student')} with {counted(seeds, 'seed')} ({of})."]
     ours = length[(length["metric"] == "AP") & (length["length"] == 2) & length["value"].notna()]
     found = ours.pivot_table(index=["pair", "seed"], columns="recipe", values="value", sort=False)
     added = {recipe: (found[recipe] - found["baseline"]).dropna() for recipe in found if recipe != "baseline"}
-    more = ", ".join(f"{LABELS[str(recipe)]} {signed(gain.mean())}" for recipe, gain in added.items() if len(gain))
-    return " ".join([*lines, f"Methods that train as long add to that: {more} AP." * bool(more)]).strip()
+    by_pair = {recipe: gain.groupby("pair").mean() for recipe, gain in added.items() if len(gain)}
+    more = ", ".join(
+        f"{LABELS[str(one)]} {signed(gain.mean())} AP in {counted(len(gain), 'pair')}" for one, gain in by_pair.items()
+    )
+    return " ".join([*lines, f"Beside a student that trains twice as long, methods gain: {more}." * bool(more)]).strip()
 
 
 def figure(methods: pd.DataFrame, scale: str) -> Figure:

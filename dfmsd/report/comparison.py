@@ -283,9 +283,12 @@ def folded(page: Page, table: pd.DataFrame, run: pd.Series[bool], caption: str, 
     said = ""
     if not run.all():
         left = words.left(plan(page.chains()))
-        lacks = f"{words.counted(len(left), 'run')} that this page lacks, with those of its teachers and of all seeds"
-        said = f"{(~run).sum()} of {words.counted(len(run), noun)} not run yet. {page.command()} makes the {lacks}, "
-        said += f"in about {duration(sum(left))}, one at a time."
+        lacking, lacks = (~run).sum(), words.counted(len(left), "run")
+        said = (
+            f"{lacking} of {words.counted(len(run), noun)} {'is' if lacking == 1 else 'are'} not run yet. {page.command()} makes "
+        )
+        said += f"all {lacks} that this page lacks, among them those of teachers and of other seeds, in about "
+        said += f"{duration(sum(left))}, one at a time."
     if not run.any():
         return HTML(f"<p>{safe(said)}</p>")
     return styled(table[run], " ".join(filter(None, [said, caption])), **look)
@@ -335,11 +338,11 @@ def ladder(frame: pd.DataFrame) -> pd.DataFrame:
     by = ["student", "end"]
     found = own.groupby([*by, "metric"])["value"].mean().unstack("metric").reindex(columns=list(METRICS[:5]))
     found.insert(1, "95 %", intervals(own, by))
+    by_images = found["95 %"].notna() & over_seeds(_wide(own[own["metric"] == "AP"], by)).isna()
+    found["note"] = by_images.map({True: "†", False: ""})
     found["images/s"] = own[own["metric"] == "images_per_second"].groupby(by)["value"].median()
     found["role"] = own.groupby(by)["role"].first().replace("row", "student")
     found = found.reset_index().rename(columns={"end": "epochs"}).astype({"epochs": int})
-    by_images = found["95 %"].notna() & over_seeds(_wide(own[own["metric"] == "AP"], by)).isna().reindex(found.index)
-    found["note"] = by_images.map({True: "†", False: ""})
     found["mmdet"] = [zoo.weights(name).ap for name in found["student"]]
     found["family"] = found["student"].map(zoo.family)
     found = found.sort_values(["family", "mmdet", "epochs"])

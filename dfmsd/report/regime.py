@@ -13,7 +13,7 @@ from dfmsd.report.comparison import seeds_of
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import number, signed
 from dfmsd.report.words import counted
-from dfmsd.study import stats
+from dfmsd.study import frames, stats
 from dfmsd.study.pages.comparison import RegimePage
 from dfmsd.study.rows import LABELS
 
@@ -109,15 +109,19 @@ def figure(page: RegimePage, frame: pd.DataFrame, *, gain: bool = False) -> Figu
 def left(page: RegimePage, frame: pd.DataFrame) -> str:
     """What is left of each recipe's gain from the smallest value to the largest, as Markdown, for pairs that have both.
 
-    Before that, what the first recipe alone gains between the smallest and the largest value that every pair has of it.
+    Before that, what the first recipe, which is the baseline, gains itself between the smallest value and the largest that are run.
     """
     gains = by_seed(page, frame, gain=True)
     lines = []
-    alone = by_seed(page, frame).mean(axis="columns").xs(page.recipes[0], level="recipe").unstack(page.vary).dropna(axis="columns")
+    alone = pd.DataFrame(by_seed(page, frame).xs(page.recipes[0], level="recipe").stack().unstack(page.vary))
+    alone = alone.dropna(axis="columns", how="all")
     if len(alone.columns) > 1:
         low, high = min(alone.columns), max(alone.columns)
-        said = f"{signed(fmean(alone[high] - alone[low]))} AP from × {low:g} to × {high:g} ({counted(len(alone), 'pair')})"
-        lines.append(f"- {LABELS[page.recipes[0]].capitalize()}: {said}.")
+        change = (alone[high] - alone[low]).dropna()
+        students = {frames.student_of(str(pair)) for pair in change.index.unique("pair")}
+        if len(change):
+            said = f"{counted(len(students), 'student')} without a teacher {'gains' if len(students) == 1 else 'gain'}"
+            lines.append(f"- {said} {signed(change.groupby('pair').mean().mean())} AP from × {low:g} to × {high:g}.")
     for recipe in page.recipes[1:]:
         own = pd.DataFrame(gains.mean(axis="columns").unstack(page.vary)).xs(recipe, level="recipe")
         first, last = min(own.columns), max(own.columns)

@@ -84,9 +84,8 @@ def forest(found: pd.DataFrame) -> Figure:
             ax.set_xticks([])
         ax.margins(x=0.1)  # whole points, at either end
         scale = found["scale"].iloc[0]
-        ax.set_xlabel(
-            f"mean difference in AP over pairs, 95 % interval, scale {scale}\ngrey: differences that so many pairs cannot detect"
-        )
+        grey = "\ngrey: differences that so many pairs cannot detect" * bool(found["detectable"].notna().any())
+        ax.set_xlabel(f"mean difference in AP over pairs, 95 % interval, scale {scale}{grey}")
     values = found.set_index("id")["estimate"]
     return figures.described(drawn, figures.alt(f"Mean difference in AP over pairs by hypothesis, scale {scale}", values, signed))
 
@@ -159,10 +158,9 @@ def said(judged: pd.DataFrame) -> str:
     lines = []
     for one in judged.to_dict("records"):
         numbers = f": {plain(one['numbers'])}" if one["numbers"] else ""
-        undecided, why = one["verdict"] == "not settled", ""
-        if undecided and pd.isna(one["p"]):
-            why = ", as there is one training of each network"
-        sign = " What is measured has the opposite sign." * bool(undecided and one["opposite"])
+        undecided = one["verdict"] == "not settled"
+        why = ", as there is one training of each network" * (undecided and not one["tested"])
+        sign = " What is measured says the opposite." * (undecided and one["opposite"])
         lines.append(f"- **{one['verdict'][0].upper()}{one['verdict'][1:]}**{why}: {plain(one['text'])}{numbers}.{sign}")
     return "\n".join(lines)
 

@@ -41,9 +41,8 @@ def learnt(table: pd.DataFrame) -> str:
     if known.empty:
         return ""
     lowest = str(known.idxmin()).split(", ")[0]
-    return (
-        f"Starts tell {known.min():.1f} to {known.max():.1f} % of the crops of other images right; that of {lowest} is the lowest."
-    )
+    said = f"The start of {lowest} tells {known.min():.1f} % of the crops of other images right"
+    return f"{said}, the best start {known.max():.1f} %." if len(known) > 1 else f"{said}."
 
 
 def keys(frame: pd.DataFrame) -> pd.Series[Any]:

@@ -135,13 +135,11 @@ def extra(parameters: pd.Series[Any]) -> str:
     """What methods learn besides the student, by their names.
 
     Example:
-        >>> extra(pd.Series({"MSE": 0.0, "PKD": 0.0, "MGD": 5_900_800.0, "DMKD": 11_886_250.0}))
-        'MSE, PKD learn no parameters besides the student. The other methods learn from 5.9 to 11.9 million.'
+        >>> extra(pd.Series({"MSE": 0.0, "MGD": 5_900_800.0, "DMKD": 11_886_250.0}))
+        'Million parameters that a method learns besides the student: MSE 0.0, MGD 5.9, DMKD 11.9.'
     """
-    more = parameters[parameters > 0] / 1e6
-    none = ", ".join(map(str, parameters.index[parameters == 0]))
-    others = f"The other methods learn from {more.min():.1f} to {more.max():.1f} million."
-    return f"{none} learn no parameters besides the student. {others}"
+    said = ", ".join(f"{row} {count / 1e6:.1f}" for row, count in parameters.dropna().items())
+    return f"Million parameters that a method learns besides the student: {said}."
 
 
 def left(planned: Iterable[plan.Planned]) -> list[float]:

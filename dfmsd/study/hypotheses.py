@@ -38,7 +38,7 @@ class Hypotheses(Frozen):
 
     pages: tuple[str, ...]
     least: int = Field(default=1, ge=1)
-    """How many pairs it takes for a verdict. Records come pair by pair: whoever looks each time finds a small p-value some time."""
+    """How many pairs it takes for a verdict: records come pair by pair, and each look is another chance for a small p-value."""
     among: tuple[Hypothesis, ...]
 
 
@@ -64,9 +64,9 @@ def judged(frame: pd.DataFrame, among: Hypotheses | None = None) -> pd.DataFrame
     below, else *not settled*.
 
     Columns: ``scale, id, text, verdict``; ``estimate, low, high`` in AP; ``pairs``, how many of them are ``above`` 0 (with two
-    types of teachers: of each), and how many are ``planned``; ``seeds``, the fewest and most that a pair has; ``p, holm``;
-    ``detectable``, the mean difference that this many pairs detect with a power of 80 %, if no other hypothesis is decided;
-    ``stale``.
+    types of teachers: of each), and how many are ``planned``; ``seeds``, the fewest and most that a pair has; ``p``, and ``holm``;
+    ``detectable``, the mean difference that this many pairs detect with a power of 80 %, if no other hypothesis is decided, and
+    None where they are too few for a verdict; ``stale``.
 
     Args:
         frame: Of several pages: :func:`dfmsd.study.frames.frame`.
@@ -80,13 +80,14 @@ def judged(frame: pd.DataFrame, among: Hypotheses | None = None) -> pd.DataFrame
     for scale, own in frame.groupby("scale", sort=False):
         rows = _rows(own[own["page"].isin(among.pages)])
         found = [_hypothesis(one, rows, among) for one in among.among]
-        adjusted = stats.holm([1.0 if line["p"] is None else line["p"] for line in found])
-        for one, line, holm in zip(among.among, found, adjusted, strict=True):
-            line["holm"] = None if line["p"] is None else holm
+        # What cannot be decided yet must not ease what the others have to pass.
+        due = [line["p"] is not None and line["pairs"] >= among.least for line in found]
+        adjusted = stats.holm([line["p"] if ripe else 1.0 for line, ripe in zip(found, due, strict=True)])
+        for one, line, holm, ripe in zip(among.among, found, adjusted, due, strict=True):
+            line["holm"] = holm if ripe else None
             low, high = line["low"], line["high"]
             verdict: Verdict = "not settled" if line["pairs"] else "not run"
-            enough = line["pairs"] >= among.least
-            if enough and low is not None and high is not None and holm <= LEVEL and not low <= 0 <= high:
+            if low is not None and high is not None and holm <= LEVEL and not low <= 0 <= high:
                 verdict = "supported" if low > 0 else "contradicted"
             lines.append({"scale": scale, "id": one.id, "text": one.text, "verdict": verdict} | line)
     columns = ["scale", "id", "text", "verdict", "estimate", "low", "high", "pairs", "above", "planned", "seeds", "p", "holm"]

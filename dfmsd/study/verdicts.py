@@ -48,7 +48,7 @@ class Judgement:
     stale: bool = False
     """Whether the code behind one of the numbers has changed since."""
     opposite: bool = False
-    """Whether every difference has the sign that the claim denies."""
+    """Whether the interval of every comparison that is run lies where the claim denies it, on the other side of 0."""
     paper_numbers: str = ""
     paper_supports: bool | None = None
     """What the paper's own numbers say of its claim; None where it gives none."""
@@ -57,7 +57,7 @@ class Judgement:
 def judged(frame: pd.DataFrame, among: Sequence[Claim] | None = None) -> pd.DataFrame:
     """The verdict on each claim that the frame's pages settle, a line each, for each scale of the frame.
 
-    Columns: ``scale, id, section, text, page, paper, ours``, and the fields of :class:`Judgement`.
+    Columns: ``scale, id, section, text, page, paper, ours, tested``, and the fields of :class:`Judgement`.
 
     A comparison of rows is a mean over the seeds that all of them have. How far seeds move it is not asked of these few, but of all
     rows of the same student in the frame (:func:`dfmsd.study.stats.pooled`); what images move, of the images. Each
@@ -80,9 +80,9 @@ def judged(frame: pd.DataFrame, among: Sequence[Claim] | None = None) -> pd.Data
     for scale, own in frame.groupby("scale", sort=False):
         board = _Board(own, claims() if among is None else among)
         for one, judgement in zip(board.asked, board.judged(), strict=True):
-            about = one.claim.model_dump(include={"id", "section", "text", "page", "paper", "ours"})
+            about = one.claim.model_dump(include={"id", "section", "text", "page", "paper", "ours", "tested"})
             lines.append({"scale": scale} | about | vars(judgement))
-    columns = ["scale", "id", "section", "text", "page", "paper", "ours", *Judgement.__dataclass_fields__]
+    columns = ["scale", "id", "section", "text", "page", "paper", "ours", "tested", *Judgement.__dataclass_fields__]
     return pd.DataFrame(lines, columns=columns).astype({"p": float, "adjusted": float})
 
 
@@ -167,10 +167,11 @@ class _Asked:
         supports = 1.0 if None in found else max(above for above, _ in both)
         return supports, min(1.0, len(found) * min(below for _, below in both))
 
-    def opposite(self, values: Mapping[Cell, float]) -> bool:
-        """Whether every comparison that is run has a difference below 0."""
+    def opposite(self, values: Mapping[Cell, float], spreads: Mapping[Cell, Spread | None]) -> bool:
+        """Whether the interval of every comparison that is run lies below 0, and below what the claim asks for."""
         run = [one for one in self.contrasts if one]
-        return bool(run) and all(one.estimate(values, dict.fromkeys(one.factors))[0] < 0 for one in run)
+        ends = [(stats.t_interval(*one.estimate(values, spreads)), one.least) for one in run]
+        return bool(run) and all(found is not None and found[1] < min(0.0, least) for found, least in ends)
 
     def numbers(self, values: Mapping[Cell, float], spreads: Mapping[Cell, Spread | None]) -> tuple[str, str]:
         """Its comparisons in words, and in one line."""
@@ -253,7 +254,7 @@ class _Board:
             numbers, stale = one.numbers(self.values, spreads), any(own.stale for own in one.contrasts if own)
             if one.claim.metric == "speed":
                 verdict, numbers, stale = _speeds(one.run)
-            found.append(Judgement(verdict, *numbers, p, adjusted, stale, one.opposite(self.values), *one.papers))
+            found.append(Judgement(verdict, *numbers, p, adjusted, stale, one.opposite(self.values, spreads), *one.papers))
         return found
 
     def simulated(self, rng: np.random.Generator) -> list[Verdict]:

@@ -72,14 +72,17 @@ def test_a_pair_that_lacks_methods_takes_none_of_them_out_of_the_ranking() -> No
     whole = [rows(teachers, aps) for teachers in (GFL, "fcos_r101", "gfl_r101")]
     half = rows("fcos_x101", {"baseline": 30.0, "MSE": 25.0, "DMKD": 24.0})
     found = choosing.best(gained(*whole, half))
-    assert found is not None and (found["method"], found["pairs"], found["left"]) == ("DFMSD", 3, [])
+    assert found is not None and (found["method"], found["pairs"], found["left"]) == ("DFMSD", 3, {})
     assert choosing.out(gained(*whole, half)).endswith(f": {plain('fcos_x101')} (MSE −5.0, DMKD −6.0).")
     assert choosing.out(gained(*whole)) == ""
 
 
 def test_nothing_is_cheaper_whose_step_is_not_measured_or_not_told_apart() -> None:
     aps = {"baseline": 30.0, "MGD": 33.0, "PKD": 32.9, "MSE": 32.9}
-    assert choosing.best(gained(rows(GFL, aps)))["cheapest"] == "MGD", "nobody knows what a step of MGD takes"  # type: ignore[index]
+    found = choosing.best(gained(rows(GFL, aps)))
+    assert found is not None and found["method"] == "MGD" and found["cheapest"] is None, "nobody knows what a step of MGD takes"
+    line = choosing.recommended(gained(rows(GFL, aps))).loc[OTHER]
+    assert line["cheaper and perhaps as good"] == "not known: no step is measured"
     close = gained(rows(GFL, {"baseline": 30.0, "DMKD": 33.0, "MSE": 32.9})).assign(least=1.1, most=1.4)
     assert choosing.best(close)["cheapest"] == "DMKD", "a round of MSE took as long as one of DMKD"  # type: ignore[index]
 
@@ -100,7 +103,7 @@ def test_each_pair_stands_once_with_every_method_and_a_pair_without_a_choice_has
     )
     found = gained(other, alike, single)
     table = choosing.by_pair(found)
-    assert table["highest gain"].to_dict() == {(OWN, RETINANET): "none: even MSE does not gain", (OTHER, GFL): "DFMSD"}
+    assert table["highest gain"].to_dict() == {(OWN, RETINANET): "none, as even MSE does not gain", (OTHER, GFL): "DFMSD"}
     assert choosing.recommended(gained(single))["highest gain"].isna().all(), "one method alone is no choice"
     gains = choosing.all_gains(found)
     assert list(gains.columns) == ["MSE", "SSIM", "DMKD", "DFMSD"] and gains.index.is_unique
@@ -109,6 +112,22 @@ def test_each_pair_stands_once_with_every_method_and_a_pair_without_a_choice_has
     assert summary.loc[(OTHER, "DFMSD"), ["Δ", "pairs", "above 0 in"]].tolist() == [pytest.approx(5.0), 1, 1]
     words = str(choosing.figure(summary, "mini").get_label())
     assert f"{OTHER}: MSE +3.0; DFMSD +5.0." in words
+
+
+def test_a_ranking_takes_the_seeds_that_all_its_methods_have() -> None:
+    """MSE lacks the first seed, which lies 0.2 AP below the second: the baselines are as far apart, the gains alike."""
+    frame = rows(GFL, {"baseline": 30.0, "MSE": 33.0, "DMKD": 32.0})
+    frame.loc[(frame["row"] == "DMKD") & (frame["seed"] == 0) & (frame["metric"] == "AP"), "value"] = 50.0
+    found = choosing.best(gained(frame.query("row != 'MSE' or seed == 1")))
+    assert found is not None and found["method"] == "MSE", "DMKD's 20 AP of the first seed do not count"
+
+
+def test_steps_are_told_in_words_the_shortest_first() -> None:
+    measured = gained(rows(GFL, {"baseline": 30.0, "MSE": 33.0}))
+    assert choosing.slower(measured[:0].assign(metric="AP")) == ""
+    lines = pd.DataFrame({"row": list(COSTS), "value": list(COSTS.values())}).assign(metric=step.METRICS[1], beside="a machine")
+    said = choosing.slower(lines.assign(low=1.0, high=2.0, stale=False))
+    assert said.endswith("relative to one without a teacher: MSE 1.20, DMKD 1.30, DFMSD 2.00.")
 
 
 def test_nothing_is_called_cheaper_where_no_row_of_a_student_has_two_seeds() -> None:
@@ -123,7 +142,7 @@ def test_few_pairs_have_an_interval_by_seeds_of_any_row_and_a_method_that_lacks_
         rows("gfl_r101", {"MSE": 33.0, "DMKD": 32.9, "PKD": 31.0}).query("seed == 0"),
     ]
     line = choosing.recommended(gained(*once, rows(GFL, {"baseline": 30.0}), rows("gfl_r101", {"baseline": 30.0}))).loc[OTHER]
-    assert line["highest gain"] == "MSE (not ranked: PKD)"
+    assert (line["highest gain"], line["not ranked"]) == ("MSE", "PKD +1.0 in 1 pair")
     # Both baselines have two seeds 0.2 apart: a variance of 0.02, two degrees of freedom. A mean of two differences has as much.
     reach = t.ppf(0.975, 2) * sqrt(0.02)
     assert line["95 %"] == pytest.approx((3.0 - reach, 3.0 + reach))
@@ -151,7 +170,8 @@ def test_more_training_is_set_beside_what_methods_add() -> None:
     assert choosing.doubled(gates).to_dict() == pytest.approx({"FCOS R50": 1.5, "GFL R50": 0.5})
     assert choosing.longer(gates, trained("fcos_r50", 30.0, 31.5)) == (
         "A student that trains twice as long without a teacher ends 1.0 AP above one of the usual length, the mean over 2 students "
-        "(FCOS R50 +1.5, GFL R50 +0.5). Methods that train as long add to that: MSE +2.0 AP."
+        "with 2 seeds (FCOS R50 +1.5, GFL R50 +0.5). Beside a student that trains twice as long, methods gain: MSE +2.0 AP in 1 "
+        "pair."
     )
     assert choosing.longer(gates[gates["length"] == 2], gates) == ""
 
@@ -166,7 +186,7 @@ def test_baselines_of_the_seeds_that_methods_have_are_set_beside_those_of_all_se
     frame = rows(GFL, {"baseline": 30.0, "MSE": 33.0})
     assert choosing.off_mean(gained(frame)) == ""
     one_seed = frame.query("row != 'MSE' or seed == 0")
-    assert "their means over all seeds by −0.1 AP for RetinaNet R50. " in choosing.off_mean(gained(one_seed))
+    assert "the means over all seeds by −0.1 AP for RetinaNet R50. " in choosing.off_mean(gained(one_seed))
 
 
 def test_without_a_record_the_page_says_how_many_runs_are_left_and_recommends_nothing(folders: object) -> None:
@@ -177,5 +197,6 @@ def test_without_a_record_the_page_says_how_many_runs_are_left_and_recommends_no
     missing = shown["missing"].data
     commands = {f"python -m dfmsd page {page.page} --scale smoke" for page in pages.tables("smoke")}
     assert set(missing["command"].dropna()) == commands, "each table has a pair that stands first on it"
+    assert missing["command"].isna().sum() == len(choosing.KINDS), "heads alone have none"
     assert (OTHER, "FCOS R50 taught by GFL R101, then GFL X101") in missing.index
     assert set(shown) & {"take", "figure", "methods", "gains", "longer"} == set() and shown["pairs"] is tables.NOTHING

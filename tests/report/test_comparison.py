@@ -113,6 +113,7 @@ def test_the_ladder_goes_from_weak_to_strong_with_every_length(write_record: Wri
     assert found.index.str.partition(",").get_level_values(0).tolist() == ["FCOS R50", "FCOS R50", "GFL R101", "GFL X101"]
     assert found["role"].tolist() == ["student", "student", "teacher", "teacher"]
     assert found["mmdet"].is_monotonic_increasing
+    assert found["note"].tolist() == ["", "", "†", "†"], "each teacher has one seed alone"
     aps = frames.frame(page).query("row == 'baseline' and metric == 'AP'")["value"]
     assert found["AP"].iloc[0] == pytest.approx(aps.mean()) and len(aps) == 2
 
@@ -134,6 +135,12 @@ def test_a_finding_names_what_is_told_apart_what_the_paper_says_otherwise_and_st
         "minus DMKD is −0.1 AP here and +0.5 there."
     )
     assert passed.endswith(" in 1 of 4 rows, of which MSE is the highest (36.0 AP, teacher 35.0).")
+
+
+def test_before_its_subject_is_run_a_page_says_what_other_rows_gain() -> None:
+    ours = {("baseline", "baseline"): {0: 30.0, 1000: 30.2}, ("MSE", "mse"): {0: 32.0, 1000: 32.2}, ("DFMSD", "dfmsd"): {0: None}}
+    said = comparison.findings(lines(ours), "DFMSD")
+    assert said.startswith("- DFMSD is not run beside another row yet. Gains over the baseline: MSE (+2.0 [+")
 
 
 def test_without_a_run_there_is_no_finding() -> None:

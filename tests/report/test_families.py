@@ -10,6 +10,7 @@ import pytest
 
 from dfmsd.report import families
 from dfmsd.report.families import FAMILIES, ROLES, Family, Other
+from dfmsd.report.words import trained
 
 WANTS = {("PAA", "student", "trains"): "sklearn"}
 """What a loss of mmdet's imports and this package does not."""
@@ -41,6 +42,8 @@ def test_the_table_says_yes_or_why_not() -> None:
     table: Any = families.table(pd.concat([found, amiss]))
     assert table.loc["YOLOF"].tolist() == ["yes"] * 4 + ["32", "", FAMILIES["YOLOF"].config]
     assert table.loc["PAA"].tolist()[:6] == ["yes", "no", "yes", "no", "32", "it wants sklearn"]
+    assert trained(table) == "1 of 2 families can be both student and teacher. A note says why these cannot: PAA."
+    assert trained(table.loc[["YOLOF"]]) == "1 of 1 families can be both student and teacher."
 
 
 def test_a_family_that_does_not_fit_says_why_in_a_line(other: Other, monkeypatch: pytest.MonkeyPatch) -> None:

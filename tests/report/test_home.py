@@ -28,6 +28,7 @@ def made_up(verdict: str = "supported", **of_first: Any) -> pd.DataFrame:
         "above": "13 of 14",
         "planned": 17,
         "seeds": "1",
+        "p": 0.0018,
         "holm": 0.0146,
     }
     empty = line | {"verdict": "not run", "estimate": None, "low": None, "high": None, "pairs": 0}
@@ -52,11 +53,11 @@ def test_the_answer_is_that_of_the_first_hypothesis_with_its_estimate_and_interv
     ]
 
 
-@pytest.mark.parametrize("verdict", ["contradicted", "not settled"])
-def test_an_answer_that_is_no_yes_says_so_first(verdict: str) -> None:
-    said = home.answer(made_up(verdict, pairs=11), made_up())
-    assert said.startswith(home.OPENING[verdict]) and "So few pairs settle nothing, whatever they show: a verdict takes 12." in said
-    assert "DFMSD ends 0.5 AP above MSE [−0.7, +1.7], the mean over 14 pairs." in said
+def test_an_answer_that_lacks_pairs_says_so_first(verdict: str = "not settled") -> None:
+    said = home.answer(made_up(verdict, holm=None), made_up())
+    assert said.startswith(home.OPENING[verdict])
+    assert "p = 0.0018, not corrected for the number of hypotheses. So few pairs settle nothing, whatever they show" in said
+    assert "DFMSD ends 0.5 AP above MSE [−0.7, +1.7], the mean over 14 pairs with 1 seed each." in said
 
 
 def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
@@ -64,7 +65,7 @@ def test_before_any_run_no_number_in_prose_is_a_result(folders: Path) -> None:
     page = pages.get("table03")
     frame = frames.frame(page)
     said = [
-        home.answer(hypotheses.judged(frame), hypotheses.judged(frame, home.PLAIN)),
+        home.answer(hypotheses.judged(frame), hypotheses.judged(frame)),
         home.recommendation(choosing.gains(frame), frame.assign(length=1.0), frame.assign(length=1.0)),
         home.cost([page], pages.get("scoreboard").command()),
     ]

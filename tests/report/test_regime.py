@@ -62,6 +62,9 @@ def test_a_gain_is_over_the_student_of_the_same_value_and_seed(write_record: Wri
     assert regime.table(known, frame).to_numpy().tolist() == [[35.5, 40.5], [39.5, 42.5], [41.5, 43.5]]
     assert regime.table(known, frame, gain=True).to_numpy().tolist() == [[4.0, 2.0], [6.0, 3.0]]
     assert "MSE gains +4.0 AP at × 1 and +2.0 AP at × 2 over the baseline (1 pair)" in regime.left(known, frame)
+    assert regime.left(known, frame).startswith("- 1 student without a teacher gains +5.0 AP from × 1 to × 2.\n")
+    lacking = frame.assign(value=frame["value"].mask((frame["length"] == 2) & (frame["seed"] == 1)))
+    assert "gains +5.0 AP" in regime.left(known, lacking), "seeds are 1 AP apart, and one of them has no run at × 2"
     assert "MSE: 1 times +4.0; 2 times +2.0" in regime.figure(known, frame, gain=True).get_label()  # type: ignore[operator]
 
 

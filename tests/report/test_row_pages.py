@@ -103,7 +103,7 @@ def test_shares_stand_from_small_to_large_and_variants_have_colours_of_their_own
     trials = found["trials"].data
     assert list(trials) == ["none", "0.25", "1"]
     assert trials.index.get_level_values("row").isin(["baseline", "l1"]).sum() == 4, "a line for each pair that has a number"
-    assert "2 of 6 rows not run yet. python -m dfmsd page made-up --scale smoke makes the" in html(found["trials"])
+    assert "2 of 6 rows are not run yet. python -m dfmsd page made-up --scale smoke makes all" in html(found["trials"])
     (drawn,) = [value for value in found.values() if isinstance(value, Figure)]
     colours = [handle.get_color() for handle in drawn.axes[0].get_legend_handles_labels()[0]]
     assert len(set(colours)) == len(colours) == 3, "two variants and the baseline"

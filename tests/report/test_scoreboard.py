@@ -17,7 +17,9 @@ def judged() -> pd.DataFrame:
         ("c", "2: two", "C helps", True, "not run", "", None, False, "", None),
     ]
     names = ["id", "section", "text", "ours", "verdict", "numbers", "p", "stale", "paper_numbers", "paper_supports"]
-    found = pd.DataFrame(claims, columns=names).assign(scale="mini", page="table03", opposite=[False, True, False])
+    found = pd.DataFrame(claims, columns=names).assign(
+        scale="mini", page="table03", opposite=[False, True, False], tested=[True, False, True]
+    )
     return found.assign(brief=found["numbers"])
 
 
@@ -53,7 +55,8 @@ def test_the_board_has_both_scales_and_what_the_paper_contradicts(judged: pd.Dat
 def test_a_claim_is_said_with_its_verdict_and_its_numbers(judged: pd.DataFrame) -> None:
     assert scoreboard.said(judged).splitlines() == [
         "- **Supported**: A helps: +1.0 AP.",
-        "- **Not settled**: B helps: −1.0 AP (1 seed). What is measured has the opposite sign.",
+        "- **Not settled**, as there is one training of each network: B helps: −1.0 AP (1 seed). "
+        "What is measured says the opposite.",
         "- **Not run**: C helps.",
     ]
 

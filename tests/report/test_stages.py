@@ -49,7 +49,8 @@ def test_stages_that_are_not_run_are_one_line(frame: pd.DataFrame, missing: list
     frame.loc[frame["row"].isin(missing), "value"] = None
     shown = html(stages.added(page, stages.path(frame, "DFMSD")))
     assert [name for name in NAMES[1:3] if f">{name}</th>" in shown] == NAMES[1 : 3 - len(missing)]
-    assert (f"{len(missing)} of 2 stages not run yet. {page.command()} makes the" in shown) == bool(missing)
+    are = "is" if len(missing) == 1 else "are"
+    assert (f"{len(missing)} of 2 stages {are} not run yet. {page.command()} makes all " in shown) == bool(missing)
 
 
 def test_the_figure_has_the_teachers_own_ap(frame: pd.DataFrame) -> None:

@@ -36,6 +36,11 @@ def test_accuracies_are_those_of_the_records(write_record: WriteRecord) -> None:
     table = starts.table(frame)
     assert table["accuracy"].tolist() == [90.0 + place for place in range(len(known.chains()))]
     assert table["hardest class"].iloc[0] == "star, 70.0"
+    lowest, best = table.index[0].split(", ")[0], 89 + len(table)
+    assert starts.learnt(table) == (
+        f"The start of {lowest} tells 90.0 % of the crops of other images right, the best start {best:.1f} %."
+    )
+    assert starts.learnt(table[:0]) == ""
     assert starts.keys(frame).tolist() == [start.key for (start,) in known.chains()]
     assert "0.50" in str(starts.learning(known).get_label())
     # The origin of a page whose runs are starts names them.

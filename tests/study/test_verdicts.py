@@ -83,6 +83,19 @@ def noise(*students: str, page: str = "example", size: float = 0.1) -> list[dict
 
 
 @pytest.mark.parametrize(
+    ("ours", "least", "expected"),
+    [(28.0, 0.0, True), (29.9, 0.0, False), (32.0, 3.5, False), (29.0, -0.5, True), (29.4, -0.5, False)],
+)
+def test_the_opposite_is_said_of_what_is_on_the_other_side_of_0_and_of_the_margin(
+    ours: float, least: float, expected: bool
+) -> None:
+    """Three seeds, whose interval is about 0.2 AP to either side; an untested claim has no verdict, and says it all the same."""
+    own, other = row("DFMSD", (ours,) * 3), row("DMKD", (30.0,) * 3)
+    for tested in (True, False):
+        assert verdict(frame(own, other, noise()), claim(least=least, tested=tested))["opposite"] == expected
+
+
+@pytest.mark.parametrize(
     ("ours", "theirs", "least", "expected"),
     [
         ((31.0, 32.0, 33.0), (30.0, 30.0, 30.0), 0.0, "supported"),
