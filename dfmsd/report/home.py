@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from dfmsd.report import choosing, figures, scoreboard
+from dfmsd.report import choosing, figures, ranking, scoreboard
 from dfmsd.report.tables import number, pipes, plain, signed
 from dfmsd.report.words import bracketed, counted, ends, state
 from dfmsd.study import frames, hypotheses, pages, paths
@@ -105,7 +105,7 @@ def recommendation(gained: pd.DataFrame, gates: pd.DataFrame, length: pd.DataFra
     if gained.empty:
         return "No method is run yet beside its baseline, so we cannot recommend one.\n"
     rows = []
-    for case, line in choosing.recommended(gained).iterrows():
+    for case, line in ranking.recommended(gained).iterrows():
         take, cheaper = "no pair has two methods yet", ""
         if not pd.isna(line["pairs"]):
             above = f"above 0 in {line['above 0 in']} of {counted(line['pairs'], 'pair')}"
@@ -117,7 +117,7 @@ def recommendation(gained: pd.DataFrame, gates: pd.DataFrame, length: pd.DataFra
         gain = f"{signed(twice.mean())} AP, above 0 in {(twice > 0).sum()} of {counted(len(twice), 'student')}"
         rows.append(("No teacher, but twice the time to train", f"twice the epochs: {gain}", ""))
     heads = ["you have", "highest gain over no teacher and the usual epochs", "cheaper and perhaps as good"]
-    said = [choosing.out(gained), choosing.off_mean(gained), choosing.longer(gates, length)]
+    said = [ranking.out(gained), choosing.off_mean(gained), choosing.longer(gates, length)]
     return "\n\n".join([pipes(heads, rows), *filter(None, said)]) + "\n"
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
-from dfmsd.report import choosing, step, tables
+from dfmsd.report import choosing, ranking, step, tables
 from dfmsd.report.tables import plain
 from dfmsd.study import pages, zoo
 from tests.report.conftest import run
@@ -58,12 +58,12 @@ def test_gains_are_over_a_baseline_of_the_same_seed_that_trained_as_long_and_a_p
 def test_only_methods_with_all_pairs_are_ranked_and_the_cheapest_that_is_not_told_apart_is_named() -> None:
     first = rows(GFL, {"baseline": 30.0, "MSE": 33.0, "DMKD": 33.1, "DFMSD": 31.0, "PKD": 39.0})
     second = rows("fcos_r101", {"baseline": 30.0, "MSE": 34.0, "DMKD": 33.95, "DFMSD": 31.0})
-    found = choosing.best(gained(first, second))
+    found = ranking.best(gained(first, second))
     assert found is not None
     assert (found["method"], found["cheapest"], found["pairs"], found["above"]) == ("DMKD", "MSE", 2, 2)
     assert found["gain"] == pytest.approx(3.525)
-    apart = choosing.told_apart(gained(first, second), "DMKD", "DFMSD")
-    assert apart is True and choosing.told_apart(gained(first), "DMKD", "MSE") is False
+    apart = ranking.told_apart(gained(first, second), "DMKD", "DFMSD")
+    assert apart is True and ranking.told_apart(gained(first), "DMKD", "MSE") is False
 
 
 def test_a_pair_that_lacks_methods_takes_none_of_them_out_of_the_ranking() -> None:
@@ -71,20 +71,20 @@ def test_a_pair_that_lacks_methods_takes_none_of_them_out_of_the_ranking() -> No
     aps = {"baseline": 30.0, "MSE": 31.0, "DMKD": 30.5, "DFMSD": 33.0}
     whole = [rows(teachers, aps) for teachers in (GFL, "fcos_r101", "gfl_r101")]
     half = rows("fcos_x101", {"baseline": 30.0, "MSE": 25.0, "DMKD": 24.0})
-    found = choosing.best(gained(*whole, half))
+    found = ranking.best(gained(*whole, half))
     assert found is not None and (found["method"], found["pairs"], found["left"]) == ("DFMSD", 3, {})
-    assert choosing.out(gained(*whole, half)).endswith(f": {plain('fcos_x101')} (MSE −5.0, DMKD −6.0).")
-    assert choosing.out(gained(*whole)) == ""
+    assert ranking.out(gained(*whole, half)).endswith(f": {plain('fcos_x101')} (MSE −5.0, DMKD −6.0).")
+    assert ranking.out(gained(*whole)) == ""
 
 
 def test_nothing_is_cheaper_whose_step_is_not_measured_or_not_told_apart() -> None:
     aps = {"baseline": 30.0, "MGD": 33.0, "PKD": 32.9, "MSE": 32.9}
-    found = choosing.best(gained(rows(GFL, aps)))
+    found = ranking.best(gained(rows(GFL, aps)))
     assert found is not None and found["method"] == "MGD" and found["cheapest"] is None, "nobody knows what a step of MGD takes"
-    line = choosing.recommended(gained(rows(GFL, aps))).loc[OTHER]
+    line = ranking.recommended(gained(rows(GFL, aps))).loc[OTHER]
     assert line["cheaper and perhaps as good"] == "not known: no step is measured"
     close = gained(rows(GFL, {"baseline": 30.0, "DMKD": 33.0, "MSE": 32.9})).assign(least=1.1, most=1.4)
-    assert choosing.best(close)["cheapest"] == "DMKD", "a round of MSE took as long as one of DMKD"  # type: ignore[index]
+    assert ranking.best(close)["cheapest"] == "DMKD", "a round of MSE took as long as one of DMKD"  # type: ignore[index]
 
 
 def test_a_step_is_set_beside_the_baselines_and_plain_imitation() -> None:
@@ -102,9 +102,9 @@ def test_each_pair_stands_once_with_every_method_and_a_pair_without_a_choice_has
         rows("retinanet_r101", {"baseline": 30.0, "SSIM": 31.0}),
     )
     found = gained(other, alike, single)
-    table = choosing.by_pair(found)
+    table = ranking.by_pair(found)
     assert table["highest gain"].to_dict() == {(OWN, RETINANET): "none, as even MSE does not gain", (OTHER, GFL): "DFMSD"}
-    assert choosing.recommended(gained(single))["highest gain"].isna().all(), "one method alone is no choice"
+    assert ranking.recommended(gained(single))["highest gain"].isna().all(), "one method alone is no choice"
     gains = choosing.all_gains(found)
     assert list(gains.columns) == ["MSE", "SSIM", "DMKD", "DFMSD"] and gains.index.is_unique
     assert gains.index.get_level_values("kind").tolist() == [OWN, OWN, OTHER]
@@ -118,7 +118,7 @@ def test_a_ranking_takes_the_seeds_that_all_its_methods_have() -> None:
     """MSE lacks the first seed, which lies 0.2 AP below the second: the baselines are as far apart, the gains alike."""
     frame = rows(GFL, {"baseline": 30.0, "MSE": 33.0, "DMKD": 32.0})
     frame.loc[(frame["row"] == "DMKD") & (frame["seed"] == 0) & (frame["metric"] == "AP"), "value"] = 50.0
-    found = choosing.best(gained(frame.query("row != 'MSE' or seed == 1")))
+    found = ranking.best(gained(frame.query("row != 'MSE' or seed == 1")))
     assert found is not None and found["method"] == "MSE", "DMKD's 20 AP of the first seed do not count"
 
 
@@ -133,7 +133,7 @@ def test_steps_are_told_in_words_the_shortest_first() -> None:
 def test_nothing_is_called_cheaper_where_no_row_of_a_student_has_two_seeds() -> None:
     cheaper = "cheaper and perhaps as good"
     once = rows(GFL, {"baseline": 30.0, "MSE": 20.0, "DFMSD": 35.0}).query("seed == 0")
-    assert set(choosing.recommended(gained(once))[cheaper]) == {"", "not known: no second seed"}
+    assert set(ranking.recommended(gained(once))[cheaper]) == {"", "not known: no second seed"}
 
 
 def test_few_pairs_have_an_interval_by_seeds_of_any_row_and_a_method_that_lacks_a_pair_is_named() -> None:
@@ -141,7 +141,7 @@ def test_few_pairs_have_an_interval_by_seeds_of_any_row_and_a_method_that_lacks_
         rows(GFL, {"MSE": 33.0, "DMKD": 32.9}).query("seed == 0"),
         rows("gfl_r101", {"MSE": 33.0, "DMKD": 32.9, "PKD": 31.0}).query("seed == 0"),
     ]
-    line = choosing.recommended(gained(*once, rows(GFL, {"baseline": 30.0}), rows("gfl_r101", {"baseline": 30.0}))).loc[OTHER]
+    line = ranking.recommended(gained(*once, rows(GFL, {"baseline": 30.0}), rows("gfl_r101", {"baseline": 30.0}))).loc[OTHER]
     assert (line["highest gain"], line["not ranked"]) == ("MSE", "PKD +1.0 in 1 pair")
     # Both baselines have two seeds 0.2 apart: a variance of 0.02, two degrees of freedom. A mean of two differences has as much.
     reach = t.ppf(0.975, 2) * sqrt(0.02)
