@@ -108,7 +108,15 @@ def slower(frame: pd.DataFrame) -> str:
 
 
 def estimate(differences: pd.Series[Any], gained: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
-    """The mean of two rows' differences, by pair and seed, and its interval: over pairs, or where they are few over their seeds."""
+    """The mean of two rows' differences in AP, and its 95 % interval: over pairs, or over the seeds of these pairs where they are few.
+
+    Args:
+        differences: By ``pair`` and seed.
+        gained: Lines of the same pairs, as :func:`gains` gives them: their ``spread`` is what seeds move.
+
+    Returns:
+        The mean over pairs, and the two ends of the interval, or None where nothing says how far seeds move.
+    """
     pairs = {pair: list(own) for pair, own in differences.groupby("pair", sort=False)}
     mean, interval = stats.over_pairs(list(pairs.values()))
     spreads = gained.drop_duplicates("pair").set_index("pair")["spread"]
