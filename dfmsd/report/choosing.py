@@ -108,7 +108,7 @@ def slower(frame: pd.DataFrame) -> str:
 
 
 def estimate(differences: pd.Series[Any], gained: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
-    """The mean of two rows' differences in AP, and its 95 % interval: over pairs, or over the seeds of these pairs where they are few.
+    """The mean of two rows' differences in AP, and its 95 % interval: over pairs, or where they are few over their seeds.
 
     Args:
         differences: By ``pair`` and seed.
