@@ -140,7 +140,19 @@ def pairs(frame: pd.DataFrame, gained: pd.DataFrame) -> str:
     said = f"{run} of {counted(run + len(left), 'pair')} of student and teachers {have} a method beside a baseline. "
     if kind := left.get(EXAMPLE):
         said += f"{EXAMPLE}, for example, is not run yet. Until then, the line “{kind}” comes nearest to it."
+        said += _with_a_teacher_of(frame.loc[frame["pair"] == EXAMPLE, "teachers"].iloc[0], gained)
     return f"\n{said}\n"
+
+
+def _with_a_teacher_of(teachers: str, gained: pd.DataFrame) -> str:
+    """What gains most in each pair that has one of these teachers."""
+    shared = gained[gained["teachers"].map(lambda own: not set(own.split(" → ")).isdisjoint(teachers.split(" → ")))]
+    said = ""
+    for pair, own in shared.groupby("pair", sort=False):
+        means = own.groupby("row")["gain"].mean()
+        said += f" One of its teachers is in {pair}: there the highest of {counted(len(means), 'method')}, {means.idxmax()}, "
+        said += f"ends {signed(means.max())} AP from the baseline."
+    return said
 
 
 def cost(shown: list[Page], command: str) -> str:

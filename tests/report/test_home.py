@@ -95,6 +95,14 @@ def test_no_page_has_a_result_typed_into_its_prose() -> None:
     assert len(prose) > 30 and {name: found for name, found in typed.items() if set(found) - margins and name not in WRITTEN} == {}
 
 
+def test_a_pair_with_one_of_the_teachers_that_a_reader_may_have_is_told_of() -> None:
+    names = {"row": ["MSE", "DMKD"] * 2, "gain": [-19.0, -2.2, 1.0, 2.0], "pair": ["A"] * 2 + ["B"] * 2}
+    gained = pd.DataFrame(names).assign(teachers=["cascade → swint"] * 2 + ["gfl"] * 2)
+    assert home._with_a_teacher_of("swint → swins", gained) == (
+        " One of its teachers is in A: there the highest of 2 methods, DMKD, ends −2.2 AP from the baseline."
+    )
+
+
 def test_how_many_records_are_stale_stands_beside_how_many_there_are(folders: Path) -> None:
     page = pages.get("table03", scale="smoke")
     for place, entry in enumerate(entry for entry in page.entries if len(entry.runs) == 1):
