@@ -112,9 +112,12 @@ def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
             own |= {"above 0 in": one["above"], "pairs": one["pairs"]}
             if one["gain"] <= 0:
                 own["highest gain"] = f"none, as even {one['method']} does not gain"
-            cheaper = one["cheapest"] if one["cheapest"] != one["method"] else "none"
-            cheaper = "not known: no step is measured" if cheaper is None else cheaper
-            cheaper = "not known: no second seed" if one["interval"] is None else cheaper
+            if one["interval"] is None:
+                cheaper = "not known: no second seed"
+            elif one["cheapest"] is None:
+                cheaper = "not known: no step is measured"
+            else:
+                cheaper = one["cheapest"] if one["cheapest"] != one["method"] else "none"
             left = [f"{row} {signed(gain)} in {counted(pairs, 'pair')}" for row, (gain, pairs) in one["left"].items()]
             own |= {"cheaper and perhaps as good": cheaper, "not ranked": ", ".join(left)}
         lines.append(own)

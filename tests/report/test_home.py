@@ -53,9 +53,9 @@ def test_the_answer_is_that_of_the_first_hypothesis_with_its_estimate_and_interv
     ]
 
 
-def test_an_answer_that_lacks_pairs_says_so_first(verdict: str = "not settled") -> None:
-    said = home.answer(made_up(verdict, holm=None), made_up())
-    assert said.startswith(home.OPENING[verdict])
+def test_an_answer_that_lacks_pairs_says_so_first() -> None:
+    said = home.answer(made_up("not settled", holm=None), made_up())
+    assert said.startswith(home.OPENING["not settled"])
     assert "p = 0.0018, not corrected for the number of hypotheses. So few pairs settle nothing, whatever they show" in said
     assert "DFMSD ends 0.5 AP above MSE [−0.7, +1.7], the mean over 14 pairs with 1 seed each." in said
 
