@@ -146,7 +146,8 @@ def pairs(frame: pd.DataFrame, gained: pd.DataFrame) -> str:
 
 def _with_a_teacher_of(teachers: str, gained: pd.DataFrame) -> str:
     """What gains most in each pair that has one of these teachers."""
-    shared = gained[gained["teachers"].map(lambda own: not set(own.split(" → ")).isdisjoint(teachers.split(" → ")))]
+    cells = [cell for cell in gained["teachers"].unique() if not set(hypotheses.named(cell)).isdisjoint(hypotheses.named(teachers))]
+    shared = gained[gained["teachers"].isin(cells)]
     said = ""
     for pair, own in shared.groupby("pair", sort=False):
         means = own.groupby("row")["gain"].mean()

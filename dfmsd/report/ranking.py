@@ -30,8 +30,8 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
 
     Returns:
         ``method, gain, interval, pairs``; in how many of them it is ``above`` 0; ``cheapest``, which may be the method itself, or
-        None if no step is measured; ``left``, the mean gain and the number of pairs of each method that is not compared; and
-        ``out``, the pairs that are not. None where there is no choice.
+        None if no step is measured; and ``left``, the mean gain and the number of pairs of each method that is not compared. None
+        where there is no choice.
     """
     whole = _whole(gained)
     if whole.empty:
@@ -52,7 +52,6 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
         "above": int((by_pair[method] > 0).sum()),
         "cheapest": cheapest if method in steps["cost"].dropna() else None,
         "left": {str(row): (float(own.mean()), len(own)) for row, own in others.groupby("row")},
-        "out": [pair for pair in gained["pair"].unique() if pair not in set(whole["pair"])],
     }
 
 
@@ -85,8 +84,9 @@ def out(gained: pd.DataFrame) -> str:
     means = gained.groupby(["pair", "row"], sort=False)["gain"].mean()
     lines = []
     for case, own in _cases(gained).items():
-        pairs = {pair: means[pair].items() for pair in (best(own) or {"out": []})["out"]}
-        said = [f"{plain(pair)} ({', '.join(f'{row} {signed(gain)}' for row, gain in own)})" for pair, own in pairs.items()]
+        whole = set(_whole(own)["pair"])
+        pairs = {pair: means[pair].items() for pair in own["pair"].unique() if whole and pair not in whole}
+        said = [f"{plain(pair)} ({', '.join(f'{row} {signed(gain)}' for row, gain in gains)})" for pair, gains in pairs.items()]
         if said:
             lines.append(
                 f"The line “{case}” leaves out pairs where a run of its methods is missing, with these gains: {'; '.join(said)}."

@@ -167,4 +167,9 @@ def _hypothesis(asked: Hypothesis, rows: _Rows, among: Hypotheses) -> dict[str, 
 
 def alike(student: str, teachers: str) -> bool:
     """Whether all teachers are of the student's type."""
-    return {zoo.family(name) for name in teachers.split(" → ")} == {zoo.family(student)}
+    return {zoo.family(name) for name in named(teachers)} == {zoo.family(student)}
+
+
+def named(teachers: str) -> list[str]:
+    """The teachers of a frame's cell, the first stage's first."""
+    return teachers.split(" → ")

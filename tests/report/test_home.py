@@ -95,6 +95,13 @@ def test_no_page_has_a_result_typed_into_its_prose() -> None:
     assert len(prose) > 30 and {name: found for name, found in typed.items() if set(found) - margins and name not in WRITTEN} == {}
 
 
+def test_a_whole_screen_stands_before_any_run(folders: Path) -> None:
+    """Of all pages, so also of the pair that a reader may look for."""
+    parts = home.screen()
+    assert len(parts) == 4 + len(METHODS) and "cannot recommend" in parts["take"]
+    assert f"{home.EXAMPLE}, for example, is not run yet." in parts["take"]
+
+
 def test_a_pair_with_one_of_the_teachers_that_a_reader_may_have_is_told_of() -> None:
     names = {"row": ["MSE", "DMKD"] * 2, "gain": [-19.0, -2.2, 1.0, 2.0], "pair": ["A"] * 2 + ["B"] * 2}
     gained = pd.DataFrame(names).assign(teachers=["cascade → swint"] * 2 + ["gfl"] * 2)
