@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import html
 import json
 import os
 import re
@@ -309,22 +308,24 @@ def _generate(selected: Iterable[Page]) -> None:
         _write(extra / file.relative_to(paths.ROOT), file.read_text())
     _write(generated / "pages.md", table_of_pages())
     _write(generated / "glossary.md", glossary.markdown())
-    drawn = _drawings()
+    for name, text in _drawings().items():
+        _write(generated / name, text)
     with _seen_by(pages.get("scoreboard")):
         for name, text in home.screen().items():
-            _write(generated / f"{name}.md", f"{text}{drawn.get(name, '')}")
+            _write(generated / name, text)
 
 
 def _drawings() -> dict[str, str]:
-    """What the executed page of all methods draws of each, as Markdown by the name of the part of the method's page."""
-    found = {f"method-{name}": "\nNothing is drawn yet: `python -m dfmsd page methods` draws it.\n" for name in METHODS}
+    """What the executed page of all methods draws of each, for the method's own page, by the names of files."""
+    found = {f"drawn-{name}.md": "Nothing is drawn yet: `python -m dfmsd page methods` draws it.\n" for name in METHODS}
     for cell in nbformat.read(paths.pages() / "methods.ipynb", as_version=4).cells:
         shown = [output["data"]["text/html"] for output in cell.get("outputs", ()) if "text/html" in output.get("data", {})]
         if (name := re.search(r'specification\("(\w+)"', cell.source)) and shown:
-            figure = cell.metadata["mystnb"]["figure"]
-            drawn = f"<figure>{shown[0]}<figcaption>{html.escape(figure['caption'])}</figcaption></figure>"
-            there = f"This is {{numref}}`{figure['name']}` of [All methods side by side](../pages/methods.ipynb)."
-            found[f"method-{name[1]}"] = f"\n```{{raw}} html\n{drawn}\n```\n\n{there}\n"
+            caption = tables.plain(cell.metadata["mystnb"]["figure"]["caption"])
+            there = "[Another page](../pages/methods.ipynb) draws all methods for the same image."
+            file, label = f"drawn-{name[1]}.html", f"---\nname: drawn-{name[1]}\n---"
+            text = f"```{{drawing}} ../pages/generated/{file}\n{label}\n{caption} {there}\n```\n"
+            found |= {file: shown[0], f"drawn-{name[1]}.md": text}
     return found
 
 

@@ -117,35 +117,37 @@ def attended(frame: pd.DataFrame) -> str:
         >>> lines = [("small", HIGH, 1.65), ("small", LOW, 1.36)]
         >>> frame = pd.DataFrame(lines, columns=["size", "row", "value"]).assign(metric="attention", by="weak teacher")
         >>> attended(frame)
-        '- The weak teacher attends to small objects 1.65 times the mean in high frequencies and 1.36 times in low ones.'
+        '- On small objects the weak teacher has 1.65 times its mean attention in high frequencies, and 1.36 times in low ones.'
     """
     own = frame[frame["metric"] == "attention"].groupby(["by", "size", "row"], sort=False)["value"].mean().unstack("row")
     if not {HIGH, LOW} <= set(own):
         return ""
     lines = [
-        f"- The {by} attends to {size} objects {high:.2f} times the mean in high frequencies and {low:.2f} times in low ones."
+        f"- On {size} objects the {by} has {high:.2f} times its mean attention in high frequencies, "
+        f"and {low:.2f} times in low ones."
         for (by, size), high, low in zip(own.index, own[HIGH], own[LOW], strict=True)
     ]
     both = own.index.get_level_values("by").nunique() > 1
-    return "\n".join([*lines, *["- One training of each teacher is not enough to settle how the two differ."] * both])
+    return "\n".join([*lines, *["- One training of each teacher cannot settle how the two differ."] * both])
 
 
 def explained(page: EnhancementPage) -> str:
     """What the page's pictures show."""
     watcher = "weak" if page.view == "frequencies" else "strong"
     said = (
-        f"The pictures show the first image of each kind in all versions, the {watcher} teacher's attention to each, Eq. (3), and "
-        "in the dark what dual masking hides by it. Small objects dominate an image if the boxes of the weak teacher cover less "
-        f"than θ = {page.options.theta:g} of it. "
+        "Small objects dominate an image if the boxes of the weak teacher cover less than "
+        f"θ = {page.options.theta:g} of it. The pictures show the first image that small objects dominate, and the first one that "
+        f"they do not. Beside each version is the {watcher} teacher's attention to it, Eq. (3). On the right, the positions that "
+        "dual masking hides are dark. "
     )
     if page.view == "augmentation":
         return (
-            f"{said}White frames are the boxes that decide that. Noise and crop are those of Eq. (4). A crop shows a part of the "
-            "image. For the image as it is we measure the same part, so that objects fill as much of both."
+            f"{said}White frames are the weak teacher's boxes. Noise and crop are those of Eq. (4). A crop shows a part of the "
+            "image. We compare it with the same part of the unchanged image, so that objects fill as much of both."
         )
     return (
-        f"{said}White frames are the annotated boxes, not those that decide that. Low frequencies are what passes a Gaussian that "
-        "halves the amplitude at the border, and high frequencies are the rest, with the image's mean. "
+        f"{said}White frames are the annotated boxes. A Gaussian filter, which halves the amplitude at the border, lets the low "
+        "frequencies pass. The high frequencies are the rest, to which we add the image's mean. "
         f"{words.border(page.cycles)}"
     )
 

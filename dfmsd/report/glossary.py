@@ -39,7 +39,18 @@ WORDS = {
 }
 """What plain words mean here."""
 
-_TERM = re.compile(rf"(?<![\w&])({'|'.join(map(re.escape, SHORT))})(?![\w;])")
+TERM = re.compile(rf"(?<![\w&])({'|'.join(map(re.escape, SHORT))})(?![\w;])")
+"""A term of :data:`SHORT` in a text."""
+
+
+def is_word(term: str) -> bool:
+    """Whether a term is a plain word, which prose may use with its usual meaning.
+
+    Example:
+        >>> [term for term in SHORT if is_word(term)]
+        ['seed', 'share', 'stale', 'stride']
+    """
+    return term.isascii() and term.isalpha() and term.islower()
 
 
 def hover(text: str) -> str:
@@ -58,7 +69,7 @@ def hover(text: str) -> str:
         seen.add(term)
         return f'<abbr title="{SHORT[term]}">{term}</abbr>'
 
-    return _TERM.sub(marked, text)
+    return TERM.sub(marked, text)
 
 
 def markdown() -> str:

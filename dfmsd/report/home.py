@@ -28,7 +28,7 @@ RIVALS = {
 
 
 def screen() -> dict[str, str]:
-    """The parts of the first screen by their names, and what each method did, as Markdown."""
+    """The parts of the first screen, and what each method did, as Markdown by the names of their files; the figure is HTML."""
     board = pages.get("scoreboard")
     shown = [page for page in board.sources() if page.scale == board.scale]
     frame = pd.concat([frames.frame(page) for page in shown])
@@ -37,11 +37,11 @@ def screen() -> dict[str, str]:
     length, gates = (of_choosing[of_choosing["page"] == name] for name in ("length", "gates"))
     gained = choosing.gains(tables := of_choosing[~of_choosing["page"].isin(["length", "gates"])])
     everything = [page for page in map(pages.get, pages.names()) if page.scale == board.scale]
-    return {f"method-{name}": choosing.of_method(gained, row) for row, name in choosing.NAMES.items()} | {
-        "answer": answer(found, hypotheses.judged(frame, hypotheses.asked().model_copy(update={"among": (PLAIN,)}))),
-        "figure": f"```{{raw}} html\n{figures.image(scoreboard.forest(found))}\n```\n",
-        "take": recommendation(gained, gates, length) + pairs(tables, gained),
-        "cost": cost(everything, board.command()),
+    return {f"method-{name}.md": choosing.of_method(gained, row) for row, name in choosing.NAMES.items()} | {
+        "answer.md": answer(found, hypotheses.judged(frame, hypotheses.asked().model_copy(update={"among": (PLAIN,)}))),
+        "figure.html": figures.image(scoreboard.forest(found)),
+        "take.md": recommendation(gained, gates, length) + pairs(tables, gained),
+        "cost.md": cost(everything, board.command()),
     }
 
 

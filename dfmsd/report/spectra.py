@@ -122,17 +122,17 @@ def shares(frame: pd.DataFrame) -> str:
     Example:
         >>> lines = [(AS_IS, 69.44), (FLIP, 69.44), (CROP, 67.15), (ENLARGED, 76.79)]
         >>> print(shares(pd.DataFrame(lines, columns=["row", "value"]).assign(metric="share", image=0)))
-        Low frequencies have 69.4 % of the power of an image as it is, and of that of its other versions:
+        The low frequencies of an unchanged image have 69.4 % of its power. Those of its changed versions have:
         <BLANKLINE>
-        - flipped: 69.4 %, as before.
+        - flipped: 69.4 %, as much.
         - crop: 67.2 %, which is less.
         - crop, enlarged: 76.8 %, which is more.
     """
     means = frame[(frame["metric"] == "share") & frame["image"].notna()].groupby("row", sort=False)["value"].mean().round(1)
-    said = f"Low frequencies have {means[AS_IS]:.1f} % of the power of an image as it is, and of that of its other versions:"
+    said = f"The low frequencies of an unchanged image have {means[AS_IS]:.1f} % of its power. Those of its changed versions have:"
     lines = [said, ""]
     for name, share in means.drop(AS_IS).items():
-        than = "as before" if share == means[AS_IS] else f"which is {'more' if share > means[AS_IS] else 'less'}"
+        than = "as much" if share == means[AS_IS] else f"which is {'more' if share > means[AS_IS] else 'less'}"
         lines.append(f"- {name}: {share:.1f} %, {than}.")
     return "\n".join(lines)
 

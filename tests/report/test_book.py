@@ -170,6 +170,22 @@ def test_a_link_to_the_glossary_says_what_the_word_means(html: Path) -> None:
     assert ("SAL", glossary.SHORT["SAL"]) in [(word, title) for title, word in links] and len(links) >= 4
 
 
+def test_an_abbreviation_is_explained_where_it_first_stands_in_the_prose_of_a_page(html: Path) -> None:
+    """A finding, which is an output of a notebook, is prose; a plain word such as share is not an abbreviation."""
+    finding = re.search(r'<div class="cell_output.*?</div>', (html / "pages" / "table11.html").read_text(), flags=re.DOTALL)
+    assert finding and f'<abbr title="{glossary.SHORT["AP"]}">AP</abbr>' in finding[0]
+    prose = re.sub(r"(?s)<table.*?</table>", "", (html / "method.html").read_text())
+    assert [prose.count(f">{term}</abbr>") for term in ("SFA", "share")] == [1, 0]
+
+
+def test_a_drawing_is_a_part_of_its_page_with_a_number_and_a_caption(html: Path) -> None:
+    """So that its words are selected and found; of a method's page, of the first screen, of the text."""
+    for name in ("methods/mgd", "intro", "method"):
+        found = re.search(r'(?s)<figure class="[^"]*" id="[\w-]+">(.*?)</figure>', (html / f"{name}.html").read_text())
+        assert found and "<svg" in found[1] and "<text" in found[1] and "<img" not in found[1], name
+        assert re.search(r'class="caption-number">Figure [\d.]+ ', found[1]), name
+
+
 def test_pages_that_train_show_a_row_for_each_student(html: Path) -> None:
     """From data that the page has made to the detector that mmdet loads; and a loss of the notebook's own beside the study's."""
     shown = {}

@@ -98,8 +98,8 @@ def test_no_page_has_a_result_typed_into_its_prose() -> None:
 def test_a_whole_screen_stands_before_any_run(folders: Path) -> None:
     """Of all pages, so also of the pair that a reader may look for."""
     parts = home.screen()
-    assert len(parts) == 4 + len(METHODS) and "cannot recommend" in parts["take"]
-    assert f"{home.EXAMPLE}, for example, is not run yet." in parts["take"]
+    assert len(parts) == 4 + len(METHODS) and "cannot recommend" in parts["take.md"]
+    assert f"{home.EXAMPLE}, for example, is not run yet." in parts["take.md"]
 
 
 def test_a_pair_with_one_of_the_teachers_that_a_reader_may_have_is_told_of() -> None:
@@ -135,6 +135,7 @@ def test_a_methods_page_has_the_drawing_of_the_page_of_all_methods(tmp_path: Pat
     cells = [drawing, new_code_cell("spec")]
     write_atomic(paths.pages() / "methods.ipynb", nbformat.writes(new_notebook(cells=cells)))
     found = book._drawings()
-    drawn = found.pop("method-mgd")
-    assert "<svg>drawn</svg><figcaption>MGD: a &lt; b.</figcaption>" in drawn and "{numref}`methods-mgd`" in drawn
+    assert found.pop("drawn-mgd.html") == "<svg>drawn</svg>"
+    drawn = found.pop("drawn-mgd.md")
+    assert "{drawing} ../pages/generated/drawn-mgd.html\n---\nname: drawn-mgd\n---\nMGD: a \\< b. [" in drawn
     assert len(found) == len(METHODS) - 1 and all("Nothing is drawn yet" in text for text in found.values())
