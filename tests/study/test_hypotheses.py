@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from dfmsd.errors import StudyError
-from dfmsd.study import hypotheses
+from dfmsd.study import hypotheses, paths
 from dfmsd.study.hypotheses import Hypotheses, judged
 from dfmsd.study.stats import detectable
 from tests.study.test_verdicts import frame, row
@@ -16,6 +16,8 @@ def test_nine_pairs_are_the_fewest_that_decide_one_of_eight_and_the_study_asks_f
     study = hypotheses.asked()
     assert len(study.among) == 8 and hypotheses.fewest(study.model_copy(update={"least": 1})) == 9
     assert hypotheses.fewest() == study.least == 12
+    for file in (paths.book() / "how-to-read.md", paths.NOTEBOOKS / "scoreboard.ipynb"):
+        assert "is settled if at least twelve" in file.read_text(), "the prose says what the file does"
 
 
 def test_a_hypothesis_is_decided_over_pairs() -> None:
