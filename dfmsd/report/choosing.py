@@ -107,20 +107,21 @@ def slower(frame: pd.DataFrame) -> str:
     return f"Time of a training step at COCO's size, relative to one without a teacher: {said}." * bool(said)
 
 
-def estimate(differences: pd.Series[Any], gained: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
+def estimate(lines: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
     """The mean of two rows' differences in AP, and its 95 % interval: over pairs, or where they are few over their seeds.
 
     Args:
-        differences: By ``pair`` and seed.
-        gained: Lines of the same pairs, as :func:`gains` gives them: their ``spread`` is what seeds move.
+        lines: As :func:`gains` gives them: ``gain`` is the difference of the runs ``key`` and ``alone_key``.
 
     Returns:
         The mean over pairs, and the two ends of the interval, or None where nothing says how far seeds move.
     """
-    pairs = {pair: list(own) for pair, own in differences.groupby("pair", sort=False)}
-    mean, interval = stats.over_pairs(list(pairs.values()))
-    spreads = gained.drop_duplicates("pair").set_index("pair")["spread"]
-    return (mean, interval) if interval else stats.over_these([(own, spreads[pair]) for pair, own in pairs.items()])
+    pairs = [own for _, own in lines.groupby("pair", sort=False)]
+    mean, interval = stats.over_pairs([own["gain"].tolist() for own in pairs])
+    if interval:
+        return mean, interval
+    runs = [dict(zip(zip(own["key"], own["alone_key"], strict=True), own["gain"], strict=True)) for own in pairs]
+    return stats.over_these([(seeds, own["spread"].iloc[0]) for seeds, own in zip(runs, pairs, strict=True)])
 
 
 def off_mean(gained: pd.DataFrame) -> str:
@@ -149,11 +150,11 @@ def by_method(gained: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for kind in KINDS.values():
         for row in NAMES:
-            own = gained[(gained["kind"] == kind) & (gained["row"] == row)].set_index(["pair", "seed"])
+            own = gained[(gained["kind"] == kind) & (gained["row"] == row)]
             if own.empty:
                 continue
-            mean, interval = estimate(own["gain"], own.reset_index())
-            means = own["gain"].groupby("pair").mean()
+            mean, interval = estimate(own)
+            means = own.groupby("pair")["gain"].mean()
             line = {
                 "kind": kind,
                 "row": row,

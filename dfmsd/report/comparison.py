@@ -181,7 +181,7 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
         intervals over seeds say, the mean difference over these pairs with its interval over seeds, and each pair's.
     """
     possible = frame[(frame["source"] == "ours") & (frame["state"] != "cannot be run")]
-    values = by_seed(possible)
+    values, runs = by_seed(possible), keys(possible)
     known = spreads(values)
     differences = -gains(values, subject).drop(index=subject, level="row", errors="ignore")
     lines: dict[str, dict[str, Any]] = {}
@@ -191,7 +191,8 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
             if seeds := seeds_of(line):
                 spread = known[frames.student_of(pair)]
                 found.append(stats.estimate(seeds, spread and spread.times(2)))
-                pairs.append((list(seeds.values()), spread))
+                both = runs.loc[(pair, subject)], runs.loc[(pair, rival)]
+                pairs.append(({(both[0][seed], both[1][seed]): value for seed, value in seeds.items()}, spread))
         means, said = [one.mean for one in found], [stats.verdict(one) for one in found]
         mean, interval = stats.over_these(pairs) if pairs else (None, None)
         lines[rival] = {"Δ mean": mean, "95 %": interval}

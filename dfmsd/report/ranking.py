@@ -15,8 +15,10 @@ from dfmsd.report.words import counted
 
 def told_apart(gained: pd.DataFrame, one: str, other: str) -> bool | None:
     """Whether the interval of two methods' difference, over the pairs that both have, excludes 0; None where there is none."""
-    wide = gained.pivot_table(index=["pair", "seed"], columns="row", values="value").reindex(columns=[one, other]).dropna()
-    found = estimate(wide[one] - wide[other], gained)[1] if len(wide) else None
+    rival = gained.loc[gained["row"] == other, ["pair", "seed", "value", "key"]]
+    both = gained[gained["row"] == one].merge(rival, on=["pair", "seed"], suffixes=("", "_other"))
+    both = both.assign(gain=both["value"] - both["value_other"], alone_key=both["key_other"])
+    found = estimate(both)[1] if len(both) else None
     return None if found is None else not found[0] <= 0 <= found[1]
 
 
@@ -38,7 +40,7 @@ def best(gained: pd.DataFrame) -> dict[str, Any] | None:
         return None
     by_pair = whole.groupby(["row", "pair"])["gain"].mean()
     method = str(by_pair.groupby("row").mean().idxmax())
-    mean, interval = estimate(whole[whole["row"] == method].set_index(["pair", "seed"])["gain"], whole)
+    mean, interval = estimate(whole[whole["row"] == method])
     steps = whole.groupby("row")[["cost", "least", "most"]].first()
     cheaper = steps[steps["most"] < steps.loc[method, "least"]]
     same = [row for row in cheaper.index if told_apart(whole, method, row) is False]

@@ -12,6 +12,7 @@ Three questions, three tools:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, sqrt
@@ -152,19 +153,32 @@ def verdict(found: Estimate | None) -> Verdict:
 # Over pairs
 
 
-def over_these(pairs: Sequence[tuple[Sequence[float], Spread | None]]) -> tuple[float, tuple[float, float] | None]:
+Runs = tuple[str, str]
+"""The keys of two runs, whose numbers are compared."""
+
+
+def over_these(pairs: Sequence[tuple[Mapping[Runs, float], Spread | None]]) -> tuple[float, tuple[float, float] | None]:
     """The mean over these very pairs of student and teachers, and its 95 % t interval by what seeds move.
 
-    It tells nothing of other pairs. Of each pair come the paired differences of two rows by seed, and the spread of a single run
-    of its student.
+    It tells nothing of other pairs. Of each pair come the differences of two runs of a seed, by their keys, and the spread of a
+    single run of its student. A run that takes part in several pairs, as a baseline does, moves the mean by each of them.
 
     Example:
-        >>> mean, (low, high) = over_these([([1.0], Spread(0.5, 10)), ([2.0, 4.0], Spread(0.5, 10))])
+        >>> spread = Spread(0.5, 10)
+        >>> mean, (low, high) = over_these([({("a", "b"): 1.0}, spread), ({("c", "d"): 2.0, ("e", "f"): 4.0}, spread)])
         >>> mean, round(high - mean, 3)  # 2.228 x sqrt(2 x 0.5 x (1 + 1 / 2) / 2 ** 2)
         (2.0, 1.364)
+        >>> mean, (low, high) = over_these([({("a", "baseline"): 1.0}, spread), ({("b", "baseline"): 3.0}, spread)])
+        >>> mean, round(high - mean, 3)  # 2.228 x sqrt(0.5 x (1 / 2 ** 2 + 1 / 2 ** 2 + 1))
+        (2.0, 1.93)
     """
-    mean = float(np.mean([np.mean(seeds) for seeds, _ in pairs]))
-    return mean, t_interval(mean, combined((2 / len(seeds) / len(pairs) ** 2, spread) for seeds, spread in pairs))
+    mean = float(np.mean([np.mean(list(seeds.values())) for seeds, _ in pairs]))
+    factors: defaultdict[tuple[str, Spread | None], float] = defaultdict(float)
+    for seeds, spread in pairs:
+        for one, other in seeds:
+            factors[one, spread] += 1 / len(seeds) / len(pairs)
+            factors[other, spread] -= 1 / len(seeds) / len(pairs)
+    return mean, t_interval(mean, combined((factor**2, spread) for (_, spread), factor in factors.items()))
 
 
 def smallest_p(*counts: int) -> float:

@@ -92,12 +92,26 @@ def test_so_few_pairs_that_no_test_settles_anything_have_no_interval() -> None:
 
 def test_the_mean_over_these_pairs_moves_as_their_seeds_do() -> None:
     """Of two students: 2 (0.5 / 3 + 2 / 1) / 2 ** 2, by Welch and Satterthwaite."""
-    pairs = [([1.0, 2.0, 3.0], stats.Spread(0.5, 20)), ([4.0], stats.Spread(2.0, 8))]
+    seeds = {(f"a {seed}", f"b {seed}"): value for seed, value in enumerate((1.0, 2.0, 3.0))}
+    pairs = [(seeds, stats.Spread(0.5, 20)), ({("c", "d"): 4.0}, stats.Spread(2.0, 8))]
     parts = 2 * 0.5 / 3 / 4, 2 * 2.0 / 4
     dof = sum(parts) ** 2 / (parts[0] ** 2 / 20 + parts[1] ** 2 / 8)
     mean, interval = stats.over_these(pairs)
     assert mean == 3.0 and interval == pytest.approx((mean - (reach := t.ppf(0.975, dof) * sqrt(sum(parts))), mean + reach))
-    assert stats.over_these([([1.0], None)]) == (1.0, None)
+    assert stats.over_these([({("a", "b"): 1.0}, None)]) == (1.0, None)
+
+
+@pytest.mark.parametrize("pairs", [2, 5, 8])
+def test_a_baseline_that_pairs_share_counts_with_each_of_them(pairs: int) -> None:
+    """Of means over pairs with one baseline, in which nothing differs, 95 of 100 intervals hold 0."""
+    rng, rounds, within = np.random.default_rng(0), 2000, 0
+    for _ in range(rounds):
+        baseline, *taught = rng.standard_normal(pairs + 1)
+        found = [({(f"taught {place}", "baseline"): one - baseline}, stats.Spread(1.0, 1e6)) for place, one in enumerate(taught)]
+        _, interval = stats.over_these(found)
+        assert interval is not None
+        within += interval[0] <= 0 <= interval[1]
+    assert within / rounds == pytest.approx(0.95, abs=4 * sqrt(0.95 * 0.05 / rounds))
 
 
 def test_two_types_of_pairs_differ_by_their_means() -> None:
