@@ -125,7 +125,7 @@ def estimate(lines: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
 
 
 def off_mean(gained: pd.DataFrame) -> str:
-    """By how much the baselines that gains are over differ from their means over all seeds, in words; nothing where none does.
+    """By how much the baselines that gains are over differ from their means over all seeds, in words; empty where none does.
 
     Args:
         gained: As :func:`gains` gives it.

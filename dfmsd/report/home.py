@@ -10,7 +10,7 @@ import yaml
 
 from dfmsd.report import choosing, figures, ranking, scoreboard
 from dfmsd.report.tables import number, pipes, plain, signed
-from dfmsd.report.words import bracketed, counted, ends, state
+from dfmsd.report.words import bracketed, counted, ends, one_seed, state
 from dfmsd.study import frames, hypotheses, pages, paths
 from dfmsd.study.pages.base import Page
 
@@ -117,7 +117,7 @@ def recommendation(gained: pd.DataFrame, gates: pd.DataFrame, length: pd.DataFra
         gain = f"{signed(twice.mean())} AP, above 0 in {(twice > 0).sum()} of {counted(len(twice), 'student')}"
         rows.append(("No teacher, but twice the time to train", f"twice the epochs: {gain}", ""))
     heads = ["you have", "highest gain over no teacher and the usual epochs", "cheaper and perhaps as good"]
-    said = [ranking.out(gained), choosing.off_mean(gained), choosing.longer(gates, length)]
+    said = [ranking.out(gained), choosing.off_mean(gained), one_seed(gained), choosing.longer(gates, length)]
     return "\n\n".join([pipes(heads, rows), *filter(None, said)]) + "\n"
 
 

@@ -68,6 +68,20 @@ def bracketed(found: Iterable[float] | None) -> str:
     return f" [{', '.join(map(signed, found))}]" if isinstance(found, Iterable) else ""
 
 
+def one_seed(taught: pd.DataFrame) -> str:
+    """That intervals over seeds are those of untaught students, as long as it is so; empty where nothing is run.
+
+    Args:
+        taught: A line for each ``pair``, ``row`` and ``seed`` of students with a teacher.
+    """
+    if taught.empty or (taught.groupby(["pair", "row"])["seed"].nunique() > 1).any():
+        return ""
+    return (
+        "No row with a teacher has two seeds yet. So intervals over seeds come from untaught students, and are too narrow: they do "
+        "not count how far another training of a teacher would move a number."
+    )
+
+
 def counted(count: int, noun: str) -> str:
     """A number of things.
 

@@ -57,14 +57,16 @@ def asked() -> Hypotheses:
 def judged(frame: pd.DataFrame, among: Hypotheses | None = None) -> pd.DataFrame:
     """What becomes of the study's hypotheses, a line each, for each scale of the frame.
 
-    A pair of student and teachers has one difference, the mean over the seeds that both rows have. Pairs are the replicates:
-    :func:`dfmsd.study.stats.over_pairs` gives estimate and interval, an exact sign test over pairs (of two types of teachers a rank
-    test) the p-value, Holm's rule allows for the number of hypotheses. A hypothesis is *supported* if it has at least as many pairs
-    as :attr:`Hypotheses.least` says, its p-value so adjusted is below 5 % and the interval lies above 0, *contradicted* if it lies
+    A pair of student and teachers has one difference, the mean over the seeds that both rows have. Pairs are the replicates, but
+    those that share a run are one: all pairs of a student share its baseline. :func:`dfmsd.study.stats.over_pairs` gives estimate
+    and interval over pairs, an exact sign test over replicates (of two types of teachers a rank test) the p-value, Holm's rule
+    allows for the number of hypotheses. A hypothesis is *supported* if it has at least as many replicates as
+    :attr:`Hypotheses.least` says, its p-value so adjusted is below 5 % and the interval lies above 0, *contradicted* if it lies
     below, else *not settled*.
 
     Columns: ``scale, id, text, verdict``; ``estimate, low, high`` in AP; ``pairs``, how many of them are ``above`` 0 (with two
-    types of teachers: of each), and how many are ``planned``; ``seeds``, the fewest and most that a pair has; ``p``, and ``holm``;
+    types of teachers: of each), how many are ``planned``, and how many ``replicates`` they are; ``seeds``, the fewest and most that
+    a pair has; ``p``, and ``holm``;
     ``detectable``, the mean difference that this many pairs detect with a power of 80 %, if no other hypothesis is decided, and
     None where they are too few for a verdict; ``stale``.
 
@@ -81,7 +83,7 @@ def judged(frame: pd.DataFrame, among: Hypotheses | None = None) -> pd.DataFrame
         rows = _rows(own[own["page"].isin(among.pages)])
         found = [_hypothesis(one, rows, among) for one in among.among]
         # What cannot be decided yet must not ease what the others have to pass.
-        due = [line["p"] is not None and line["pairs"] >= among.least for line in found]
+        due = [line["p"] is not None and line["replicates"] >= among.least for line in found]
         adjusted = stats.holm([line["p"] if ripe else 1.0 for line, ripe in zip(found, due, strict=True)])
         for one, line, holm, ripe in zip(among.among, found, adjusted, due, strict=True):
             line["holm"] = holm if ripe else None
@@ -91,38 +93,47 @@ def judged(frame: pd.DataFrame, among: Hypotheses | None = None) -> pd.DataFrame
                 verdict = "supported" if low > 0 else "contradicted"
             lines.append({"scale": scale, "id": one.id, "text": one.text, "verdict": verdict} | line)
     columns = ["scale", "id", "text", "verdict", "estimate", "low", "high", "pairs", "above", "planned", "seeds", "p", "holm"]
-    table = pd.DataFrame(lines, columns=[*columns, "detectable", "stale"])
+    table = pd.DataFrame(lines, columns=[*columns, "replicates", "detectable", "stale"])
     return table.astype(dict.fromkeys(("estimate", "low", "high", "p", "holm", "detectable"), float))
 
 
-Rows = Mapping[tuple[str, str], Mapping[str, Mapping[int, float]]]
+Pair = tuple[str, str]
+"""A student, and its teachers."""
+
+Rows = Mapping[Pair, Mapping[str, Mapping[int, float]]]
 """AP by pair, row and seed; a row that is not run has no seeds."""
 
 
 @dataclass(frozen=True)
 class _Rows:
     values: Rows
+    keys: Mapping[tuple[str, str, str], frozenset[str]]
+    """Of the runs behind the values of a pair's row."""
     stale: frozenset[tuple[str, str, str]]
 
 
 def _rows(frame: pd.DataFrame) -> _Rows:
     """AP of every row, a pair counted once whichever pages show it."""
     if "role" not in frame:
-        return _Rows({}, frozenset())
+        return _Rows({}, {}, frozenset())
     own = frame[(frame["role"] == "row") & (frame["source"] == "ours") & (frame["metric"] == "AP") & frame["seed"].notna()]
     own = own.drop_duplicates([*PAIR, "row", "key"])
     same = own[own.duplicated([*PAIR, "row", "seed"])]
     if len(same):
         line = same.iloc[0]
         raise StudyError(f"two runs of {line['pair']} are called {line['row']!r} (page {line['page']}): name one otherwise")
-    found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    found: dict[Pair, dict[str, dict[int, float]]] = {}
+    run = own[own["value"].notna()]
+    keys: dict[tuple[str, str, str], frozenset[str]] = {}
+    for student, teachers, row, key in run[[*PAIR, "row", "key"]].itertuples(index=False):
+        keys[student, teachers, row] = keys.get((student, teachers, row), frozenset()) | {key}
     stale = set()
     for student, teachers, row, seed, value, old in own[[*PAIR, "row", "seed", "value", "stale"]].itertuples(index=False):
         seeds = found.setdefault((student, teachers), {}).setdefault(row, {})
         if not pd.isna(value):
             seeds[int(seed)] = float(value)
             stale |= {(student, teachers, row)} if old else set()
-    return _Rows(found, frozenset(stale))
+    return _Rows(found, keys, frozenset(stale))
 
 
 def fewest(among: Hypotheses | None = None) -> int:
@@ -133,8 +144,19 @@ def fewest(among: Hypotheses | None = None) -> int:
     return pairs
 
 
+def _replicates(pairs: Mapping[Pair, frozenset[str]]) -> list[list[Pair]]:
+    """Pairs by what is independent: those that share a run, or are linked by others that do, are together."""
+    found: list[tuple[frozenset[str], list[Pair]]] = []
+    for pair, runs in pairs.items():
+        linked = [one for one in found if one[0] & runs]
+        joined = [pair, *(other for _, own in linked for other in own)]
+        found = [*(one for one in found if one not in linked), (runs.union(*(own for own, _ in linked)), joined)]
+    return [own for _, own in found]
+
+
 def _hypothesis(asked: Hypothesis, rows: _Rows, among: Hypotheses) -> dict[str, Any]:
-    differences: dict[tuple[str, str], list[float]] = {}
+    differences: dict[Pair, list[float]] = {}
+    runs: dict[Pair, frozenset[str]] = {}
     stale, planned = False, 0
     for pair, own in rows.values.items():
         rival = next((row for row in asked.rivals if row in own), None)
@@ -143,23 +165,31 @@ def _hypothesis(asked: Hypothesis, rows: _Rows, among: Hypotheses) -> dict[str, 
         planned += 1
         if difference := stats.difference(own[asked.subject], own[rival]):
             differences[pair] = list(difference.values.values())
+            runs[pair] = rows.keys[(*pair, asked.subject)] | rows.keys[(*pair, rival)]
             stale |= bool({(*pair, asked.subject), (*pair, rival)} & rows.stale)
-    groups = [list(differences.values())]
+    sides = [list(differences)]
     if asked.by_type:
-        groups = [[own for pair, own in differences.items() if alike(*pair) == own_type] for own_type in (False, True)]
+        sides = [[pair for pair in differences if alike(*pair) == own_type] for own_type in (False, True)]
+    groups = [[differences[pair] for pair in side] for side in sides]
     means = [[fmean(seeds) for seeds in group] for group in groups]
+    replicates = [
+        [fmean(fmean(differences[pair]) for pair in pairs) for pairs in _replicates({pair: runs[pair] for pair in side})]
+        for side in sides
+    ]
+    count = sum(map(len, replicates))
     found: dict[str, Any] = dict.fromkeys(("estimate", "low", "high", "p", "detectable"))
     if all(groups):
         estimate, interval = stats.over_pairs(*groups)
         low, high = interval or (None, None)
-        p = stats.rank_test(*means) if asked.by_type else stats.sign_test(means[0])
-        detectable = stats.detectable(*means, among=len(among.among)) if len(differences) >= among.least else None
+        p = stats.rank_test(*replicates) if asked.by_type else stats.sign_test(replicates[0])
+        detectable = stats.detectable(*means, among=len(among.among)) if count >= among.least else None
         found = {"estimate": estimate, "low": low, "high": high, "p": p, "detectable": detectable}
     counts = sorted({len(seeds) for seeds in differences.values()})
     return found | {
         "pairs": len(differences) if all(groups) else 0,
         "above": ", ".join(f"{sum(mean > 0 for mean in group)} of {len(group)}" for group in means),
         "planned": planned,
+        "replicates": count,
         "seeds": " to ".join(map(str, dict.fromkeys(counts[:1] + counts[-1:]))),
         "stale": stale,
     }

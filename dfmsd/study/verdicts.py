@@ -29,7 +29,7 @@ VERDICTS: tuple[Verdict, ...] = ("supported", "contradicted", "not settled", "no
 FALSE = 0.1
 """The share of verdicts on claims that may be chance."""
 
-EVERY = ("role", *PAIR, "level", "seed", "image", "hardware")
+EVERY = ("role", *PAIR, "recipe", "level", "seed", "image", "hardware")
 """Columns that are asked for, whatever the pages of a frame have."""
 
 
@@ -61,7 +61,8 @@ def judged(frame: pd.DataFrame, among: Sequence[Claim] | None = None) -> pd.Data
 
     A comparison of rows is a mean over the seeds that all of them have. How far seeds move it is not asked of these few, but of all
     rows of the same student in the frame (:func:`dfmsd.study.stats.pooled`); what images move, of the images. Each
-    seed's teachers are trained anew where the scale says so, so that the spread counts their trainings.
+    seed's teachers are trained anew where the scale says so, so that the spread counts their trainings. It cannot as long as no
+    row with a teacher has two seeds: nothing about such rows is settled before.
 
     A claim of several comparisons is *supported* only if each of them is: its p-value is the largest of theirs. It is
     *contradicted* only if it can be ruled out that all are true: the smallest p-value of k comparisons, times k. Twice the smaller
@@ -220,14 +221,19 @@ class _Board:
         for cell, name, role in zip(cells, names, own["role"], strict=True):
             if role == "row":
                 self.rows.setdefault(self.alike[cell], {}).setdefault(name, []).append(cell)
+        self.taught = {cell for cell, recipe in zip(cells, own["recipe"], strict=True) if recipe != "baseline"}
+        several = {cells[0] for rows in self.rows.values() for cells in rows.values() if len(cells) > 1}
+        self.known = {self.alike[cell] for cell in several & self.taught}
 
     def spreads(self, values: Mapping[Cell, float]) -> dict[Cell, Spread | None]:
-        """How far seeds move each number."""
+        """How far seeds move each number; that of a taught student is not known from untaught ones alone."""
         own = {
             alike: stats.pooled({cell: values[cell] for cell in cells} for cells in rows.values())
             for alike, rows in self.rows.items()
         }
-        return {cell: own.get(alike) for cell, alike in self.alike.items()}
+        return {
+            cell: own.get(alike) if cell not in self.taught or alike in self.known else None for cell, alike in self.alike.items()
+        }
 
     def verdicts(
         self, values: Mapping[Cell, float], spreads: Mapping[Cell, Spread | None], signs: Mapping[int, int] | None = None

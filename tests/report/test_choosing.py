@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
-from dfmsd.report import choosing, ranking, step, tables
+from dfmsd.report import choosing, ranking, step, tables, words
 from dfmsd.report.tables import plain
 from dfmsd.study import pages, zoo
 from tests.report.conftest import run
@@ -188,6 +188,7 @@ def test_baselines_of_the_seeds_that_methods_have_are_set_beside_those_of_all_se
     assert choosing.off_mean(gained(frame)) == ""
     one_seed = frame.query("row != 'MSE' or seed == 0")
     assert "the means over all seeds by −0.1 AP for RetinaNet R50. " in choosing.off_mean(gained(one_seed))
+    assert "too narrow" in words.one_seed(gained(one_seed)) and words.one_seed(gained(frame)) == words.one_seed(frame[:0]) == ""
 
 
 def test_without_a_record_the_page_says_how_many_runs_are_left_and_recommends_nothing(folders: object) -> None:

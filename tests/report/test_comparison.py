@@ -75,6 +75,9 @@ def test_notes_say_what_a_number_lacks(frame: pd.DataFrame) -> None:
 def test_a_caption_explains_the_signs_that_its_table_has(frame: pd.DataFrame) -> None:
     said = [comparison.caption(pages.get("structural"), frame, signs) for signs in ("AP", "AP Δ", "AP 2 of 3 seeds †")]
     assert [[sign in text for sign in "Δ†"] for text in said] == [[False, False], [True, False], [False, True]]
+    taught = frame["recipe"] != "baseline"
+    once = comparison.caption(pages.get("structural"), frame[~taught | (frame["seed"] == frame["seed"].min())], "AP")
+    assert "intervals over seeds come from untaught students" in once and "untaught" not in said[0]
 
 
 def test_a_row_that_cannot_be_run_says_why_and_is_compared_with_nothing(frame: pd.DataFrame) -> None:
