@@ -72,7 +72,7 @@ def test_where_nothing_differs_no_more_than_one_study_in_twenty_settles_a_hypoth
     planned = pd.concat([frames.frame(pages.get(name)) for name in asked.pages])
     wanted = {name for one in asked.among for name in (one.subject, *one.rivals)}
     rows = planned[(planned["source"] == "ours") & planned["row"].isin(wanted) & planned["seed"].eq(0) & planned["metric"].eq("AP")]
-    rows, times, wrong = rows.assign(stale=False), 200, 0
+    rows, times, wrong = rows.assign(stale=False), 100, 0
     for _ in range(times):
         moved = {name: rng.standard_normal() for name in {*rows["key"], *rows["teachers"]}}
         taught = rows["recipe"].ne("baseline") * rows["teachers"].map(moved)
