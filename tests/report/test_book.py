@@ -172,10 +172,15 @@ def test_a_link_to_the_glossary_says_what_the_word_means(html: Path) -> None:
 
 def test_an_abbreviation_is_explained_where_it_first_stands_in_the_prose_of_a_page(html: Path) -> None:
     """A finding, which is an output of a notebook, is prose; a plain word such as share is not an abbreviation."""
-    finding = re.search(r'<div class="cell_output.*?</div>', (html / "pages" / "table11.html").read_text(), flags=re.DOTALL)
-    assert finding and f'<abbr title="{glossary.SHORT["AP"]}">AP</abbr>' in finding[0]
-    prose = re.sub(r"(?s)<table.*?</table>", "", (html / "method.html").read_text())
-    assert [prose.count(f">{term}</abbr>") for term in ("SFA", "share")] == [1, 0]
+    texts = {
+        file.stem: re.sub(r"(?s)<table.*?</table>", "", file.read_text())
+        for file in [html / "method.html", *html.glob("pages/*.html")]
+    }
+    explained = f'<abbr title="{glossary.SHORT["AP"]}">AP</abbr>'
+    findings = [part for text in texts.values() for part in re.findall(r'(?s)<div class="cell_output.*?</div>', text)]
+    assert any(explained in finding for finding in findings)
+    assert {name: count for name, text in texts.items() if (count := text.count(explained)) > 1} == {}
+    assert [texts["method"].count(f">{term}</abbr>") for term in ("SFA", "share")] == [1, 0]
 
 
 def test_a_drawing_is_a_part_of_its_page_with_a_number_and_a_caption(html: Path) -> None:
