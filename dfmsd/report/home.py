@@ -80,8 +80,13 @@ def answer(found: pd.DataFrame, plain: pd.DataFrame) -> str:
             f"seed{'s' * (of_plain['seeds'] != '1')} each. MSE is plain imitation, the simplest rival. This difference is none of "
         )
         said += "our hypotheses, and has no test."
-    rest = [f"- {_said(one, line)} ({one.id}: {line['verdict']}).\n" for one in others if (line := lines[one.id])["pairs"]]
+    rest = [f"- {_said(one, line)} ({_brief(one, line)}).\n" for one in others if (line := lines[one.id])["pairs"]]
     return f"{said}\n\n{''.join(rest)}"
+
+
+def _brief(asked: hypotheses.Hypothesis, line: Mapping[Any, Any]) -> str:
+    above = "" if asked.by_type else f"; above in {line['above']} pairs"
+    return f"{asked.id}: {line['verdict']}{above}"
 
 
 def _said(asked: hypotheses.Hypothesis, line: Mapping[Any, Any]) -> str:
@@ -133,14 +138,14 @@ def pairs(frame: pd.DataFrame, gained: pd.DataFrame) -> str:
         gained: As :func:`dfmsd.report.choosing.gains` gives it.
     """
     missing, run = choosing.missing(frame, gained), gained["pair"].nunique()
-    if missing.empty:
-        return ""
     left = {str(pair): str(kind) for kind, pair in missing.index}
     have = "has" if run == 1 else "have"
-    said = f"{run} of {counted(run + len(left), 'pair')} of student and teachers {have} a method beside a baseline. "
+    said = f"{run} of {counted(run + len(left), 'pair')} of student and teachers {have} a method beside a baseline."
     if kind := left.get(EXAMPLE):
-        said += f"{EXAMPLE}, for example, is not run yet. Until then, the line “{kind}” comes nearest to it."
+        said += f" {EXAMPLE}, for example, is not run yet. Until then, the line “{kind}” comes nearest to it."
         said += _with_a_teacher_of(frame.loc[frame["pair"] == EXAMPLE, "teachers"].iloc[0], gained)
+    elif len(own := gained[gained["pair"] == EXAMPLE]):
+        said += f" For {EXAMPLE}, for example, {_highest(own)}."
     return f"\n{said}\n"
 
 
@@ -150,10 +155,14 @@ def _with_a_teacher_of(teachers: str, gained: pd.DataFrame) -> str:
     shared = gained[gained["teachers"].isin(cells)]
     said = ""
     for pair, own in shared.groupby("pair", sort=False):
-        means = own.groupby("row")["gain"].mean()
-        said += f" One of its teachers is in {pair}: there the highest of {counted(len(means), 'method')}, {means.idxmax()}, "
-        said += f"ends {signed(means.max())} AP from the baseline."
+        said += f" One of its teachers is in {pair}: there {_highest(own)}."
     return said
+
+
+def _highest(own: pd.DataFrame) -> str:
+    """The method that gains most in a pair."""
+    means = own.groupby("row")["gain"].mean()
+    return f"the highest of {counted(len(means), 'method')}, {means.idxmax()}, ends {signed(means.max())} AP from the baseline"
 
 
 def cost(shown: list[Page], command: str) -> str:

@@ -49,7 +49,7 @@ def test_the_answer_is_that_of_the_first_hypothesis_with_its_estimate_and_interv
     assert others == [
         "- With teachers of another type, DFMSD's lead over DMKD is 0.2 AP smaller [−0.7, +1.7] than with teachers of "
         "the student's own type (H6: not settled).",
-        "- DFMSD ends 0.5 AP above the same student without a teacher (H8: supported).",
+        "- DFMSD ends 0.5 AP above the same student without a teacher (H8: supported; above in 13 of 14 pairs).",
     ]
 
 
@@ -107,6 +107,12 @@ def test_a_pair_with_one_of_the_teachers_that_a_reader_may_have_is_told_of() -> 
     gained = pd.DataFrame(names).assign(teachers=["cascade → swint"] * 2 + ["gfl"] * 2)
     assert home._with_a_teacher_of("swint → swins", gained) == (
         " One of its teachers is in A: there the highest of 2 methods, DMKD, ends −2.2 AP from the baseline."
+    )
+    run = gained.replace({"pair": {"A": home.EXAMPLE}})
+    frame = run.assign(role="row", recipe="mse", student="faster_rcnn_r50", page="table01")
+    assert home.pairs(frame, run) == (
+        f"\n2 of 2 pairs of student and teachers have a method beside a baseline. For {home.EXAMPLE}, for example, the highest of "
+        "2 methods, DMKD, ends −2.2 AP from the baseline.\n"
     )
 
 
