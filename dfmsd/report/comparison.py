@@ -169,7 +169,8 @@ def caption(page: PageSpec, frame: pd.DataFrame, signs: str) -> str:
     read = [text for sign, text in READ.items() if sign in signs]
     run = frame[(frame["source"] == "ours") & (frame["metric"] == "AP") & frame["value"].notna()]
     read += [words.one_seed(run[run["recipe"] != "baseline"])] * any(spreads(by_seed(frame)).values())
-    return " ".join([*read, f"Paper: {remarks}." * bool(remarks), f"The paper also has: {'; '.join(more)}." * bool(more)]).strip()
+    read += [f"Paper: {remarks}." * bool(remarks), f"The paper also has: {'; '.join(more)}." * bool(more)]
+    return " ".join(filter(None, read))
 
 
 AGAINST = ["Δ mean", "95 %", "pairs", "run", "above in", "higher", "lower", "not settled", "by pair"]

@@ -171,11 +171,9 @@ def _hypothesis(asked: Hypothesis, rows: _Rows, among: Hypotheses) -> dict[str, 
     if asked.by_type:
         sides = [[pair for pair in differences if alike(*pair) == own_type] for own_type in (False, True)]
     groups = [[differences[pair] for pair in side] for side in sides]
-    means = [[fmean(seeds) for seeds in group] for group in groups]
-    replicates = [
-        [fmean(fmean(differences[pair]) for pair in pairs) for pairs in _replicates({pair: runs[pair] for pair in side})]
-        for side in sides
-    ]
+    mean = {pair: fmean(seeds) for pair, seeds in differences.items()}
+    means = [[mean[pair] for pair in side] for side in sides]
+    replicates = [[fmean(mean[pair] for pair in own) for own in _replicates({pair: runs[pair] for pair in side})] for side in sides]
     count = sum(map(len, replicates))
     found: dict[str, Any] = dict.fromkeys(("estimate", "low", "high", "p", "detectable"))
     if all(groups):
