@@ -108,7 +108,9 @@ def slower(frame: pd.DataFrame) -> str:
 
 
 def estimate(lines: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
-    """The mean of two rows' differences in AP, and its 95 % interval: over pairs, or where they are few over their seeds.
+    """The mean of two rows' differences in AP, and its 95 % interval: over pairs, or where these are too few over seeds.
+
+    Pairs that share a run, as those of a student share its baseline, are too few if all of them together are fewer than six.
 
     Args:
         lines: As :func:`gains` gives them: ``gain`` is the difference of the runs ``key`` and ``alone_key``.
@@ -116,12 +118,13 @@ def estimate(lines: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
     Returns:
         The mean over pairs, and the two ends of the interval, or None where nothing says how far seeds move.
     """
-    pairs = [own for _, own in lines.groupby("pair", sort=False)]
-    mean, interval = stats.over_pairs([own["gain"].tolist() for own in pairs])
+    pairs = dict(iter(lines.groupby("pair", sort=False)))
+    linked = stats.replicates({pair: [*own["key"], *own["alone_key"]] for pair, own in pairs.items()})
+    mean, interval = stats.over_pairs([[pairs[pair]["gain"].tolist() for pair in own] for own in linked])
     if interval:
         return mean, interval
-    runs = [dict(zip(zip(own["key"], own["alone_key"], strict=True), own["gain"], strict=True)) for own in pairs]
-    return stats.over_these([(seeds, own["spread"].iloc[0]) for seeds, own in zip(runs, pairs, strict=True)])
+    runs = [dict(zip(zip(own["key"], own["alone_key"], strict=True), own["gain"], strict=True)) for own in pairs.values()]
+    return stats.over_these([(seeds, own["spread"].iloc[0]) for seeds, own in zip(runs, pairs.values(), strict=True)])
 
 
 def off_mean(gained: pd.DataFrame) -> str:

@@ -58,9 +58,9 @@ def judged(frame: pd.DataFrame, among: Hypotheses | None = None) -> pd.DataFrame
     """What becomes of the study's hypotheses, a line each, for each scale of the frame.
 
     A pair of student and teachers has one difference, the mean over the seeds that both rows have. Pairs are the replicates, but
-    those that share a run are one: all pairs of a student share its baseline. :func:`dfmsd.study.stats.over_pairs` gives estimate
-    and interval over pairs, an exact sign test over replicates (of two types of teachers a rank test) the p-value, Holm's rule
-    allows for the number of hypotheses. A hypothesis is *supported* if it has at least as many replicates as
+    those that share a run are one: all pairs of a student share its baseline. :func:`dfmsd.study.stats.over_pairs` gives the mean
+    over pairs and its interval over replicates, an exact sign test over replicates (of two types of teachers a rank test) the
+    p-value, Holm's rule allows for the number of hypotheses. A hypothesis is *supported* if it has at least as many replicates as
     :attr:`Hypotheses.least` says, its p-value so adjusted is below 5 % and the interval lies above 0, *contradicted* if it lies
     below, else *not settled*.
 
@@ -144,16 +144,6 @@ def fewest(among: Hypotheses | None = None) -> int:
     return pairs
 
 
-def _replicates(pairs: Mapping[Pair, frozenset[str]]) -> list[list[Pair]]:
-    """Pairs by what is independent: those that share a run, or are linked by others that do, are together."""
-    found: list[tuple[frozenset[str], list[Pair]]] = []
-    for pair, runs in pairs.items():
-        linked = [one for one in found if one[0] & runs]
-        joined = [pair, *(other for _, own in linked for other in own)]
-        found = [*(one for one in found if one not in linked), (runs.union(*(own for own, _ in linked)), joined)]
-    return [own for _, own in found]
-
-
 def _hypothesis(asked: Hypothesis, rows: _Rows, among: Hypotheses) -> dict[str, Any]:
     differences: dict[Pair, list[float]] = {}
     runs: dict[Pair, frozenset[str]] = {}
@@ -170,10 +160,11 @@ def _hypothesis(asked: Hypothesis, rows: _Rows, among: Hypotheses) -> dict[str, 
     sides = [list(differences)]
     if asked.by_type:
         sides = [[pair for pair in differences if alike(*pair) == own_type] for own_type in (False, True)]
-    groups = [[differences[pair] for pair in side] for side in sides]
+    linked = [stats.replicates({pair: runs[pair] for pair in side}) for side in sides]
+    groups = [[[differences[pair] for pair in own] for own in side] for side in linked]
     mean = {pair: fmean(seeds) for pair, seeds in differences.items()}
     means = [[mean[pair] for pair in side] for side in sides]
-    replicates = [[fmean(mean[pair] for pair in own) for own in _replicates({pair: runs[pair] for pair in side})] for side in sides]
+    replicates = [[fmean(mean[pair] for pair in own) for own in side] for side in linked]
     count = sum(map(len, replicates))
     found: dict[str, Any] = dict.fromkeys(("estimate", "low", "high", "p", "detectable"))
     if all(groups):

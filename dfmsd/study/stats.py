@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, sqrt
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ POWER = 0.8
 RESAMPLES = 9999
 SEED = 0
 """Of the resampling, so that a page executed twice shows the same interval."""
+
+Name = TypeVar("Name")
 
 Verdict = Literal["higher", "lower", "not settled"]
 
@@ -191,30 +193,48 @@ def smallest_p(*counts: int) -> float:
     return 2 / (comb(sum(counts), counts[0]) if len(counts) == 2 else 2 ** counts[0])
 
 
-def over_pairs(*groups: Sequence[Sequence[float]]) -> tuple[float, tuple[float, float] | None]:
-    """The mean over pairs of student and teachers, and its 95 % bootstrap interval; of two groups of pairs, their difference.
+def replicates(pairs: Mapping[Name, Iterable[str]]) -> list[list[Name]]:
+    """Pairs by what is independent: those that share a run, or are linked by others that do, are together.
 
-    A resample draws pairs, then seeds within each pair that it has drawn, as often as it has seeds: pairs are what a finding must
-    carry over to, and each of them is known as far only as its seeds tell. A mixed model with student, pair and seed as random
-    effects would say the same of the mean; its variance components would rest on five students and a dozen pairs, and its interval
-    on their being normal. So the bootstrap is taken, which needs neither; drawing seeds within pairs counts their noise a little
-    more than once, which makes up for the few pairs. Pairs of one student share its untaught runs, which neither way allows for.
-
-    Resamples of n pairs spread too little, by the square root of (n - 1) / n, and their tails are a normal's rather than a t
-    distribution's: the quantiles are taken further out by both (Hesterberg 2015). The bootstrap of very few pairs cannot reach so
-    far, as it ends at the lowest and the highest pair. So there is no interval where no outcome of the test that goes with it is
-    below 5 %: for fewer than six pairs, or four in each of two groups.
-
-    A group is of each pair the differences of its seeds.
+    Args:
+        pairs: The keys of each pair's runs.
 
     Example:
-        >>> mean, (low, high) = over_pairs([[1.0, 1.2], [2.0, 1.6], [0.4, 0.6], [0.9], [1.3], [0.8]])
-        >>> round(mean, 2), 0 < low < mean < high, over_pairs([[1.0], [2.0]])
-        (1.07, True, (1.5, None))
+        >>> replicates({"one": ["a", "baseline"], "two": ["b", "baseline"], "three": ["c", "d"]})
+        [['one', 'two'], ['three']]
+    """
+    found: list[tuple[set[str], list[Name]]] = []
+    for pair, keys in pairs.items():
+        linked = [one for one in found if not one[0].isdisjoint(keys)]
+        joined = [*(other for _, own in linked for other in own), pair]
+        found = [*(one for one in found if one not in linked), (set(keys).union(*(own for own, _ in linked)), joined)]
+    return [own for _, own in found]
+
+
+def over_pairs(*groups: Sequence[Sequence[Sequence[float]]]) -> tuple[float, tuple[float, float] | None]:
+    """The mean over pairs of student and teachers, and its 95 % bootstrap interval; of two groups of pairs, their difference.
+
+    A group is of each replicate the differences of its pairs by seed. A replicate is one pair, or several that share a run
+    (:func:`replicates`). A resample draws replicates with all their pairs, then seeds within each pair, as often as it has seeds:
+    pairs are what a finding must carry over to, and each of them is known as far only as its seeds tell. A mixed model with
+    student, pair and seed as random effects would say the same of the mean; its variance components would rest on five students
+    and a dozen pairs, and its interval on their being normal. So the bootstrap is taken, which needs neither; drawing seeds within
+    pairs counts their noise a little more than once, which makes up for the few pairs.
+
+    Resamples of n replicates spread too little, by the square root of (n - 1) / n, and their tails are a normal's rather than a t
+    distribution's: the quantiles are taken further out by both (Hesterberg 2015). The bootstrap of very few replicates cannot
+    reach so far, as it ends at the lowest and the highest of them. So there is no interval where no outcome of the test that goes
+    with it is below 5 %: for fewer than six replicates, or four in each of two groups.
+
+    Example:
+        >>> mean, (low, high) = over_pairs([[[1.0, 1.2]], [[2.0, 1.6]], [[0.4, 0.6]], [[0.9]], [[1.3], [0.6]], [[1.0]]])
+        >>> round(mean, 2), 0 < low < mean < high, over_pairs([[[1.0]], [[2.0], [3.0]]])
+        (1.03, True, (2.0, None))
     """
     rng = np.random.default_rng(SEED)
     signs = (1, -1)[: len(groups)]
-    whole = sum(sign * float(np.mean([np.mean(pair) for pair in group])) for sign, group in zip(signs, groups, strict=True))
+    means = [float(np.mean([np.mean(pair) for own in group for pair in own])) for group in groups]
+    whole = sum(sign * mean for sign, mean in zip(signs, means, strict=True))
     fewest = min(map(len, groups))
     if smallest_p(*[fewest] * len(groups)) > 1 - LEVEL:
         return whole, None
@@ -224,14 +244,19 @@ def over_pairs(*groups: Sequence[Sequence[float]]) -> tuple[float, tuple[float, 
     return whole, (float(low), float(high))
 
 
-def _resampled(pairs: Sequence[Sequence[float]], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Means of resamples: ``(RESAMPLES,)``."""
-    seeds = np.array([len(pair) for pair in pairs])
-    values = np.array([[*pair, *[0.0] * (seeds.max() - len(pair))] for pair in pairs])
-    chosen = rng.integers(len(pairs), size=(RESAMPLES, len(pairs)))
-    places = (rng.random((*chosen.shape, seeds.max())) * seeds[chosen][..., None]).astype(int)
-    counted = np.arange(seeds.max()) < seeds[chosen][..., None]
-    return ((values[chosen[..., None], places] * counted).sum(axis=-1) / seeds[chosen]).mean(axis=-1)  # type: ignore[no-any-return]
+def _resampled(group: Sequence[Sequence[Sequence[float]]], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Means over the pairs of resamples: ``(RESAMPLES,)``."""
+    most, longest = max(map(len, group)), max(len(pair) for own in group for pair in own)
+    values, seeds = np.zeros((len(group), most, longest)), np.zeros((len(group), most), dtype=int)
+    for place, own in enumerate(group):
+        for which, pair in enumerate(own):
+            values[place, which, : len(pair)], seeds[place, which] = pair, len(pair)
+    chosen = rng.integers(len(group), size=(RESAMPLES, len(group)))
+    drawn = seeds[chosen]  # of each replicate's pairs; 0 where it has no more pairs
+    places = (rng.random((*drawn.shape, longest)) * drawn[..., None]).astype(int)
+    counted = np.arange(longest) < drawn[..., None]
+    means = (np.take_along_axis(values[chosen], places, axis=-1) * counted).sum(axis=-1) / np.maximum(drawn, 1)
+    return means.sum(axis=(1, 2)) / (drawn > 0).sum(axis=(1, 2))  # type: ignore[no-any-return]
 
 
 def sign_test(differences: Sequence[float]) -> float:

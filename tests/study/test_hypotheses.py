@@ -62,7 +62,7 @@ def test_pairs_that_share_a_run_are_one_replicate() -> None:
     assert found["p"].tolist() == pytest.approx([2 / 2**4, 2 / 2**12])
     assert found["verdict"].tolist() == ["not settled", "supported"] and pd.isna(found.loc["baseline", "holm"])
     linked = {("a", "1"): frozenset("xy"), ("b", "1"): frozenset("z"), ("c", "1"): frozenset("yz"), ("d", "1"): frozenset("w")}
-    assert sorted(map(len, hypotheses._replicates(linked))) == [1, 3]
+    assert sorted(map(len, stats.replicates(linked))) == [1, 3]
 
 
 def test_where_nothing_differs_no_more_than_one_study_in_twenty_settles_a_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:

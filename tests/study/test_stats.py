@@ -75,17 +75,36 @@ def test_the_interval_over_pairs_holds_the_truth_about_as_often_as_it_says(count
     """Pairs around 0.5 AP, which pairs move by 0.8 and seeds by 0.6."""
     rng, rounds, held = np.random.default_rng(0), 150, 0
     for _ in range(rounds):
-        pairs = (0.5 + 0.8 * rng.standard_normal((count, 1)) + 0.6 * rng.standard_normal((count, seeds))).tolist()
+        pairs = (0.5 + 0.8 * rng.standard_normal((count, 1, 1)) + 0.6 * rng.standard_normal((count, 1, seeds))).tolist()
         estimate, interval = stats.over_pairs(pairs)
         assert interval is not None and interval[0] < estimate < interval[1]
         held += interval[0] <= 0.5 <= interval[1]
     assert binom.cdf(held, rounds, 0.93) > 0.01 and held < rounds
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_the_interval_over_pairs_resamples_those_that_share_a_baseline_together(together: bool) -> None:
+    """Eight students of four pairs each, in which nothing differs. Taken for 32 pairs, they would make it wrong too often."""
+    rng, rounds, held = np.random.default_rng(0), 150, 0
+    for _ in range(rounds):
+        found = (rng.standard_normal((8, 4)) - rng.standard_normal((8, 1)))[..., None].tolist()
+        _, interval = stats.over_pairs(found if together else [[pair] for own in found for pair in own])
+        assert interval is not None
+        held += interval[0] <= 0 <= interval[1]
+    assert (binom.cdf(held, rounds, 0.93) > 0.01) == together and held < rounds
+
+
+def test_the_mean_over_pairs_gives_each_pair_the_same_weight_however_many_share_a_run() -> None:
+    linked, alone = [[1.0], [3.0], [5.0, 7.0]], [[[0.0]]] * 5
+    assert stats.over_pairs([linked, *alone])[0] == pytest.approx((1 + 3 + 6) / 8)
+    assert stats.over_pairs([linked, *alone[1:]])[1] is None, "five replicates, although seven pairs"
+
+
 def test_so_few_pairs_that_no_test_settles_anything_have_no_interval() -> None:
     """A bootstrap of three pairs is the range from the lowest to the highest of them."""
-    assert stats.over_pairs([[10.0], [0.6], [0.1], [3.0], [2.0]])[1] is None
-    assert stats.over_pairs([[1.0], [2.0], [3.0]], [[0.0]] * 20)[1] is None, "the smaller group decides, however large the other is"
+    assert stats.over_pairs([[[10.0]], [[0.6]], [[0.1]], [[3.0]], [[2.0]]])[1] is None
+    three = [[[1.0]], [[2.0]], [[3.0]]]
+    assert stats.over_pairs(three, [[[0.0]]] * 20)[1] is None, "the smaller group decides, however large the other is"
     assert stats.smallest_p(6) == stats.sign_test([1.0] * 6)
     assert stats.smallest_p(4, 4) == stats.rank_test([5.0, 6.0, 7.0, 8.0], [1.0, 2.0, 3.0, 4.0])
 
@@ -115,10 +134,10 @@ def test_a_baseline_that_pairs_share_counts_with_each_of_them(pairs: int) -> Non
 
 
 def test_two_types_of_pairs_differ_by_their_means() -> None:
-    estimate, interval = stats.over_pairs([[2.0, 2.2], [1.8], [2.0], [1.9]], [[1.0], [0.9, 0.7], [1.1], [1.0]])
+    estimate, interval = stats.over_pairs([[[2.0, 2.2]], [[1.8]], [[2.0]], [[1.9]]], [[[1.0]], [[0.9, 0.7]], [[1.1]], [[1.0]]])
     assert estimate == pytest.approx(np.mean([2.1, 1.8, 2.0, 1.9]) - np.mean([1.0, 0.8, 1.1, 1.0]))
     assert interval is not None and 0.5 < interval[0] < interval[1] < 1.5
-    assert stats.over_pairs([[2.0], [1.8]], [[1.0]]) == (pytest.approx(0.9), None)
+    assert stats.over_pairs([[[2.0]], [[1.8]]], [[[1.0]]]) == (pytest.approx(0.9), None)
     assert stats.rank_test([2.1, 1.8, 2.0], [1.0, 0.8, 1.1]) == pytest.approx(2 / comb(6, 3))
 
 
