@@ -123,7 +123,7 @@ def _beyond(change: stats.Estimate, other: stats.Estimate, spread: stats.Spread 
 
 
 def figure(moved: pd.DataFrame, scale: str) -> Figure | None:
-    """The size of each change of :func:`moves`: open choices as rings, modules as squares; None without any."""
+    """Each change of :func:`moves` with its interval: open choices as rings, modules as squares; None without any."""
     if moved.empty:
         return None
     with figures.style():
@@ -136,20 +136,18 @@ def figure(moved: pd.DataFrame, scale: str) -> Figure | None:
             "markers": {CHOICE: "o", MODULE: "s"},
             "palette": {CHOICE: "white", MODULE: COLOURS["dfmsd"]},
         }
-        shown = moved.assign(size=moved["Δ"].abs())
-        sns.scatterplot(shown, x="size", y=moved.index, s=50, edgecolor=COLOURS["dfmsd"], linewidth=1, zorder=3, ax=ax, **look)
-        for y, (size, change, interval, note) in enumerate(zip(*(shown[c] for c in ("size", "Δ", "95 %", "note")), strict=True)):
-            if pd.isna(size):
+        ax.axvline(0, color="#777777", linewidth=1, zorder=1)
+        sns.scatterplot(moved, x="Δ", y=moved.index, s=50, edgecolor=COLOURS["dfmsd"], linewidth=1, zorder=3, ax=ax, **look)
+        for y, (change, interval, note) in enumerate(zip(*(moved[c] for c in ("Δ", "95 %", "note")), strict=True)):
+            if pd.isna(change):
                 words = note.partition(",")[0].partition(":")[0]
                 ax.annotate(words, (0, y), (6, 0), textcoords="offset points", va="center", color=MISSING["color"])
                 continue
             if interval is not None:
-                low, high = sorted(map(abs, interval))
-                low = 0.0 if interval[0] < 0 < interval[1] else low
-                ax.hlines(y, low, high, color=COLOURS["dfmsd"], linewidth=3, alpha=0.6)
-            ax.annotate(signed(change), (size, y), (0, 6), textcoords="offset points", ha="center", fontsize=8)
-        ax.set(ylim=(len(moved) - 0.5, -0.7), xlim=(0, max(1, ax.get_xlim()[1])), ylabel="")
-        ax.set_xlabel(f"size of the change in AP, scale {scale}")
+                ax.hlines(y, *interval, color=COLOURS["dfmsd"], linewidth=3, alpha=0.6)
+            ax.annotate(signed(change), (change, y), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+        ax.set(ylim=(len(moved) - 0.5, -0.7), ylabel="")
+        ax.set_xlabel(f"AP minus that of the DFMSD row, 95 % interval, scale {scale}")
         if moved["Δ"].notna().any():
-            sns.move_legend(ax, "lower right", title=None)
+            sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, title=None)
     return figures.described(drawn, figures.alt(f"AP minus that of the DFMSD row, at scale {scale}", moved["Δ"], signed))

@@ -100,7 +100,13 @@ def intervals(frame: pd.DataFrame, by: Sequence[str] = ROW) -> pd.Series[Any]:
     ours = ours.dropna(subset="seed").sort_values("seed")
     images = ours.dropna(subset="low").drop_duplicates(list(by)).set_index(list(by))[["low", "high"]]
     first = pd.Series(list(images.itertuples(index=False, name=None)), index=images.index, dtype=object)
-    return seeds.where(seeds.notna(), first.reindex(seeds.index)).where(lambda found: found.notna(), None)
+    found = seeds.map(_possible, na_action="ignore")
+    return found.where(found.notna(), first.reindex(found.index)).where(lambda found: found.notna(), None)
+
+
+def _possible(interval: tuple[float, float]) -> tuple[float, float]:
+    """An interval without what no AP can be."""
+    return max(0.0, interval[0]), min(100.0, interval[1])
 
 
 def _wide(ours: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -219,21 +225,28 @@ def findings(frame: pd.DataFrame, subject: str) -> str:
     lines = []
     if one := found.get("baseline"):
         said = words.ends(subject, "the baseline", one["Δ mean"], one["95 %"])
-        lines.append(f"**{said}** ({words.counted(one['run'], 'pair')} of student and teachers).")
-    above, below, between = "{} ends above", "{} ends below", "It is not settled whether {} ends above or below"
+        lines.append(f"**{said}** (the mean over {words.counted(one['run'], 'pair')} of student and teachers, {_above(one)}).")
+    mean = "In the mean over pairs "
+    above, below, between = mean + "{} ends above", mean + "{} ends below", "It is not settled whether {} ends above or below"
     groups: dict[str, list[str]] = {above: [], below: [], between: []}
     for rival, one in found.items():
         low, high = one["95 %"] or (-np.inf, np.inf)
         kind = above if low > 0 else below if high < 0 else between
         if rival != "baseline":
-            groups[kind].append(f"{plain(rival)} ({signed(one['Δ mean'])}{words.bracketed(one['95 %'])})")
-    lines += [f"{kind.format(subject)} {', '.join(own)}." for kind, own in groups.items() if own]
+            groups[kind].append(f"{plain(rival)} ({signed(one['Δ mean'])}{words.bracketed(one['95 %'])}, {_above(one)})")
+    lines += [f"{kind.format(subject)} {'; '.join(own)}." for kind, own in groups.items() if own]
     differences = {rival: float(one["Δ mean"]) for rival, one in found.items()}
-    best = min(differences, key=differences.__getitem__)
+    most = max(one["run"] for one in found.values())
+    best = min((rival for rival, one in found.items() if one["run"] == most), key=differences.__getitem__)
     if differences[best] < 0:
         lines.append(f"The highest row is {plain(best)}: it ends {number(-differences[best])} AP above {subject}.")
     lines += [_contradicted(rows, differences, subject), _passed(frame)]
     return "\n".join(f"- {line}" for line in lines if line)
+
+
+def _above(one: Mapping[Any, Any]) -> str:
+    """In how many pairs the subject of a line of :func:`against` is above the other row."""
+    return f"above in {one['above in']} of {one['run']}"
 
 
 def _without(rows: pd.DataFrame, subject: str) -> str:

@@ -30,8 +30,10 @@ WORDS = {
     "record": "the committed file that holds the result of one run",
     "row": "one line of a table: a student, its teachers and a method",
     "scale": "the size of an experiment: smoke, mini, gpu or coco",
+    "settled": "decided by a test; where nothing is settled, the runs so far fit a difference of 0",
     "stage": "the training of a student by one of its teachers; DFMSD has one stage after another",
     "start": "the weights with which a backbone begins, pretrained on crops of single objects",
+    "strong teacher, weak teacher": "of a pair's two teachers the one that teaches last, and the first one",
     "type": (
         "the family of a detector, such as RetinaNet, FCOS or Mask R-CNN, whatever its backbone; the teachers of a pair are of the "
         "student's own type if all of them belong to its family, and of another type otherwise"

@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from dfmsd.report import choosing, figures, ranking, scoreboard
+from dfmsd.report import choosing, figures, gates, ranking, scoreboard
 from dfmsd.report.tables import number, pipes, plain, signed
 from dfmsd.report.words import bracketed, counted, ends, one_seed, state
 from dfmsd.study import frames, hypotheses, pages, paths
 from dfmsd.study.pages.base import Page
+from dfmsd.study.pages.scale import GatesPage
 
 OPENING = {"supported": "**Yes.**", "contradicted": "**No.**", "not settled": "**Not settled.**", "not run": "**Not known yet.**"}
 """How the answer begins, by the verdict on the first hypothesis."""
@@ -38,7 +39,7 @@ def screen() -> dict[str, str]:
     gained = choosing.gains(tables := of_choosing[~of_choosing["page"].isin(["length", "gates"])])
     everything = [page for page in map(pages.get, pages.names()) if page.scale == board.scale]
     return {f"method-{name}.md": choosing.of_method(gained, row) for row, name in choosing.NAMES.items()} | {
-        "answer.md": answer(found, hypotheses.judged(frame, hypotheses.asked().model_copy(update={"among": (PLAIN,)}))),
+        "answer.md": answer(found, hypotheses.judged(frame, hypotheses.asked().model_copy(update={"among": (PLAIN,)}))) + failed(),
         "figure.html": figures.image(scoreboard.forest(found)),
         "take.md": recommendation(gained, gates, length) + pairs(tables, gained),
         "cost.md": cost(everything, board.command()),
@@ -84,6 +85,16 @@ def answer(found: pd.DataFrame, plain: pd.DataFrame) -> str:
     return f"{said}\n\n{''.join(rest)}"
 
 
+def failed() -> str:
+    """Which gates of the design fail, as Markdown; empty if none does."""
+    page = pages.get("gates")
+    assert isinstance(page, GatesPage)
+    verdicts = gates.counts(gates.judged(page, frames.frame(page), gates.hours(page)))["verdict"]
+    names = list(verdicts.index[verdicts == gates.FAILED])
+    said = f"\n{len(names)} of the {len(verdicts)} [gates](pages/gates.ipynb) that this design should pass"
+    return f"{said} {'fails' if len(names) == 1 else 'fail'} ({', '.join(names)}). Their page says what follows.\n" * bool(names)
+
+
 def _brief(asked: hypotheses.Hypothesis, line: Mapping[Any, Any]) -> str:
     above = "" if asked.by_type else f"; above in {line['above']} pairs"
     return f"{asked.id}: {line['verdict']}{above}"
@@ -115,14 +126,22 @@ def recommendation(gained: pd.DataFrame, gates: pd.DataFrame, length: pd.DataFra
         if not pd.isna(line["pairs"]):
             above = f"above 0 in {line['above 0 in']} of {counted(line['pairs'], 'pair')}"
             gain = f"{signed(line['Δ'])} AP{bracketed(line['95 %'])}, {above}"
-            take, cheaper = f"{line['highest gain']}: {gain}", line["cheaper and perhaps as good"]
+            method = str(line["highest gain"]).replace(")", " loses least)")
+            take, cheaper = f"{method}: {gain}", line["cheaper and perhaps as good"]
             take += f"; not ranked: {line['not ranked']}" * bool(line["not ranked"])
         rows.append(tuple(map(plain, (str(case), take, cheaper))))
     if len(twice := choosing.doubled(gates)):
         gain = f"{signed(twice.mean())} AP, above 0 in {(twice > 0).sum()} of {counted(len(twice), 'student')}"
         rows.append(("No teacher, but twice the time to train", f"twice the epochs: {gain}", ""))
     heads = ["you have", "highest gain over no teacher and the usual epochs", "cheaper and perhaps as good"]
-    said = [ranking.out(gained), choosing.off_mean(gained), one_seed(gained), choosing.longer(gates, length)]
+    left = "Pairs in which a run of these methods is missing are not counted; [choosing a method](pages/choosing.ipynb) names them."
+    said = [
+        ranking.nothing_gains(gained),
+        left * bool(ranking.out(gained)),
+        choosing.off_mean(gained),
+        one_seed(gained),
+        choosing.longer(gates, length),
+    ]
     return "\n\n".join([pipes(heads, rows), *filter(None, said)]) + "\n"
 
 
@@ -162,7 +181,10 @@ def _with_a_teacher_of(teachers: str, gained: pd.DataFrame) -> str:
 def _highest(own: pd.DataFrame) -> str:
     """The method that gains most in a pair."""
     means = own.groupby("row")["gain"].mean()
-    return f"the highest of {counted(len(means), 'method')}, {means.idxmax()}, ends {signed(means.max())} AP from the baseline"
+    best, methods = str(means.idxmax()), counted(len(means), "method")
+    if means.max() <= 0:
+        return f"none of {methods} helps: {ends(f'the best of them, {best},', 'the baseline', means.max())}"
+    return f"{best} gains most of {methods}: it {ends('', 'the baseline', means.max()).strip()}"
 
 
 def cost(shown: list[Page], command: str) -> str:

@@ -228,7 +228,7 @@ def needs(measured: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     measured_costs = costs.assign(**{name: "" for name in ("size", "beside", "stale") if name not in costs})
     for (size, machine), lines in measured_costs.query("metric == 'mse ratio'").groupby(["size", "beside"], sort=False):
         old = ", stale" * bool(lines["stale"].any())
-        found[f"× MSE, {size}, {machine}{old}"] = lines.set_index("row")["value"]
+        found[f"loss, × MSE, {size}, {machine}{old}"] = lines.set_index("row")["value"]
     return found
 
 

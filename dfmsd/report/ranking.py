@@ -75,10 +75,14 @@ def recommended(gained: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cases(gained: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What a reader may have, with the gains that count for it."""
+    """What a reader may have, with the gains that count for it; without boxes where a method that needs them is run."""
     free = gained[~gained["row"].map(NAMES).isin([name for name, needs in NEEDS.items() if "boxes" in needs])]
-    kinds = {kind: gained[gained["kind"] == kind] for kind in KINDS.values()}
-    return kinds | {"A teacher of either type, no boxes used": free}
+    found = {}
+    for kind in KINDS.values():
+        found[kind], without = (own[own["kind"] == kind] for own in (gained, free))
+        if len(without) < len(found[kind]):
+            found[f"{kind}, no boxes used"] = without
+    return found
 
 
 def out(gained: pd.DataFrame) -> str:
@@ -94,6 +98,15 @@ def out(gained: pd.DataFrame) -> str:
                 f"The line “{case}” leaves out pairs where a run of its methods is missing, with these gains: {'; '.join(said)}."
             )
     return " ".join(lines)
+
+
+def nothing_gains(gained: pd.DataFrame) -> str:
+    """The pairs in which no method that is run ends above the baseline, with the method that comes nearest, as Markdown."""
+    means = gained.groupby(["pair", "row"], sort=False, as_index=False)["gain"].mean()
+    best = means.loc[means.groupby("pair", sort=False)["gain"].idxmax()]
+    said = [f"{plain(pair)} ({row} {signed(gain)})" for pair, row, gain in best[best["gain"] <= 0].to_numpy()]
+    start = f"In {len(said)} of {counted(len(best), 'pair')} no method gains. These are, with the method that loses least: "
+    return f"{start}{'; '.join(said)}." * bool(said)
 
 
 def by_pair(gained: pd.DataFrame) -> pd.DataFrame:
@@ -113,8 +126,9 @@ def _lines(found: Mapping[Any, dict[str, Any] | None]) -> pd.DataFrame:
             own |= {"highest gain": one["method"], "Δ": one["gain"], "95 %": one["interval"]}
             own |= {"above 0 in": one["above"], "pairs": one["pairs"]}
             if one["gain"] <= 0:
-                own["highest gain"] = f"none, as even {one['method']} does not gain"
-            if one["interval"] is None:
+                own["highest gain"] = f"none ({one['method']})"
+                cheaper = ""
+            elif one["interval"] is None:
                 cheaper = "not known: no second seed"
             elif one["cheapest"] is None:
                 cheaper = "not known: no step is measured"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
 from dfmsd.report import figures
 from dfmsd.report.tables import plain, signed
-from dfmsd.study import hypotheses
+from dfmsd.study import hypotheses, pages
+from dfmsd.study.pages.measured import MeasuredPage
 from dfmsd.study.verdicts import VERDICTS
 
 COLOURS: dict[str, str] = dict(zip(VERDICTS, ("#0072B2", "#D55E00", "#999999", "#FFFFFF"), strict=True))
@@ -31,6 +30,10 @@ def summary(asked: pd.DataFrame, judged: pd.DataFrame, chance: pd.DataFrame) -> 
         said = [f"{found[one]:.0f} {one} ({_few(found[f'{one} by chance'])} by chance)" for one in VERDICTS[:2]]
         said += [f"{found[one]:.0f} {one}" for one in VERDICTS[2:]]
         lines.append(f"- {WHOSE[bool(ours)].capitalize()} ({len(own)}): {', '.join(said)}.")
+    measured = judged["page"].map(lambda name: isinstance(pages.get(name), MeasuredPage))
+    kinds = {"about what students reach": judged[~measured], "about features and images": judged[measured]}
+    decided = (f"{own['verdict'].isin(VERDICTS[:2]).sum()} of {len(own)} {kind}" for kind, own in kinds.items() if len(own))
+    lines.append(f"- Decided are {', '.join(decided)}.")
     return "\n".join(lines)
 
 
@@ -61,7 +64,7 @@ def forest(found: pd.DataFrame) -> Figure:
     """The estimate of each hypothesis with its interval, and the difference that its pairs can detect."""
     asked = {one.id: one for one in hypotheses.asked().among}
     with figures.style():
-        drawn = Figure(figsize=(7.5, 1.0 + 0.4 * len(found)), layout="constrained")
+        drawn = Figure(figsize=(7.5, 1.0 + 0.5 * len(found)), layout="constrained")
         ax = drawn.subplots()
         ax.grid(axis="y", visible=False)
         ax.axvline(0, color="#777777", linewidth=1, zorder=1)
@@ -74,10 +77,11 @@ def forest(found: pd.DataFrame) -> Figure:
             if not pd.isna(line["low"]):
                 ax.hlines(y, line["low"], line["high"], color="#333333", linewidth=2, zorder=2)
             ax.scatter(line["estimate"], y, s=50, color=COLOURS[line["verdict"]], edgecolor="#333333", zorder=3)
-            text = f"{signed(line['estimate'])}  {line['verdict']}"
-            at: Any = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
-            ax.annotate(text, (1, y), (6, 0), va="center", **at)
-        labels = [f"{name}: {compared(asked[name])}".replace(", ", ",\n") for name in found["id"]]
+        labels = [
+            f"{line['id']}: {compared(asked[line['id']])}".replace(", ", ",\n")
+            + f"\n{signed(line['estimate'])}, {line['verdict']}" * (not pd.isna(line["estimate"]))
+            for line in found.to_dict("records")
+        ]
         ax.set_yticks(range(len(found)), labels=labels)
         ax.set(ylim=(len(found) - 0.5, -0.5), ylabel="")
         if found["estimate"].isna().all():

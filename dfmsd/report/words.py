@@ -193,9 +193,8 @@ def _stale(known: Iterable[tuple[Run, Record]]) -> str:
 def _others(known: Iterable[tuple[Run, Record]]) -> str:
     count = sum(records.had_others(record, run) for run, record in known)
     had = (
-        f" {counted(count, 'run')} began with, or learned from, a network of another training than the one whose record is here: "
-        "on another kind of processor the same run ends in other weights. So the AP that is shown for such a network is not quite "
-        "that of the one they had."
+        f" {counted(count, 'run')} used a teacher or a start whose weights differ from those of the record that is shown for it. "
+        "The same training ends in other weights on another kind of processor."
     )
     return had * bool(count)
 
@@ -212,7 +211,7 @@ def _left_out(shown: Iterable[Page]) -> str:
 
 
 def _amiss(known: Iterable[tuple[Run, Record]]) -> str:
-    said = [f"\n- `{run.key}` {plan.describe(run)}: {why}" for run, record in known if (why := diverged(record))]
+    said = [f"\n- {plan.describe(run)} (`{run.key}`)" for run, record in known if diverged(record)]
     return f"\n\n**{counted(len(said), 'run')} diverged**, and the AP is that of a failed training:\n{''.join(said)}" * bool(said)
 
 

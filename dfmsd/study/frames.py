@@ -4,9 +4,9 @@ Columns of every frame:
 
 - ``page``, ``scale``; ``source``: ``ours`` or ``paper``
 - ``row``: what the number is of; ``metric``, ``value``; ``low`` and ``high``: a 95 % interval over images, where there is one
-- ``key``: of the run; ``state``: ``ok``, ``no detections``, ``not run``, ``cannot be run``, or ``other training`` of a run that is
-  left out (:mod:`dfmsd.study.trainings`); of the paper's numbers ``quoted``, ``reconstructed`` or ``lost``; ``stale``: the code
-  behind it has changed since; ``note``
+- ``key``: of the run; ``state``: ``ok``, ``no detections``, ``not run``, ``cannot be run`` (not here, or since the student detects
+  nothing after an earlier stage), or ``other training`` of a run that is left out (:mod:`dfmsd.study.trainings`); of the paper's
+  numbers ``quoted``, ``reconstructed`` or ``lost``; ``stale``: the code behind it has changed since; ``note``
 
 Where rows are recipes besides:
 
@@ -120,14 +120,17 @@ def _rows(page: PageSpec) -> Iterator[Line]:
         if isinstance(row, Impossible):
             yield shared | {"source": "ours", "metric": "AP", "state": "cannot be run", "note": row.reason}
         for entry in entries:
-            begin = 0
+            begin, blind = 0, None
             for stage, run in enumerate(entry.runs, start=1):
                 end = begin + run.schedule.epochs
                 own: Line = {"stage": stage, "begin": begin, "end": end, "seed": entry.seed}
                 if stage < len(entry.runs):
                     own |= {"role": "stage", "row": f"{name_of(row)}, stage {stage}"}
-                yield from (shared | own | line for line in _ours(run))
-                begin = end
+                found = list(_ours(run))
+                if blind and found[0]["state"] == "not run":
+                    found[0] |= {"state": "cannot be run", "note": f"the student detects nothing after stage {blind}"}
+                yield from (shared | own | line for line in found)
+                begin, blind = end, stage if found[0]["state"] == "no detections" else blind
 
 
 def _shared(page: Page, place: int, row: Row) -> Line:

@@ -104,7 +104,7 @@ def test_each_pair_stands_once_with_every_method_and_a_pair_without_a_choice_has
     )
     found = gained(other, alike, single)
     table = ranking.by_pair(found)
-    assert table["highest gain"].to_dict() == {(OWN, RETINANET): "none, as even MSE does not gain", (OTHER, GFL): "DFMSD"}
+    assert table["highest gain"].to_dict() == {(OWN, RETINANET): "none (MSE)", (OTHER, GFL): "DFMSD"}
     assert ranking.recommended(gained(single))["highest gain"].isna().all(), "one method alone is no choice"
     gains = choosing.all_gains(found)
     assert list(gains.columns) == ["MSE", "SSIM", "DMKD", "DFMSD"] and gains.index.is_unique

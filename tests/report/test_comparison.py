@@ -129,8 +129,10 @@ def test_a_finding_names_what_is_told_apart_what_the_paper_says_otherwise_and_st
     teacher = lines({("GFL X101", "baseline"): {100: 35.0}}, role="teacher", student="gfl_x101")
     frame = pd.concat([ours, paper.assign(seed=pd.NA), teacher], ignore_index=True)
     first, apart, same, best, other, passed = comparison.findings(frame, "DFMSD").splitlines()
-    assert re.fullmatch(r"- \*\*DFMSD ends 4\.0 AP above the baseline \[.*\]\*\* \(1 pair of .*\)\.", first)
-    assert apart.startswith("- DFMSD ends below MSE (−2.0 [")
+    assert re.fullmatch(
+        r"- \*\*DFMSD ends 4\.0 AP above the baseline \[.*\]\*\* \(the mean over 1 pair of .*, above in 1 of 1\)\.", first
+    )
+    assert re.fullmatch(r"- In the mean over pairs DFMSD ends below MSE \(−2.0 \[.*\], above in 0 of 1\)\.", apart)
     assert same.startswith("- It is not settled whether DFMSD ends above or below DMKD (−0.1 [")
     assert best == "- The highest row is MSE: it ends 2.0 AP above DFMSD."
     assert other == (
@@ -138,6 +140,23 @@ def test_a_finding_names_what_is_told_apart_what_the_paper_says_otherwise_and_st
         "minus DMKD is −0.1 AP here and +0.5 there."
     )
     assert passed.endswith(" in 1 of 4 rows, of which MSE is the highest (36.0 AP, teacher 35.0).")
+
+
+def test_the_highest_row_is_one_that_is_run_in_all_pairs_of_the_subject() -> None:
+    """MGD is 5 AP above DFMSD in the one pair that it has. There MSE is 1 AP above DFMSD, and 3 AP in the other pair."""
+    aps = {("MGD", "mgd"): 35.0, ("MSE", "mse"): 31.0, ("DFMSD", "dfmsd"): 30.0}
+    one = lines({row: {0: ap} for row, ap in aps.items()})
+    two = lines({("MGD", "mgd"): {0: None}, ("MSE", "mse"): {0: 33.0}, ("DFMSD", "dfmsd"): {0: 30.0}}, OTHER)
+    teacher = lines({("GFL X101", "baseline"): {100: 50.0}}, role="teacher", student="gfl_x101")
+    said = comparison.findings(pd.concat([one, two, teacher], ignore_index=True), "DFMSD").splitlines()
+    assert said[0].endswith("below MGD (−5.0, above in 0 of 1); MSE (−2.0, above in 0 of 2).")
+    assert "- The highest row is MSE: it ends 2.0 AP above DFMSD." in said
+
+
+def test_no_interval_of_an_ap_leaves_what_an_ap_can_be() -> None:
+    found = comparison.intervals(lines({("baseline", "baseline"): {0: 0.5, 1: 3.5}, ("DMKD", "dmkd"): {0: 0.0}}))
+    reach = t.ppf(0.975, 1) * sqrt(4.5)
+    assert found[PAIR, "DMKD"] == (0.0, pytest.approx(reach)) and found[PAIR, "baseline"][0] == 0.0
 
 
 def test_before_its_subject_is_run_a_page_says_what_other_rows_gain() -> None:

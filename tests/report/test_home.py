@@ -12,7 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from dfmsd.hyper import METHODS
-from dfmsd.report import book, choosing, home, words
+from dfmsd.report import book, choosing, gates, home, ranking, words
 from dfmsd.study import frames, hypotheses, pages, paths
 from dfmsd.study.files import write_atomic
 from tests.fixtures_study import publish
@@ -106,14 +106,19 @@ def test_a_pair_with_one_of_the_teachers_that_a_reader_may_have_is_told_of() -> 
     names = {"row": ["MSE", "DMKD"] * 2, "gain": [-19.0, -2.2, 1.0, 2.0], "pair": ["A"] * 2 + ["B"] * 2}
     gained = pd.DataFrame(names).assign(teachers=["cascade → swint"] * 2 + ["gfl"] * 2)
     assert home._with_a_teacher_of("swint → swins", gained) == (
-        " One of its teachers is in A: there the highest of 2 methods, DMKD, ends −2.2 AP from the baseline."
+        " One of its teachers is in A: there none of 2 methods helps: the best of them, DMKD, ends 2.2 AP below the baseline."
     )
     run = gained.replace({"pair": {"A": home.EXAMPLE}})
     frame = run.assign(role="row", recipe="mse", student="faster_rcnn_r50", page="table01")
     assert home.pairs(frame, run) == (
-        f"\n2 of 2 pairs of student and teachers have a method beside a baseline. For {home.EXAMPLE}, for example, the highest of "
-        "2 methods, DMKD, ends −2.2 AP from the baseline.\n"
+        f"\n2 of 2 pairs of student and teachers have a method beside a baseline. For {home.EXAMPLE}, for example, none of "
+        "2 methods helps: the best of them, DMKD, ends 2.2 AP below the baseline.\n"
     )
+    assert home._highest(gained[gained["pair"] == "B"]) == "DMKD gains most of 2 methods: it ends 2.0 AP above the baseline"
+    assert ranking.nothing_gains(gained) == (
+        "In 1 of 2 pairs no method gains. These are, with the method that loses least: A (DMKD −2.2)."
+    )
+    assert ranking.nothing_gains(gained[gained["pair"] == "B"]) == ""
 
 
 def test_how_many_records_are_stale_stands_beside_how_many_there_are(folders: Path) -> None:
@@ -130,7 +135,15 @@ def test_how_many_runs_had_another_training_of_a_network_stands_beside_how_many_
         publish(start, weights_sha256="a" * 64)
     for place, run in enumerate(alone):
         publish(run, needed={need.key: ("b" if place < 2 else "a") * 64 for need in run.needs()})
-    assert " 2 runs began with, or learned from, a network of another training " in words.state([page])
+    assert " 2 runs used a teacher or a start whose weights differ " in words.state([page])
+
+
+def test_gates_that_fail_are_named_on_the_first_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts = {"1 length": gates.PASSED, "2 teachers": gates.FAILED, "5 cost": gates.UNMEASURED}
+    monkeypatch.setattr(gates, "counts", lambda found: pd.DataFrame({"verdict": verdicts}))
+    assert home.failed().startswith("\n1 of the 3 [gates](pages/gates.ipynb) that this design should pass fails (2 teachers). ")
+    monkeypatch.setattr(gates, "counts", lambda found: pd.DataFrame({"verdict": dict.fromkeys(verdicts, gates.PASSED)}))
+    assert home.failed() == ""
 
 
 def test_a_methods_page_has_the_drawing_of_the_page_of_all_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

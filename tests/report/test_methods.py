@@ -136,7 +136,7 @@ def test_costs_stand_beside_needs_for_every_machine() -> None:
     )
     found = methods.needs(pd.DataFrame(), costs)
     assert list(found.index) == [LABELS[name] for name in METHODS]
-    assert found.loc["MGD", ["× MSE, P3, one", "× MSE, P3, two, stale"]].tolist() == [2.0, 3.0]
+    assert found.loc["MGD", ["loss, × MSE, P3, one", "loss, × MSE, P3, two, stale"]].tolist() == [2.0, 3.0]
 
 
 def documented(file: Path) -> set[str]:

@@ -36,7 +36,12 @@ def test_every_claim_is_counted_once_beside_what_chance_makes_of_it(judged: pd.D
         "- Hypotheses (2): 1 supported, 0 contradicted, 0 not settled, 1 not run.\n"
         "- Claims of the papers (2): 1 supported (0.4 by chance), 0 contradicted (0.5 by chance), 1 not settled, 0 not run.\n"
         "- Our own comparisons (1): 0 supported (fewer than 0.1 by chance), 0 contradicted (fewer than 0.1 by chance), "
-        "0 not settled, 1 not run."
+        "0 not settled, 1 not run.\n"
+        "- Decided are 1 of 3 about what students reach."
+    )
+    of_images = judged.assign(page=["table03", "fig07", "fig07"])
+    assert scoreboard.summary(asked, of_images, chance).endswith(
+        "- Decided are 1 of 1 about what students reach, 0 of 2 about features and images."
     )
     words = str(scoreboard.figure(found, "mini").get_label())
     assert "1: one 1 supported, 1 not settled; 2: two 1 not run." in words

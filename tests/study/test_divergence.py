@@ -37,4 +37,4 @@ def test_a_page_names_its_runs_that_diverged(write_record: WriteRecord) -> None:
     assert "diverged" not in words.state([page])
     write_record(run, 20.0, curve=({"iteration": 1, "loss": 1.0}, {"iteration": 2, "loss": 200.0, "loss_rec": 199.0}))
     (line,) = [line for line in words.state([page]).splitlines() if line.startswith("- ")]
-    assert line == f"- `{run.key}` {plan.describe(run)}: loss_rec rose to 199, where the whole loss was 1 at first"
+    assert line == f"- {plan.describe(run)} (`{run.key}`)"

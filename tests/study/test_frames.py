@@ -94,6 +94,17 @@ def test_a_row_that_cannot_be_run_has_its_reason(folders: Path) -> None:
     assert found[["state", "note"]].values.tolist() == [["cannot be run", "its heads differ"]]
 
 
+def test_a_stage_after_one_without_detections_cannot_be_run(write_record: WriteRecord) -> None:
+    known = page("dfmsd", seeds=[0])
+    first, last = known.entries[0].runs
+    write_record(first, 0.0, state="no detections")
+    found = lines(frames.frame(known), metric="AP", source="ours").query("role != 'teacher'").set_index("role")
+    assert found["state"].to_dict() == {"stage": "no detections", "row": "cannot be run"}
+    assert found.loc["row", "note"] == "the student detects nothing after stage 1" and found.loc["row", "key"] == last.key
+    write_record(last, 4.0)
+    assert lines(frames.frame(known), role="row", metric="AP", source="ours")["state"].tolist() == ["ok"], "it was run after all"
+
+
 def test_what_a_page_varies_is_a_column(folders: Path) -> None:
     group = {"student": "fcos_r50", "teachers": GFL, "recipes": ["baseline", *THETAS]}
     known = pages.validate(SensitivityPage, {"page": "x", "title": "t", "question": "q", "vary": ["theta"], "groups": [group]})
