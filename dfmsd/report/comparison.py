@@ -225,18 +225,19 @@ def findings(frame: pd.DataFrame, subject: str) -> str:
     lines = []
     if one := found.get("baseline"):
         said = words.ends(subject, "the baseline", one["Δ mean"], one["95 %"])
-        lines.append(f"**{said}** (the mean over {words.counted(one['run'], 'pair')} of student and teachers, {_above(one)}).")
-    mean = "In the mean over pairs "
+        over = "the mean over " * (one["run"] > 1) + words.counted(one["run"], "pair")
+        lines.append(f"**{said}** ({over} of student and teachers{_above(one)}).")
+    most = max(one["run"] for one in found.values())
+    mean = "In the mean over pairs " * (most > 1)
     above, below, between = mean + "{} ends above", mean + "{} ends below", "It is not settled whether {} ends above or below"
     groups: dict[str, list[str]] = {above: [], below: [], between: []}
     for rival, one in found.items():
         low, high = one["95 %"] or (-np.inf, np.inf)
         kind = above if low > 0 else below if high < 0 else between
         if rival != "baseline":
-            groups[kind].append(f"{plain(rival)} ({signed(one['Δ mean'])}{words.bracketed(one['95 %'])}, {_above(one)})")
+            groups[kind].append(f"{plain(rival)} ({signed(one['Δ mean'])}{words.bracketed(one['95 %'])}{_above(one)})")
     lines += [f"{kind.format(subject)} {'; '.join(own)}." for kind, own in groups.items() if own]
     differences = {rival: float(one["Δ mean"]) for rival, one in found.items()}
-    most = max(one["run"] for one in found.values())
     best = min((rival for rival, one in found.items() if one["run"] == most), key=differences.__getitem__)
     if differences[best] < 0:
         lines.append(f"The highest row is {plain(best)}: it ends {number(-differences[best])} AP above {subject}.")
@@ -245,8 +246,8 @@ def findings(frame: pd.DataFrame, subject: str) -> str:
 
 
 def _above(one: Mapping[Any, Any]) -> str:
-    """In how many pairs the subject of a line of :func:`against` is above the other row."""
-    return f"above in {one['above in']} of {one['run']}"
+    """In how many pairs the subject of a line of :func:`against` is above the other row; of one alone nothing."""
+    return f", above in {one['above in']} of {one['run']}" if one["run"] > 1 else ""
 
 
 def _without(rows: pd.DataFrame, subject: str) -> str:
