@@ -128,7 +128,8 @@ def _rows(page: PageSpec) -> Iterator[Line]:
                     own |= {"role": "stage", "row": f"{name_of(row)}, stage {stage}"}
                 found = list(_ours(run))
                 if blind and found[0]["state"] == "not run":
-                    found[0] |= {"state": "cannot be run", "note": f"the student detects nothing after stage {blind}"}
+                    note = f"the student detects nothing after stage {blind}"
+                    found = [{"source": "ours", "metric": "AP", "state": "cannot be run", "note": note}]
                 yield from (shared | own | line for line in found)
                 begin, blind = end, stage if found[0]["state"] == "no detections" else blind
 
