@@ -126,8 +126,7 @@ def recommendation(gained: pd.DataFrame, gates: pd.DataFrame, length: pd.DataFra
         if not pd.isna(line["pairs"]):
             above = f"above 0 in {line['above 0 in']} of {counted(line['pairs'], 'pair')}"
             gain = f"{signed(line['Δ'])} AP{bracketed(line['95 %'])}, {above}"
-            method = str(line["highest gain"]).replace(")", " loses least)")
-            take, cheaper = f"{method}: {gain}", line["cheaper and perhaps as good"]
+            take, cheaper = f"{line['highest gain']}: {gain}", line["cheaper and perhaps as good"]
             take += f"; not ranked: {line['not ranked']}" * bool(line["not ranked"])
         rows.append(tuple(map(plain, (str(case), take, cheaper))))
     if len(twice := choosing.doubled(gates)):
@@ -136,6 +135,7 @@ def recommendation(gained: pd.DataFrame, gates: pd.DataFrame, length: pd.DataFra
     heads = ["you have", "highest gain over no teacher and the usual epochs", "cheaper and perhaps as good"]
     left = "Pairs in which a run of these methods is missing are not counted; [choosing a method](pages/choosing.ipynb) names them."
     said = [
+        ranking.NONE,
         ranking.nothing_gains(gained),
         left * bool(ranking.out(gained)),
         choosing.off_mean(gained),
@@ -184,7 +184,7 @@ def _highest(own: pd.DataFrame) -> str:
     best, methods = str(means.idxmax()), counted(len(means), "method")
     if means.max() <= 0:
         return f"none of {methods} helps: {ends(f'the best of them, {best},', 'the baseline', means.max())}"
-    return f"{best} gains most of {methods}: it {ends('', 'the baseline', means.max()).strip()}"
+    return f"{best} gains most of {methods}: {ends('it', 'the baseline', means.max())}"
 
 
 def cost(shown: list[Page], command: str) -> str:

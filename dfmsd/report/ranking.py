@@ -12,6 +12,9 @@ from dfmsd.report.choosing import KINDS, NAMES, NEEDS, estimate
 from dfmsd.report.tables import plain, signed
 from dfmsd.report.words import counted
 
+NONE = "None: no method gains in the mean; the one in brackets loses least."
+"""What a line of :func:`recommended` means that begins so."""
+
 
 def told_apart(gained: pd.DataFrame, one: str, other: str) -> bool | None:
     """Whether the interval of two methods' difference, over the pairs that both have, excludes 0; None where there is none."""

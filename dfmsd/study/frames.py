@@ -4,9 +4,9 @@ Columns of every frame:
 
 - ``page``, ``scale``; ``source``: ``ours`` or ``paper``
 - ``row``: what the number is of; ``metric``, ``value``; ``low`` and ``high``: a 95 % interval over images, where there is one
-- ``key``: of the run; ``state``: ``ok``, ``no detections``, ``not run``, ``cannot be run`` (not here, or since the student detects
-  nothing after an earlier stage), or ``other training`` of a run that is left out (:mod:`dfmsd.study.trainings`); of the paper's
-  numbers ``quoted``, ``reconstructed`` or ``lost``; ``stale``: the code behind it has changed since; ``note``
+- ``key``: of the run; ``state``: ``ok``, ``no detections``, ``not run``, ``cannot be run`` (its ``note`` says why), or ``other
+  training`` of a run that is left out (:mod:`dfmsd.study.trainings`); of the paper's numbers ``quoted``, ``reconstructed`` or
+  ``lost``; ``stale``: the code behind it has changed since; ``note``
 
 Where rows are recipes besides:
 

@@ -66,6 +66,13 @@ def test_only_methods_with_all_pairs_are_ranked_and_the_cheapest_that_is_not_tol
     assert apart is True and ranking.told_apart(gained(first), "DMKD", "MSE") is False
 
 
+def test_without_boxes_there_is_a_line_of_its_own_where_a_method_that_needs_them_is_run() -> None:
+    boxes = gained(rows(GFL, {"baseline": 30.0, "MSE": 31.0, "DMKD": 32.0, "FGD": 35.0}))
+    found = ranking.recommended(boxes)["highest gain"]
+    assert found.loc[[OTHER, f"{OTHER}, no boxes used"]].tolist() == ["FGD", "DMKD"]
+    assert list(found.index) == [OWN, OTHER, f"{OTHER}, no boxes used"]
+
+
 def test_a_pair_that_lacks_methods_takes_none_of_them_out_of_the_ranking() -> None:
     """Three pairs have three methods, a fourth has the first two alone: nine cells, not eight."""
     aps = {"baseline": 30.0, "MSE": 31.0, "DMKD": 30.5, "DFMSD": 33.0}
