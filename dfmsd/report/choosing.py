@@ -29,8 +29,8 @@ KINDS = {True: "A teacher of the student's own type", False: "A teacher of anoth
 
 NAMES = {LABELS[name]: name for name in METHODS}
 
-STEP = "× the baseline"
-"""The metric of the page about cost (:data:`dfmsd.report.step.METRICS`)."""
+STEP, SIZE = "× the baseline", "coco"
+"""Of the page about cost: the metric (:data:`dfmsd.report.step.METRICS`), and the networks (:data:`dfmsd.report.step.PAIRS`)."""
 
 
 def gains(frame: pd.DataFrame) -> pd.DataFrame:
@@ -38,22 +38,19 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
 
     A pair of student and teachers counts once, whichever tables show it. Columns besides those of the frame: ``gain``; ``kind`` of
     teachers; ``cost``, ``least`` and ``most`` as :func:`costs` has them; ``spread`` of a run of the student, over the seeds of all
-    its rows; ``speed``, ``alone_speed`` and ``alone_key`` of the run and of its baseline, for :func:`steps`; ``off``, by how much
-    that baseline is above the mean of all its seeds.
+    its rows; ``alone_key`` of its baseline; ``off``, by how much that baseline is above the mean of all its seeds.
 
     Args:
         frame: Of the pages whose rows are recipes, and of the one about cost.
     """
     own = frame[(frame["source"] == "ours") & (frame["role"] == "row") & frame["value"].notna()]
     by = ["student", "teachers", "row", "end", "seed"]
-    found = own[own["metric"] == "AP"].drop_duplicates(by).set_index(by)
-    speeds = own[own["metric"] == "images_per_second"].drop_duplicates(by).set_index(by)["value"]
-    found = found.assign(speed=speeds.reindex(found.index)).reset_index()
+    found = own[own["metric"] == "AP"].drop_duplicates(by).reset_index(drop=True)
     same = ["student", "end", "seed"]
     alone = found[found["recipe"] == "baseline"].drop_duplicates(same)
     off = alone["value"] - alone.groupby(same[:-1])["value"].transform("mean")
-    alone = alone.rename(columns={name: f"alone_{name}" for name in ("value", "speed", "key")}).assign(off=off).set_index(same)
-    alone = alone[["alone_value", "alone_speed", "alone_key", "off"]]
+    alone = alone.rename(columns={name: f"alone_{name}" for name in ("value", "key")}).assign(off=off).set_index(same)
+    alone = alone[["alone_value", "alone_key", "off"]]
     taught = found[found["row"] == found["recipe"].map(LABELS)].join(alone, on=same, how="inner")
     taught = taught[taught["recipe"] != "baseline"]
     taught = taught.join(costs(frame), on="row")
@@ -81,7 +78,7 @@ def _spread(rows: pd.DataFrame) -> Spread | None:
 
 
 def costs(frame: pd.DataFrame) -> pd.DataFrame:
-    """How long a training step takes with each method, times one of the student alone, on the first machine that measured it.
+    """How long a step of COCO's size takes with each method, times one of the student alone, on the first machine that measured it.
 
     The median over rounds is ``cost``, the ``least`` and the ``most`` stand beside it. Rows that begin with one name are the stages
     of one training: DFMSD's last one sees each image twice. Theirs is the mean.
@@ -90,6 +87,7 @@ def costs(frame: pd.DataFrame) -> pd.DataFrame:
         frame: Of the page about cost among others.
     """
     found = frame[(frame["metric"] == STEP) & ~frame["stale"].eq(True)]
+    found = found[found["size"] == SIZE] if len(found) else found
     if len(found):
         found = found[found["beside"] == found["beside"].iloc[0]]
     own = found.set_index("row")[["value", "low", "high"]].set_axis(["cost", "least", "most"], axis="columns").astype(float)
@@ -171,25 +169,6 @@ def by_method(gained: pd.DataFrame) -> pd.DataFrame:
             lines.append(line)
     columns = ["kind", "row", "Δ", "95 %", "pairs", "above 0 in", "× step", "needs besides features"]
     return pd.DataFrame(lines, columns=columns).set_index(["kind", "row"])
-
-
-def steps(gained: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
-    """What a whole training step of student, teacher and method took in the runs of the tables, by method: medians over pairs.
-
-    Args:
-        gained: As :func:`gains` gives it.
-        made: Where its runs come from, as :func:`dfmsd.study.frames.origins` gives it.
-    """
-    memory = made.set_index("key")["peak_memory_mb"].to_dict() if len(made) else {}
-    used, alone = (gained[name].map(memory).astype(float) for name in ("key", "alone_key"))
-    own = gained.assign(took=gained["alone_speed"] / gained["speed"], more=used - alone)
-    cost, more = (own.groupby(["row", "pair"])[name].median() for name in ("took", "more"))
-    mse = cost[cost.index.get_level_values("row") == "MSE"].droplevel("row")
-    against = cost / mse.reindex(cost.index.get_level_values("pair")).to_numpy()
-    found = {"× the baseline": cost, "× MSE": against, "MB more than the baseline": more}
-    table = pd.DataFrame({name: values.groupby("row").median() for name, values in found.items()})
-    table["pairs"] = cost.groupby("row").size()
-    return table.reindex([row for row in NAMES if row in table.index])
 
 
 def missing(frame: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:

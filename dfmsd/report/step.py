@@ -1,4 +1,4 @@
-"""What a whole training step costs at COCO's size: a student, its teacher and a method, on random images with random weights."""
+"""What a whole training step costs: a student, its teacher and a method, on random images with random weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ from dfmsd import configs
 from dfmsd.distiller import Distiller
 from dfmsd.hyper import METHODS, for_pair
 from dfmsd.report import families
-from dfmsd.study.rows import LABELS
+from dfmsd.study import build, scales, shapes, zoo
+from dfmsd.study.rows import LABELS, Row, chain
 
-NETWORKS = "retinanet/retinanet_r50_fpn_2x_coco", "retinanet/retinanet_r101_fpn_2x_coco"
-"""mmdet's configs of student and teacher."""
+NETWORKS = "retinanet_r50", "retinanet_r101"
+"""Student and teacher."""
+
+CONFIGS = tuple(f"retinanet/{name}_fpn_2x_coco" for name in NETWORKS)
+"""Of mmdet."""
 
 METRICS = ("step ms", "× the baseline", "× MSE", "step peak MiB")
 
@@ -36,22 +41,66 @@ ALONE, ENHANCED = "baseline", "DFMSD, enhanced images"
 """Rows beside the methods: the student alone, and the last stage of DFMSD, which sees each image twice."""
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two networks, and the methods by which one may teach the other."""
+
+    size: str
+    student: Mapping[str, Any]
+    teacher: Mapping[str, Any]
+    methods: Mapping[str, Mapping[str, Any]]
+    """By their names in :data:`dfmsd.hyper.METHODS`."""
+    most: int
+    """How many rounds are timed at most: steps of large networks are long."""
+
+
+def coco() -> Pair:
+    """Mmdet's own networks with the papers' methods."""
+    student, teacher = (configs.network(f"{configs.MMDETS}{name}.py", "student") for name in CONFIGS)
+    student["backbone"]["init_cfg"] = None
+    return Pair("coco", student, teacher, {name: _method(name) for name in METHODS}, 2)
+
+
+def mini() -> Pair:
+    """The networks and the methods of the study's runs."""
+    scale = scales.get("mini")
+    taught = (Row(student=NETWORKS[0], teachers=NETWORKS[1:], recipe=name) for name in METHODS)
+    methods = {row.recipe: stage.methods[0].model_dump(mode="json") for row in taught if (stage := chain(row, scale, 0)[-1].stage)}
+    student, teacher = (build.model_config(zoo.network(name, scale.name), len(shapes.CLASSES)) for name in NETWORKS)
+    return Pair("mini", student, teacher, methods, 1000)
+
+
+def slim() -> Pair:
+    """At the scale smoke: two methods, and an eighth of the networks' channels, as on :mod:`dfmsd.report.families`."""
+    student, teacher = (families.model(families.Family(name)) for name in CONFIGS)
+    methods = {name: _method(name) for name in ("mse", "dfmsd")}
+    methods["dfmsd"]["se_ratio"] = 4
+    return Pair("smoke", student, teacher, methods, 1000)
+
+
+PAIRS = {"smoke": slim, "mini": mini, "coco": coco}
+
+
+def _method(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = for_pair(name, "one_stage", "one_stage", "retinanet").model_dump()
+    return found
+
+
 def sampled(
-    image: tuple[int, int], boxes: Sequence[Tensor], device: torch.device, *, rounds: int, slim: bool
+    pair: Pair, image: tuple[int, int], boxes: Sequence[Tensor], device: torch.device, *, rounds: int
 ) -> list[dict[str, Any]]:
     """Forward and backward of a whole step, every row once a round: a line for each of :data:`METRICS`, row and round.
 
     Args:
+        pair: The networks.
         image: Height and width in pixels.
         boxes: Of each image of the batch.
         device: Where it is measured.
-        rounds: How many; one more comes before them, in which memory is measured.
-        slim: Whether two methods are enough, and an eighth of the networks' channels, as on :mod:`dfmsd.report.families`.
+        rounds: How many, unless they are more than the pair's most; one more comes before them, in which memory is measured.
     """
-    work = works(image, boxes, device, slim=slim)
-    size = f"{len(boxes)} images of {image[0]} x {image[1]}"
+    work = works(pair, image, boxes, device)
     found = [(row, "step peak MiB", peak_bytes(call, device) / 2**20) for row, call in work.items()]
-    for _ in range(rounds):
+    for _ in range(min(rounds, pair.most)):
         took = {row: seconds(call, device) for row, call in work.items()}
         for row, own in took.items():
             found += [
@@ -59,12 +108,12 @@ def sampled(
                 (row, "× the baseline", own / took[ALONE]),
                 (row, "× MSE", own / took[LABELS["mse"]]),
             ]
-    return [{"row": row, "size": size, "metric": metric, "value": value} for row, metric, value in found]
+    return [{"row": row, "size": pair.size, "metric": metric, "value": value} for row, metric, value in found]
 
 
-def works(image: tuple[int, int], boxes: Sequence[Tensor], device: torch.device, *, slim: bool) -> dict[str, Work]:
+def works(pair: Pair, image: tuple[int, int], boxes: Sequence[Tensor], device: torch.device) -> dict[str, Work]:
     """A call for each row that trains a step but for the optimizer's: forward, and backward to all that is learned."""
-    student, teacher = (_config(name, slim) for name in NETWORKS)
+    student, teacher = dict(pair.student), dict(pair.teacher)
     with (
         families.quiet(),
         DefaultScope.overwrite_default_scope("mmdet"),
@@ -75,25 +124,14 @@ def works(image: tuple[int, int], boxes: Sequence[Tensor], device: torch.device,
         alone, strong = (MODELS.build(copy.deepcopy(config)) for config in (student, teacher))
         strong.init_weights()
         torch.save({"state_dict": strong.state_dict()}, file := Path(folder) / "teacher.pth")
-        rows: dict[str, Any] = {ALONE: alone}
-        for name in ("mse", "dfmsd") if slim else METHODS:
-            method = for_pair(name, "one_stage", "one_stage", "retinanet").model_dump()
-            if slim and "se_ratio" in method:
-                method["se_ratio"] = 4
-            rows[LABELS[name]] = Distiller(student, teacher, [method], teacher_checkpoint=file)
+        networks: dict[str, Any] = {ALONE: alone}
+        for name, method in pair.methods.items():
+            networks[LABELS[name]] = Distiller(student, teacher, [method], teacher_checkpoint=file)
             if name == "dfmsd":
-                rows[ENHANCED] = Distiller(student, teacher, [method], teacher_checkpoint=file, enhance={})
-        for network in rows.values():
+                networks[ENHANCED] = Distiller(student, teacher, [method], teacher_checkpoint=file, enhance={})
+        for network in networks.values():
             network.init_weights()
-    return {row: _training(network.to(device).train(), image, boxes) for row, network in rows.items()}
-
-
-def _config(name: str, slim: bool) -> dict[str, Any]:
-    if slim:
-        return families.model(families.Family(name))
-    found = configs.network(f"{configs.MMDETS}{name}.py", "student")
-    found["backbone"]["init_cfg"] = None
-    return found
+    return {row: _training(network.to(device).train(), image, boxes) for row, network in networks.items()}
 
 
 def _training(network: Any, image: tuple[int, int], boxes: Sequence[Tensor]) -> Work:

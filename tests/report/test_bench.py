@@ -1,4 +1,4 @@
-"""What the losses cost: floors by hand, the measurement on tiny maps, its record."""
+"""What the losses cost: the measurement on tiny maps, its record."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ import torch
 
 from dfmsd import study
 from dfmsd.errors import StudyError
-from dfmsd.hyper import METHODS, for_pair
-from dfmsd.report import bench, step
-from dfmsd.study import pages, records
+from dfmsd.hyper import METHODS
+from dfmsd.report import bench, choosing, step
+from dfmsd.study import pages, records, scales
 from dfmsd.study.pages.measured import BenchPage
 from dfmsd.study.rows import LABELS
 
 CPU = torch.device("cpu")
-FIVE = {8: (32, 32), 16: (16, 16), 32: (8, 8), 64: (4, 4), 128: (2, 2)}
-CELLS = [height * width for height, width in FIVE.values()]
 (TINY,) = bench.TINY
 
 
@@ -36,38 +34,13 @@ def measured(page: BenchPage) -> tuple[pd.DataFrame, dict[str, Any]]:
     return bench.measure(page)
 
 
-@pytest.mark.parametrize(
-    ("name", "maps"),
-    [
-        ("mse", [5] * 5),
-        # S -> X; R T ->; R T -> dR; dX -> dS
-        ("mgd", [2 + 2 + 3 + 2] * 5),
-        # Aligned on strides 8, 16 and 32; as DMKD on the others.
-        ("dfmsd", [2 + 1 + 3 + 3 + 5 + 3 + 5] * 3 + [1 + 1 + 3 + 3 + 5 + 3 + 3] * 2),
-        # On the four finest levels.
-        ("pkd", [5, 5, 5, 5, 0]),
-        # 31 whole maps and 18 inner ones, of 64 and then 128 of 256 channels.
-        ("fkd", [31 + 18 / 4] * 2 + [31 + 18 / 2] * 3),
-    ],
-)
-def test_floor_by_hand(name: str, maps: list[float]) -> None:
-    bytes_a_cell = 2 * 256 * 4
-    expected = sum(count * cells for count, cells in zip(maps, CELLS, strict=True)) * bytes_a_cell
-    assert bench.least_bytes(name, for_pair(name, "one_stage"), FIVE, batch=2, channels=256) == expected
-
-
 def test_all_methods_are_measured(measured: tuple[pd.DataFrame, dict[str, Any]]) -> None:
     frame, pictures = measured
     frame = frame[~frame["metric"].isin(step.METRICS)]
     table = frame.pivot(index="row", columns="metric", values="value")
-    assert set(table.index) == {LABELS[name] for name in METHODS if name not in bench.LEFT_OUT} | {"a large copy"}
-    methods = table.loc[[LABELS[name] for name in bench.PASSES]]
-    floor = methods["memory ms"] + methods["convolutions ms"]
-    assert (methods[["ms", "mse ratio", "memory ms", "floor ratio", "peak MiB"]] > 0).all(axis=None)
-    assert (methods["ms"] / floor).tolist() == pytest.approx(methods["floor ratio"].tolist())  # of one round
+    assert set(table.index) == {LABELS[name] for name in METHODS if name not in bench.LEFT_OUT}
+    assert (table[["ms", "mse ratio", "peak MiB"]] > 0).all(axis=None)
     assert (frame["low"] <= frame["value"]).all() and (frame["value"] <= frame["high"]).all()
-    convolving = methods.index[methods["convolutions ms"] > 0]
-    assert set(convolving) == {"FKD", "MGD", "AMD", "DMKD", "DFMSD", "FGD"}
     assert pictures["settings"]["float32 matrix products"] == torch.get_float32_matmul_precision()
 
 
@@ -82,12 +55,14 @@ def test_whole_steps_are_measured_beside_one_without_a_teacher(measured: tuple[p
     assert peak[step.ENHANCED] > peak["DFMSD"] >= peak[step.ALONE]
 
 
-def test_operations_of_convolutions_are_counted() -> None:
-    """Two 3 x 3 convolutions of 32 channels on either level: forward, to the input, to the weights; a product and a sum each."""
-    inputs = bench.Inputs(TINY, CPU)
-    once = sum(2 * 2 * 32 * 32 * 9 * height * width * 2 for height, width in TINY.sizes.values())
-    assert bench.convolution_flops(inputs.call(inputs.method("mgd"))) == 3 * once
-    assert bench.convolution_flops(inputs.call(inputs.method("mse"))) == 0
+def test_pairs_are_those_of_mmdet_and_of_the_runs() -> None:
+    small, large = step.mini(), step.coco()
+    assert set(small.methods) == set(large.methods) == set(METHODS)
+    assert [one["neck"]["out_channels"] for one in (small.student, large.student)] == [bench.MINI.channels, 256]
+    assert small.methods["mse"]["alpha"] == scales.get("mini").methods["mse"]["alpha"] != large.methods["mse"]["alpha"]
+    image = scales.get("mini").image_size
+    assert bench.MINI.image == image and bench.MINI.batch == scales.get("mini").schedule_of("retinanet_r50").batch
+    assert choosing.SIZE == large.size in bench.STEPS
 
 
 def test_gradients_reach_features_and_parameters_and_are_given_back() -> None:
@@ -124,7 +99,6 @@ def test_a_record_is_kept_for_each_machine(
     page: BenchPage, measured: tuple[pd.DataFrame, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DFMSD_RECORDS", str(tmp_path))
-    monkeypatch.setattr(BenchPage, "sources", lambda own: [own])  # what was measured alone, without the tables
     full = page.model_copy(update={"scale": "mini"})
     assert study.frame(full)["state"].tolist() == ["not run"]
     for machine in ("AMD EPYC, 2 threads", "NVIDIA H200"):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from dfmsd.study import machine, pages, paths, scales
+from dfmsd.study import machine, paths, scales
 from dfmsd.study.pages.base import Page
 from dfmsd.study.rows import Options
 from dfmsd.study.spec import RunSpec, TeacherSpec, digest
@@ -88,10 +87,6 @@ class BenchPage(CodePage):
 
     repeats: int = Field(default=5, ge=1, le=1000)
     """Rounds; every method is timed once in each."""
-
-    def sources(self) -> Sequence[Page]:
-        """Itself, and the tables, whose records tell what a whole step took."""
-        return [self, *pages.tables(self.scale)]
 
     def asked(self) -> str:
         """Hash of all that decides what the record holds."""
