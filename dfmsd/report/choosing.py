@@ -56,10 +56,10 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     taught = taught.join(costs(frame), on="row")
     spreads = {student: _spread(own) for student, own in found.drop_duplicates(["key", "seed"]).groupby("student")}
     gain = taught["value"] - taught["alone_value"]
-    return taught.assign(gain=gain, kind=_kinds(taught), spread=taught["student"].map(spreads).astype(object))
+    return taught.assign(gain=gain, kind=kinds(taught), spread=taught["student"].map(spreads).astype(object))
 
 
-def _kinds(rows: pd.DataFrame) -> pd.Series[Any]:
+def kinds(rows: pd.DataFrame) -> pd.Series[Any]:
     """What kind of teachers each row has."""
     pairs = zip(rows["student"], rows["teachers"], strict=True)
     return pd.Series([KINDS[hypotheses.alike(*pair)] for pair in pairs], rows.index, dtype=object)
@@ -180,7 +180,7 @@ def missing(frame: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:
     """
     own = frame[(frame["role"] == "row") & (frame["recipe"] != "baseline") & ~frame["pair"].isin(gained["pair"])]
     own = own.drop_duplicates("pair")
-    return _by_kind(own.assign(kind=_kinds(own)).set_index(["kind", "pair"])[["page"]])
+    return _by_kind(own.assign(kind=kinds(own)).set_index(["kind", "pair"])[["page"]])
 
 
 def all_gains(gained: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from dfmsd.report import figures, words
+from dfmsd.report import choosing, figures, words
 from dfmsd.report.figures import COLOURS, MISSING
 from dfmsd.report.tables import number, plain, safe, signed, styled
 from dfmsd.study import evaluate, frames, stats, zoo
@@ -182,8 +182,13 @@ def caption(page: PageSpec, frame: pd.DataFrame, signs: str) -> str:
 AGAINST = ["Δ mean", "95 %", "pairs", "run", "above in", "higher", "lower", "not settled", "by pair"]
 
 
-def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
+def against(frame: pd.DataFrame, subject: str, kind: str | None = None) -> pd.DataFrame:
     """The subject's paired differences in AP to every other row: how many pairs of student and teachers say what.
+
+    Args:
+        frame: The page's rows, all of which tell how far seeds move a student.
+        subject: The row.
+        kind: Of teachers (:data:`dfmsd.report.choosing.KINDS`), whose pairs alone count; None: all pairs.
 
     Returns:
         By the other row: the pairs that both can be run in, in how many they are, in how many the subject is above, what the
@@ -193,6 +198,8 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
     values, runs = by_seed(possible), keys(possible)
     known = spreads(values)
     differences = -gains(values, subject).drop(index=subject, level="row", errors="ignore")
+    if kind is not None:
+        differences = differences[differences.index.get_level_values("pair").isin(_of_kind(frame, kind)["pair"])]
     lines: dict[str, dict[str, Any]] = {}
     for rival, own in differences.groupby("row", sort=False):
         found, pairs = [], []
@@ -211,17 +218,36 @@ def against(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index").reindex(columns=AGAINST)
 
 
+def _of_kind(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The rows whose teachers are of this kind."""
+    return rows[choosing.kinds(rows) == kind]
+
+
 def findings(frame: pd.DataFrame, subject: str) -> str:
     """What a page found, as Markdown: the subject beside every other row, the paper, and the teachers. Empty if nothing is run.
+
+    A page whose pairs have teachers of both kinds has a finding for each, as methods do not gain alike from them.
 
     Args:
         frame: The page's, with its teachers.
         subject: The row of the question.
     """
     rows = frame[frame["role"] == "row"]
-    found = {str(rival): one for rival, one in against(rows, subject).to_dict("index").items() if one["run"]}
-    if not found:
+    by_kind = {kind: lines for kind in choosing.KINDS.values() if (lines := _found(rows, subject, kind))}
+    if not by_kind:
         return _without(rows, subject)
+    passed = [line for line in [_passed(frame)] if line]
+    if len(by_kind) == 1:
+        return "\n".join(f"- {line}" for line in [*next(iter(by_kind.values())), *passed])
+    said = [f"- {kind}:\n" + "\n".join(f"  - {line}" for line in lines) for kind, lines in by_kind.items()]
+    return "\n".join([*said, *(f"- {line}" for line in passed)])
+
+
+def _found(rows: pd.DataFrame, subject: str, kind: str) -> list[str]:
+    """The subject beside every other row, and beside the paper, in the pairs with one kind of teacher; nothing if it is not run."""
+    found = {str(rival): one for rival, one in against(rows, subject, kind).to_dict("index").items() if one["run"]}
+    if not found:
+        return []
     lines = []
     if one := found.get("baseline"):
         said = words.ends(subject, "the baseline", one["Δ mean"], one["95 %"])
@@ -233,16 +259,17 @@ def findings(frame: pd.DataFrame, subject: str) -> str:
     groups: dict[str, list[str]] = {above: [], below: [], between: []}
     for rival, one in found.items():
         low, high = one["95 %"] or (-np.inf, np.inf)
-        kind = above if low > 0 else below if high < 0 else between
+        group = above if low > 0 else below if high < 0 else between
         if rival != "baseline":
-            groups[kind].append(f"{plain(rival)} ({signed(one['Δ mean'])}{words.bracketed(one['95 %'])}{_above(one)})")
-    lines += [f"{kind.format(subject)} {'; '.join(own)}." for kind, own in groups.items() if own]
+            groups[group].append(f"{plain(rival)} ({signed(one['Δ mean'])}{words.bracketed(one['95 %'])}{_above(one)})")
+    lines += [f"{group.format(subject)} {'; '.join(own)}." for group, own in groups.items() if own]
     differences = {rival: float(one["Δ mean"]) for rival, one in found.items()}
     best = min((rival for rival, one in found.items() if one["run"] == most), key=differences.__getitem__)
     if differences[best] < 0:
-        lines.append(f"The highest row is {plain(best)}: it ends {number(-differences[best])} AP above {subject}.")
-    lines += [_contradicted(rows, differences, subject), _passed(frame)]
-    return "\n".join(f"- {line}" for line in lines if line)
+        lines.append(
+            f"The highest row is {'the ' * (best == 'baseline')}{plain(best)}: it ends {number(-differences[best])} AP above {subject}."
+        )
+    return [*lines, *filter(None, [_contradicted(_of_kind(rows, kind), differences, subject)])]
 
 
 def _above(one: Mapping[Any, Any]) -> str:

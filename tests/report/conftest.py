@@ -29,6 +29,7 @@ Aps = Mapping[int, float | None]
 def lines(rows: Mapping[tuple[str, str], Aps], pair: str = PAIR, **fields: Any) -> pd.DataFrame:
     """A frame as :func:`dfmsd.study.frames.frame` gives it: AP of some rows of a pair by name and recipe, in the table's order."""
     shared = {"page": "example", "scale": "mini", "source": "ours", "role": "row", "pair": pair, "metric": "AP", "stale": False}
+    shared |= {"student": "fcos_r50", "teachers": "gfl_r101 → gfl_x101"}
     found = []
     for place, ((row, recipe), aps) in enumerate(rows.items()):
         for seed, ap in aps.items():

@@ -153,6 +153,23 @@ def test_the_highest_row_is_one_that_is_run_in_all_pairs_of_the_subject() -> Non
     assert "- The highest row is MSE: it ends 2.0 AP above DFMSD." in said
 
 
+def test_each_kind_of_teacher_has_a_finding_of_its_own_with_the_spread_of_all_rows() -> None:
+    aps = {("baseline", "baseline"): 30.0, ("MSE", "mse"): 31.0, ("DFMSD", "dfmsd"): 33.0}
+    other = lines({row: {0: ap, 1: ap + 0.1} for row, ap in aps.items()})
+    own = lines(
+        {row: {0: ap - 4 * (row[1] == "dfmsd")} for row, ap in aps.items()}, "FCOS R50 taught by FCOS R101", teachers="fcos_r101"
+    )
+    teacher = lines({("GFL X101", "baseline"): {100: 32.5}}, role="teacher", student="gfl_x101")
+    said = comparison.findings(pd.concat([other, own, teacher], ignore_index=True), "DFMSD").splitlines()
+    assert said[0] == "- A teacher of the student's own type:" and said[4] == "- A teacher of another type:"
+    assert said[1].startswith("  - **DFMSD ends 1.0 AP below the baseline [−1.3, −0.7]"), "over the other pair's 3 ranges of 0.1"
+    assert said[2].startswith("  - DFMSD ends below MSE (−2.0 [") and said[3].startswith("  - The highest row is MSE")
+    assert said[5].startswith("  - **DFMSD ends 3.0 AP above the baseline [") and said[6].startswith(
+        "  - DFMSD ends above MSE (+2.0 ["
+    )
+    assert said[7].startswith("- **Students that end above their strongest teacher**") and len(said) == 8
+
+
 def test_no_interval_of_an_ap_leaves_what_an_ap_can_be() -> None:
     found = comparison.intervals(lines({("baseline", "baseline"): {0: 0.5, 1: 3.5}, ("DMKD", "dmkd"): {0: 0.0}}))
     reach = t.ppf(0.975, 1) * sqrt(4.5)
