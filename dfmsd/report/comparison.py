@@ -266,9 +266,8 @@ def _found(rows: pd.DataFrame, subject: str, kind: str) -> list[str]:
     differences = {rival: float(one["Δ mean"]) for rival, one in found.items()}
     best = min((rival for rival, one in found.items() if one["run"] == most), key=differences.__getitem__)
     if differences[best] < 0:
-        lines.append(
-            f"The highest row is {'the ' * (best == 'baseline')}{plain(best)}: it ends {number(-differences[best])} AP above {subject}."
-        )
+        highest = "the baseline" if best == "baseline" else plain(best)
+        lines.append(f"The highest row is {highest}: it ends {number(-differences[best])} AP above {subject}.")
     return [*lines, *filter(None, [_contradicted(_of_kind(rows, kind), differences, subject)])]
 
 
