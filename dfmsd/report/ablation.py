@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dfmsd.report import figures
 from dfmsd.report.comparison import by_seed, notes, seeds_of, spreads
-from dfmsd.report.figures import COLOURS, MISSING
+from dfmsd.report.figures import COLOURS
 from dfmsd.report.tables import signed
 from dfmsd.study import frames, stats
 from dfmsd.study.pages.comparison import PageSpec
@@ -123,7 +123,8 @@ def _beyond(change: stats.Estimate, other: stats.Estimate, spread: stats.Spread 
 
 
 def figure(moved: pd.DataFrame, scale: str) -> Figure | None:
-    """Each change of :func:`moves` with its interval: open choices as rings, modules as squares; None without any."""
+    """Each change of :func:`moves` that is run, with its interval: open choices as rings, modules as squares; None without any."""
+    moved = moved[moved["Δ"].notna()]
     if moved.empty:
         return None
     with figures.style():
@@ -138,16 +139,11 @@ def figure(moved: pd.DataFrame, scale: str) -> Figure | None:
         }
         ax.axvline(0, color="#777777", linewidth=1, zorder=1)
         sns.scatterplot(moved, x="Δ", y=moved.index, s=50, edgecolor=COLOURS["dfmsd"], linewidth=1, zorder=3, ax=ax, **look)
-        for y, (change, interval, note) in enumerate(zip(*(moved[c] for c in ("Δ", "95 %", "note")), strict=True)):
-            if pd.isna(change):
-                words = note.partition(",")[0].partition(":")[0]
-                ax.annotate(words, (0, y), (6, 0), textcoords="offset points", va="center", color=MISSING["color"])
-                continue
+        for y, (change, interval) in enumerate(zip(moved["Δ"], moved["95 %"], strict=True)):
             if interval is not None:
                 ax.hlines(y, *interval, color=COLOURS["dfmsd"], linewidth=3, alpha=0.6)
             ax.annotate(signed(change), (change, y), (0, 6), textcoords="offset points", ha="center", fontsize=8)
         ax.set(ylim=(len(moved) - 0.5, -0.7), ylabel="")
         ax.set_xlabel(f"AP minus that of the DFMSD row, 95 % interval, scale {scale}")
-        if moved["Δ"].notna().any():
-            sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, title=None)
+        sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, title=None)
     return figures.described(drawn, figures.alt(f"AP minus that of the DFMSD row, at scale {scale}", moved["Δ"], signed))

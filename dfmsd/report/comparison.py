@@ -394,9 +394,15 @@ def ladder(frame: pd.DataFrame) -> pd.DataFrame:
     return found[["role", "AP", "95 %", *METRICS[1:5], "images/s", "mmdet", "note"]]
 
 
+def drawn_rows(frame: pd.DataFrame) -> list[str]:
+    """The names of the rows that are run in any pair."""
+    run = frame[(frame["source"] == "ours") & (frame["metric"] == "AP") & frame["value"].notna()]
+    return [str(row) for row in frame["row"].unique() if row in set(run["row"])]
+
+
 def figure(frame: pd.DataFrame) -> Figure:
-    """AP of every row, a panel for each pair: seeds as small points, means with their intervals, the baseline as a line."""
-    values, ends, names = by_seed(frame), intervals(frame), list(dict.fromkeys(frame["row"]))
+    """AP of :func:`drawn_rows`, a panel for each pair: seeds as small points, means with intervals, the baseline as a line."""
+    values, ends, names = by_seed(frame), intervals(frame), drawn_rows(frame)
     known = over_seeds(values)
     first = frame[frame["source"] == "ours"].drop_duplicates(ROW).set_index(ROW)
     scale, pairs = frame["scale"].iloc[0], dict.fromkeys(frame["pair"])
@@ -425,7 +431,7 @@ def figure(frame: pd.DataFrame) -> Figure:
         axes[0].set_yticks(range(len(names)), labels=names)
         axes[0].set_ylim(len(names) - 0.5, -0.5)
         drawn.supxlabel(f"AP in percent, scale {scale}", fontsize=10)
-    means = values.mean(axis="columns")
+    means = values[values.index.get_level_values("row").isin(names)].mean(axis="columns")
     said = means.map(number).where(means.notna(), first["state"])
     words = figures.alt(f"AP in percent at scale {scale}, a panel for each student with its teachers", said, str)
     return figures.described(drawn, words)

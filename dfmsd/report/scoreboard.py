@@ -178,10 +178,9 @@ def board(judged: pd.DataFrame) -> pd.DataFrame:
     found = {}
     for scale, lines in own.groupby("scale", sort=False):
         found[str(scale), "verdict"] = lines.set_index(index)["verdict"]
-        found[str(scale), "numbers"] = lines.set_index(index)["brief"]
-        found[str(scale), "p"] = lines.set_index(index)["p"].map(
-            lambda p: "" if pd.isna(p) else f"{p:.2g}".replace("-", "−")
-        )  # a line breaks at a hyphen
+        # A line breaks at a hyphen.
+        p = lines["p"].map(lambda p: "" if pd.isna(p) else f"; p = {p:.2g}".replace("-", "−"))
+        found[str(scale), "numbers"] = lines.assign(said=lines["brief"] + p).set_index(index)["said"]
     found["paper", "numbers"] = own.drop_duplicates("id").set_index(index)["paper"]
     return pd.DataFrame(found).reindex(pd.MultiIndex.from_frame(own[index].drop_duplicates()))
 

@@ -55,7 +55,7 @@ def added(page: PageSpec, rows: pd.DataFrame) -> Styler | HTML:
 
 def figure(rows: pd.DataFrame, subject: str, teachers: pd.DataFrame) -> Figure:
     """AP of every row, the student's way through the stages as a line, and its teachers' own AP."""
-    drawn, names = comparison.figure(rows), list(dict.fromkeys(rows["row"]))
+    drawn, names = comparison.figure(rows), comparison.drawn_rows(rows)
     way = by_seed(_way(rows, subject)).mean(axis="columns").dropna()
     own = teachers[teachers["metric"] == "AP"].drop_duplicates(ROW).set_index(ROW)["value"]
     for ax, pair in zip(drawn.axes, dict.fromkeys(rows["pair"]), strict=False):

@@ -74,7 +74,7 @@ def test_choices_stand_beside_modules_by_size_whatever_the_sign() -> None:
     assert found["moves AP more than"].tolist() == ["SFA", "", ""]
     drawn = ablation.figure(found, "mini")
     assert drawn is not None
-    assert str(drawn.get_label()).endswith("theta +2.0; without semantic alignment −1.0; mean not run.")
+    assert str(drawn.get_label()).endswith("theta +2.0; without semantic alignment −1.0.")
 
 
 def test_a_larger_move_without_a_second_seed_is_doubted() -> None:

@@ -89,6 +89,14 @@ def test_a_row_that_cannot_be_run_says_why_and_is_compared_with_nothing(frame: p
     assert [text.get_text() for text in without.axes[1].texts][1] == "no such row"
 
 
+def test_a_row_that_no_pair_has_is_not_drawn(frame: pd.DataFrame) -> None:
+    frame.loc[frame["row"] == "MGD", "value"] = None
+    assert comparison.drawn_rows(frame) == ["baseline", "DFMSD"]
+    drawn = comparison.figure(frame)
+    assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["baseline", "DFMSD"]
+    assert "MGD" not in str(drawn.get_label())
+
+
 def test_a_subject_is_counted_over_pairs(frame: pd.DataFrame) -> None:
     found = comparison.against(frame, "DFMSD")
     # To the baseline +1, +2, +3 in one pair and -1, one seed, in the other; to MGD -2 and +1, two seeds.

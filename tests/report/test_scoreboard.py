@@ -50,7 +50,7 @@ def test_every_claim_is_counted_once_beside_what_chance_makes_of_it(judged: pd.D
 def test_the_board_has_both_scales_and_what_the_paper_contradicts(judged: pd.DataFrame) -> None:
     both = pd.concat([judged, judged.assign(scale="coco", verdict="not run", brief="", p=None, stale=False)])
     found = scoreboard.board(both)
-    numbers = ["not settled, stale", "−1.0 AP (1 seed)", "0.4", "not run", "", ""]
+    numbers = ["not settled, stale", "−1.0 AP (1 seed); p = 0.4", "not run", ""]
     assert found.loc[("1: one", "B helps")].tolist() == [*numbers, "−0.2, contradicts"]
     assert found["paper", "numbers"].tolist() == ["+0.8", "−0.2, contradicts", "ours"]
     page = styled(found).map(scoreboard.coloured).to_html()
