@@ -94,7 +94,9 @@ def moves(frame: pd.DataFrame, page: PageSpec) -> pd.DataFrame:
     for pair, row, on in changed:
         part = None if on is None else next(iter(PARTS.keys() - on))
         student = frames.student_of(pair)
-        name = (f"without {PARTS[part]}" if part else row) + f" ({student})" * (not switched[0][0].startswith(student))
+        beside = [f"without {PARTS[part]}"] if part else []
+        beside += [student] * (not switched[0][0].startswith(student))
+        name = f"{row} ({', '.join(beside)})" if beside else row
         line = {"name": name, "pair": pair, "part": part, "is": MODULE if part else CHOICE, "note": said[pair, row]}
         lines.append(line | {"change": stats.difference(values[pair, row], wholes[pair], seeds[pair])})
     if len({line["is"] for line in lines}) < 2:

@@ -9,7 +9,7 @@ SHORT = {
     "AP": "average precision over IoU thresholds from 0.50 to 0.95, in percent; AP_S, AP_M and AP_L: small, medium, large objects",
     "AR": "average recall with at most 100 detections in an image, in percent; AR_S, AR_M, AR_L: small, medium, large objects",
     "ME": "masking enhancement: in the last stage, the features of noisy or cropped images are compared as well",
-    "SAL": "stage-wise adaptation learning: a weaker teacher teaches first, a stronger one afterwards",
+    "SAL": "stage-wise adaptation learning: a weaker teacher teaches first, then a stronger one, which teaches alone without SAL",
     "seed": "one training of a student and of its teachers; another seed has other initial weights and another order of images",
     "SFA": "semantic feature alignment: features are compared by their correlation, whatever their size",
     "share": "how large a loss term is relative to the detection loss; at 1 both are equally large",

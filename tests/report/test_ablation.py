@@ -68,13 +68,13 @@ def test_choices_stand_beside_modules_by_size_whatever_the_sign() -> None:
         "DFMSD": {0: 40.0, 1: 40.1, 2: 40.2},
     }
     found = ablation.moves(frame(aps), known)
-    assert found.index.tolist() == ["theta", "without semantic alignment", "mean"]
+    assert found.index.tolist() == ["theta", "no SFA (without semantic alignment)", "mean"]
     assert found["Δ"].tolist()[:2] == pytest.approx([2.0, -1.0]) and pd.isna(found["Δ"].iloc[2])
     assert found["is"].tolist() == [ablation.CHOICE, ablation.MODULE, ablation.CHOICE]
     assert found["moves AP more than"].tolist() == ["SFA", "", ""]
     drawn = ablation.figure(found, "mini")
     assert drawn is not None
-    assert str(drawn.get_label()).endswith("theta +2.0; without semantic alignment −1.0.")
+    assert str(drawn.get_label()).endswith("theta +2.0; no SFA (without semantic alignment) −1.0.")
 
 
 def test_a_larger_move_without_a_second_seed_is_doubted() -> None:
