@@ -120,8 +120,8 @@ def recommendation(gained: pd.DataFrame, gates: pd.DataFrame, length: pd.DataFra
     """
     if gained.empty:
         return "No method is run yet beside its baseline, so we cannot recommend one.\n"
-    rows = []
-    for case, line in ranking.recommended(gained).iterrows():
+    rows, found = [], ranking.recommended(gained)
+    for case, line in found.iterrows():
         take, cheaper = "no pair has two methods yet", ""
         if not pd.isna(line["pairs"]):
             above = f"above 0 in {line['above 0 in']} of {counted(line['pairs'], 'pair')}"
@@ -135,7 +135,7 @@ def recommendation(gained: pd.DataFrame, gates: pd.DataFrame, length: pd.DataFra
     heads = ["you have", "highest gain over no teacher and the usual epochs", "cheaper and perhaps as good"]
     left = "Pairs in which a run of these methods is missing are not counted; [choosing a method](pages/choosing.ipynb) names them."
     said = [
-        ranking.NONE,
+        ranking.none(found),
         ranking.nothing_gains(gained),
         left * bool(ranking.out(gained)),
         choosing.off_mean(gained),

@@ -12,9 +12,6 @@ from dfmsd.report.choosing import KINDS, NAMES, NEEDS, estimate
 from dfmsd.report.tables import plain, signed
 from dfmsd.report.words import counted
 
-NONE = "None: no method gains in the mean; the one in brackets loses least."
-"""What a line of :func:`recommended` means that begins so."""
-
 
 def told_apart(gained: pd.DataFrame, one: str, other: str) -> bool | None:
     """Whether the interval of two methods' difference, over the pairs that both have, excludes 0; None where there is none."""
@@ -77,14 +74,20 @@ def recommended(gained: pd.DataFrame) -> pd.DataFrame:
     return _lines({case: best(own) for case, own in _cases(gained).items()})
 
 
+def none(lines: pd.DataFrame) -> str:
+    """What a line of :func:`recommended` means that begins with none; empty if there is no such line."""
+    said = "None: no method gains in the mean; the one in brackets loses least."
+    return said * bool(lines["highest gain"].astype(str).str.startswith("none (").any())
+
+
 def _cases(gained: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What a reader may have, with the gains that count for it; without boxes where a method that needs them is run."""
-    free = gained[~gained["row"].map(NAMES).isin([name for name, needs in NEEDS.items() if "boxes" in needs])]
+    """What a reader may have, with the gains that count for it; without boxes where a method that needs them is ranked."""
+    boxes = [row for row, name in NAMES.items() if "boxes" in NEEDS.get(name, "")]
     found = {}
     for kind in KINDS.values():
-        found[kind], without = (own[own["kind"] == kind] for own in (gained, free))
-        if len(without) < len(found[kind]):
-            found[f"{kind}, no boxes used"] = without
+        found[kind] = own = gained[gained["kind"] == kind]
+        if _whole(own)["row"].isin(boxes).any():
+            found[f"{kind}, no boxes used"] = own[~own["row"].isin(boxes)]
     return found
 
 

@@ -61,8 +61,8 @@ class Numbers:
 
     @property
     def cannot_be_run(self) -> bool:
-        """Whether one of its rows is there for its paper alone."""
-        return bool((self.lines["state"] == "cannot be run").any())
+        """Whether no seed of it can be run."""
+        return bool((self.lines.loc[self.lines["source"] == "ours", "state"] == "cannot be run").all())
 
     @property
     def stale(self) -> bool:

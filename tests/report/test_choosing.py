@@ -74,6 +74,11 @@ def test_without_boxes_there_is_a_line_of_its_own_where_a_method_that_needs_them
     found = ranking.recommended(boxes)["highest gain"]
     assert found.loc[[OTHER, f"{OTHER}, no boxes used"]].tolist() == ["FGD", "DMKD"]
     assert list(found.index) == [OWN, OTHER, f"{OTHER}, no boxes used"]
+    more = gained(
+        rows(GFL, {"baseline": 30.0, "MSE": 31.0, "FGD": 35.0, "DMKD": 32.0}),
+        *(rows(pair, {"baseline": 30.0, "MSE": 31.0, "DMKD": 32.0}) for pair in ("gfl_r101", "fcos_r101")),
+    )
+    assert list(ranking.recommended(more).index) == [OWN, OTHER], "FGD is in one pair of three, and is not ranked"
 
 
 def test_a_pair_that_lacks_methods_takes_none_of_them_out_of_the_ranking() -> None:

@@ -222,6 +222,15 @@ def test_a_row_that_cannot_be_run_decides_nothing() -> None:
     assert words(found, claim(subject="DFMSD")) == "supported"
 
 
+def test_a_seed_that_cannot_be_run_leaves_the_others() -> None:
+    """The first stage of DFMSD's first seed has no detections, so it has no second one; the other two seeds are 2 AP above."""
+    ours = row("DFMSD", (None, 32.0, 32.2))
+    ours[0]["state"] = "cannot be run"
+    found = frame(ours, row("DMKD", (30.0, 30.1, 29.9)), noise())
+    line = verdict(found, claim(subject="DFMSD"))
+    assert line["numbers"].startswith("+2.1 [") and line["numbers"].endswith("(2 seeds)")
+
+
 @pytest.mark.parametrize(
     ("gfl", "expected"), [((43.5, 44.0, 43.5), "contradicted"), ((40.5, 40.0, 41.0), "supported"), ((None,) * 3, "not run")]
 )
