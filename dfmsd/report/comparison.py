@@ -338,6 +338,19 @@ def folded(page: Page, table: pd.DataFrame, run: pd.Series[bool], caption: str, 
     return styled(table[run], " ".join(filter(None, [said, caption])), **look)
 
 
+def verdicts(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
+    """What :func:`against` gives for the page's subject, a line for each comparison that is run."""
+    table = against(frame, page.subject)
+    said = (
+        f"{page.subject} minus each row: paired differences in AP, scale {page.scale}. Pairs: pairs of student and teachers that "
+        "can have both rows. Run: pairs that are run. Above in: pairs in which the first of the two rows is higher. Higher, "
+        "lower, not settled: what the 95 % intervals of single pairs say, which come from the spread of all rows of a student over "
+        "seeds. The column 95 % is about the mean over these pairs, comes from the same spread, and tells nothing of other pairs."
+    )
+    said += " At the scale smoke no number means anything." * (page.scale == "smoke")
+    return folded(page, table, table["run"] > 0, said, noun="comparison", name="verdicts")
+
+
 def results(page: PageSpec, frame: pd.DataFrame) -> Styler | HTML:
     """Ours first, the paper's beside it, a line for each row that is run, cannot be or is left out; how many the others are.
 
