@@ -15,20 +15,8 @@ from dfmsd.study.spec import Run
 
 PAGES = (
     *("table03", "table06", "table11", "table05", "structural", "length", "images"),
-    *(
-        "table01",
-        "table02",
-        "table04",
-        "table10",
-        "table07",
-        "table08",
-        "table09",
-        "fig03",
-        "fig09",
-        "fig10",
-        "swins",
-        "ambiguities",
-    ),
+    *("table01", "table02", "table04", "table10", "table07", "table08", "table09", "fig03", "fig09", "fig10"),
+    *("swins", "ambiguities"),
 )
 """Pages of rows in the order of what they decide; others follow."""
 
