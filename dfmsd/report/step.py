@@ -57,7 +57,8 @@ class Pair:
 def coco() -> Pair:
     """Mmdet's own networks with the papers' methods."""
     student, teacher = (configs.network(f"{configs.MMDETS}{name}.py", "student") for name in CONFIGS)
-    student["backbone"]["init_cfg"] = None
+    for network in (student, teacher):
+        network["backbone"]["init_cfg"] = None
     return Pair("coco", student, teacher, {name: _method(name) for name in METHODS}, 2)
 
 
