@@ -60,7 +60,7 @@ book: ensure ## execute the pages, build the book, say where to open it
 	@$(PY) -m dfmsd book
 
 lab: ensure ## JupyterLab at this folder, the explore notebook open
-	$(VENV)/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/explore.ipynb
+	$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/explore.ipynb
 
 all: book test ## the book, then all tests
 

@@ -132,8 +132,9 @@ def _start(full: StartSpec | None) -> StartSpec | None:
 def teacher(student: RunSpec) -> BaseDetector:
     """A run's teacher, trained for a short while if there is none, in eval mode; see :func:`distil`."""
     assert student.stage is not None and isinstance(student.stage.teacher, RunSpec)
+    classes = data.ensure(student.data, progress=is_live()).classes
     with _silence():
-        network = build.built(student.stage.teacher.network, len(data.ensure(student.data).classes))
+        network = build.built(student.stage.teacher.network, len(classes))
     checkpoints.load(network, _teacher(student.stage.teacher)[0])
     return network.eval()
 
@@ -341,13 +342,24 @@ class Pick:
         """With what is picked."""
 
     def picked(self, **chosen: Any) -> None:
-        """Take other values, and show them; or say in one line why they cannot be."""
+        """Take other values, and show them; or say in one line why they cannot be, and show those that still count."""
         try:
             page = pages.validate(ExplorePage, self.page.model_dump() | chosen)
-            display(look(self.teacher, page))
-            self.page = page
+            picture = look(self.teacher, page)
         except StudyError as error:
-            print(error)
+            print(f"{error}. What was picked before still counts ({self.page.method}, and this picture):")
+            picture = look(self.teacher, self.page)
+        else:
+            self.page = page
+        display(picture)
+
+    def _methods(self) -> list[str]:
+        """Those that can teach this student by this teacher."""
+        found = []
+        for name in METHODS:
+            with contextlib.suppress(StudyError):
+                found.append(pages.validate(ExplorePage, self.page.model_dump() | {"method": name, "ratio": None}).method)
+        return found
 
     def _ipython_display_(self) -> None:
         if not is_live():
@@ -362,7 +374,7 @@ class Pick:
             self.picked,
             image=ipywidgets.IntSlider(self.page.image, 0, last, continuous_update=False),
             stride=ipywidgets.Dropdown(options=levels, value=self.page.stride),
-            method=ipywidgets.Dropdown(options=list(METHODS), value=self.page.method),
+            method=ipywidgets.Dropdown(options=self._methods(), value=self.page.method),
             # By its place: a value of None would show nothing.
             ratio=ipywidgets.Dropdown(options=ratios, index=list(ratios.values()).index(self.page.ratio)),
             theta=ipywidgets.FloatSlider(self.page.theta, min=0.0, max=1.0, step=0.05, continuous_update=False),

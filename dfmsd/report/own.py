@@ -5,6 +5,7 @@ The runs are those of ``python -m dfmsd run --data``, only shorter (:func:`plann
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pandas as pd
 import dfmsd.distiller  # noqa: F401  (in silence: what mmdet prints when it is imported names folders)
 from dfmsd.errors import StudyError
 from dfmsd.hyper import weights
-from dfmsd.study import ensure, exports, frames, paths, records, scales
+from dfmsd.study import data, ensure, exports, frames, paths, records, scales
 from dfmsd.study.divergence import diverged
 from dfmsd.study.evaluate import basic
 from dfmsd.study.machine import is_live
@@ -65,7 +66,8 @@ def planned(page: OwnPage) -> dict[str, tuple[RunSpec, ...]]:
     """
     scale = scales.get(page.scale, data=folder(page) / "own.yaml")
     if page.scale != "smoke":
-        steps = page.epochs * max(1, round(page.labelled * counts(page)["train"]) // scale.schedule.batch)
+        labelled = round(page.labelled * (scale.data.train or 1))
+        steps = page.epochs * max(1, labelled // scale.schedule.batch)
         schedule = scale.schedule.model_copy(update={"epochs": page.epochs, "warmup": min(scale.schedule.warmup, steps // 10)})
         longer = dict.fromkeys(page.teachers, scales.Own(epochs=page.teacher_epochs))
         mild = {
@@ -120,6 +122,12 @@ def trained(chains: Chains, *, jobs: int) -> pd.DataFrame:
             gain = record.metrics["AP"] - first.metrics["AP"]
             lines[name] |= {"Δ": gain, "Δ, 95 %": basic(gain, frames.resampled(record.key, first.key))}
     return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def evaluated(chains: Chains) -> int:
+    """How many images the students of :func:`planned` are evaluated on."""
+    split = data.ensure(next(iter(chains.values()))[-1].data).val
+    return len(json.loads(split.annotations.read_text())["images"])
 
 
 def export(chains: Chains, name: str) -> tuple[Path, Path]:

@@ -48,8 +48,8 @@ def planned(**changes: Any) -> RunSpec:
         ({"method": "dfmds"}, "did you mean 'dfmsd'"),
         ({"method": "baseline"}, "unknown method 'baseline'"),
         ({"scale": "gpu"}, "takes mini or smoke"),
-        ({"student": "gfl_r101"}, "its own teacher"),
-        ({"method": "crosskd"}, "crosskd cannot teach fcos_r50 by gfl_r101: it needs two dense heads of one type"),
+        ({"student": "gfl_r50"}, "its own teacher"),
+        ({"method": "crosskd"}, "crosskd cannot teach fcos_r50 by gfl_r50: it needs two dense heads of one type"),
         ({"epochs": float("nan")}, "epochs = nan"),
         ({"epochs": 1e9}, r"epochs = 1000000000\.0: .* less than or equal to 100"),
         ({"teacher_epochs": "two"}, "teacher_epochs = 'two'"),
@@ -176,7 +176,9 @@ def test_a_teacher_is_looked_at_as_the_page_says(capsys: pytest.CaptureFixture[s
     capsys.readouterr()
     # What cannot be is said in a line, and changes nothing.
     pick.picked(stride=7)
-    assert capsys.readouterr().out.startswith("stride = 7: dmkd works on strides 8") and pick.page.stride == 16
+    said = capsys.readouterr().out
+    assert said.startswith("stride = 7: dmkd works on strides 8") and "picked before still counts (dmkd" in said
+    assert pick.page.stride == 16
 
 
 @pytest.mark.parametrize(("ratio", "label"), [(None, "the method's own"), (0.33, "33%")])
@@ -192,3 +194,5 @@ def test_every_picker_shows_what_is_picked_at_first(monkeypatch: pytest.MonkeyPa
         "method": "dfmsd",
         "ratio": label,
     }
+    (methods,) = (one.options for one in shown[-1].children if getattr(one, "description", "") == "method")
+    assert set(METHODS) - set(methods) == {"crosskd"}, "an FCOS and a GFL have other heads"

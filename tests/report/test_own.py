@@ -78,6 +78,7 @@ def test_the_studys_starts_are_taken_where_they_are(here: Path, monkeypatch: pyt
 
 def test_differences_are_paired_over_the_images(here: Path) -> None:
     chains = own.planned(page(folder=str(here), scale="smoke"))
+    assert own.evaluated(chains) == 3
     finish(chains["baseline"][-1], metrics={"AP": 20.0}, ap_interval=(15.0, 25.0), ap_resamples=(16.0, 20.0, 24.0))
     rose = ({"iteration": 1, "loss": 1.0}, {"iteration": 2, "loss": 200.0, "loss_rec": 199.0})
     finish(chains["DFMSD"][-1], metrics={"AP": 23.0}, ap_interval=(18.0, 28.0), ap_resamples=(19.0, 23.0, 27.0), curve=rose)
