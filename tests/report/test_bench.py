@@ -63,7 +63,9 @@ def test_pairs_are_those_of_mmdet_and_of_the_runs() -> None:
     image = scales.get("mini").image_size
     assert bench.MINI.image == image and bench.MINI.batch == scales.get("mini").schedule_of("retinanet_r50").batch
     assert choosing.SIZE == large.size in bench.STEPS
-    assert all(one["backbone"].get("init_cfg") is None for pair in (small, large) for one in (pair.student, pair.teacher)), "a download"
+    assert all(one["backbone"].get("init_cfg") is None for pair in (small, large) for one in (pair.student, pair.teacher)), (
+        "a download"
+    )
 
 
 def test_gradients_reach_features_and_parameters_and_are_given_back() -> None:
