@@ -193,7 +193,8 @@ def _fit(
     if spec.start is not None:
         exports.take(spec.start)
         if not exports.are_here(spec.start.key):
-            with progress(1, plan.describe(spec.start)) as bar, _silence():
+            data.ensure(spec.start.data, progress=is_live())
+            with progress(1, f"{plan.describe(spec.start)}, in some minutes") as bar, _silence():
                 run.run(spec.start)
                 bar.update()
     with tempfile.TemporaryDirectory(prefix="explore-", dir=paths.runs()) as place:
