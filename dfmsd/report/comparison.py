@@ -409,8 +409,8 @@ def ladder(frame: pd.DataFrame) -> pd.DataFrame:
 
 def drawn_rows(frame: pd.DataFrame) -> list[str]:
     """The names of the rows that are run in any pair."""
-    run = frame[(frame["source"] == "ours") & (frame["metric"] == "AP") & frame["value"].notna()]
-    return [str(row) for row in frame["row"].unique() if row in set(run["row"])]
+    run = set(frame.loc[(frame["source"] == "ours") & (frame["metric"] == "AP") & frame["value"].notna(), "row"])
+    return [str(row) for row in frame["row"].unique() if row in run]
 
 
 def figure(frame: pd.DataFrame) -> Figure:

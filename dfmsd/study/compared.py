@@ -62,7 +62,7 @@ class Numbers:
     @property
     def cannot_be_run(self) -> bool:
         """Whether no seed of it can be run."""
-        return bool((self.lines.loc[self.lines["source"] == "ours", "state"] == "cannot be run").all())
+        return set(self.lines.loc[self.lines["source"] == "ours", "state"]) == {"cannot be run"}
 
     @property
     def stale(self) -> bool:

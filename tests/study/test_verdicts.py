@@ -231,6 +231,13 @@ def test_a_seed_that_cannot_be_run_leaves_the_others() -> None:
     assert line["numbers"].startswith("+2.1 [") and line["numbers"].endswith("(2 seeds)")
 
 
+def test_a_comparison_whose_run_lacks_the_metric_is_not_run() -> None:
+    """Against DMKD all is well; MSE's rows have no such number, which does not take MSE out of the claim."""
+    lacking = [line | {"metric": "AP50"} for line in row("MSE", (20.0,) * 3)]
+    found = frame(row("DFMSD", (32.0,) * 3), row("DMKD", (30.0,) * 3), lacking, noise())
+    assert words(found, claim(subject="DFMSD", rivals=[{"row": "DMKD"}, {"row": "MSE"}])) != "supported"
+
+
 @pytest.mark.parametrize(
     ("gfl", "expected"), [((43.5, 44.0, 43.5), "contradicted"), ((40.5, 40.0, 41.0), "supported"), ((None,) * 3, "not run")]
 )

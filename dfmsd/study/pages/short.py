@@ -48,7 +48,7 @@ class ExplorePage(ShortPage):
     """A short training to play with, seen from inside."""
 
     teacher: str = "gfl_r50"
-    """Its backbone has the student's start, which is published: a reader waits for a minute, not for five."""
+    """Its backbone has the student's start, which is published, so nothing is pretrained before the first picture."""
     method: str = "dfmsd"
     image: int = Field(default=1, ge=0, le=100_000)
     """Of the validation images."""
